@@ -1,0 +1,107 @@
+"""The two passes over the images that every covariance layer makes, in the memory layout that the images come in.
+
+Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def centre(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Shifted images, their mean and their covariance by groups of channels.
+
+    The shift is the mean of the first image: subtracting it first keeps float32 accurate however far the images are from zero.
+
+    Args:
+        x: (N, C, H, W), any floating dtype; half precision is computed in float32.
+        group_size: d, a divisor of C.
+
+    Returns:
+        x - shift (N, C, H, W), the shift (C,), the mean of the shifted images (C,) and the covariance (G, d, d) divided by
+        N H W. All but the shift carry gradient.
+    """
+    return _Centre.apply(x, group_size)
+
+
+def mix(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """y = matrix x + bias at every position: x (N, C, H, W), matrix (G, d, d), bias (C,), all of one dtype."""
+    return _Mix.apply(x, matrix, bias)
+
+
+class _Centre(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, group_size):
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        shift = x[0].to(dtype).mean((-2, -1))
+        with torch.autocast(x.device.type, enabled=False):
+            shifted = x - shift[:, None, None]
+            mean = shifted.mean((0, 2, 3))
+            blocks = mean.view(-1, group_size, 1)
+            covariance = _outer(shifted, shifted, group_size) / (x.numel() // x.shape[1]) - blocks @ blocks.mT
+        ctx.save_for_backward(shifted, mean)
+        ctx.group_size, ctx.input_dtype = group_size, x.dtype
+        ctx.mark_non_differentiable(shift)
+        return shifted, shift, mean, covariance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, shifted_gradient, _, mean_gradient, covariance_gradient):
+        shifted, mean = ctx.saved_tensors
+        count = shifted.numel() // shifted.shape[1]
+        slope = (covariance_gradient + covariance_gradient.mT) / count
+        constant = mean_gradient / count - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
+        gradient = _apply(slope, shifted, onto=shifted_gradient).add_(constant[:, None, None])
+        return gradient.to(ctx.input_dtype), None
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, matrix, bias):
+        ctx.save_for_backward(x, matrix)
+        with torch.autocast(x.device.type, enabled=False):
+            return _apply(matrix, x).add_(bias[:, None, None])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        x, matrix = ctx.saved_tensors
+        return _apply(matrix.mT, gradient), _outer(gradient, x, matrix.shape[-1]), gradient.sum((0, 2, 3))
+
+
+def _channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _outer(a: Tensor, b: Tensor, group_size: int) -> Tensor:
+    """The blocks (G, d, d) of sum over positions of a b^T."""
+    channels = a.shape[1]
+    if _channels_last(a) and _channels_last(b):
+        # one tall product over all channels beats G strided narrow ones, although only its diagonal blocks are used
+        full = _rows(a).mT @ _rows(b)
+        return full.view(-1, group_size, channels // group_size, group_size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    return (_grouped(a, group_size) @ _grouped(b, group_size).mT).sum(0)
+
+
+def _apply(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    """matrix x in the layout of x; added to ``onto``, in its own memory, where given."""
+    if _channels_last(x):
+        transposed, rows = torch.block_diag(*matrix.mT), _rows(x)
+        if onto is not None and _channels_last(onto):
+            torch.addmm(_rows(onto), rows, transposed, out=_rows(onto))
+            return onto
+        batch, _, height, width = x.shape
+        product = (rows @ transposed).view(batch, height, width, -1).permute(0, 3, 1, 2)
+    else:
+        product = (matrix @ _grouped(x, matrix.shape[-1])).view(x.shape)
+    return product if onto is None else product.add_(onto)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N H W, C), a view of channels_last images."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _grouped(x: Tensor, group_size: int) -> Tensor:
+    """(N, G, d, H W), a view of contiguous images."""
+    return x.reshape(x.shape[0], -1, group_size, x[0, 0].numel())
