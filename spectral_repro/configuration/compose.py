@@ -1,0 +1,53 @@
+"""Where conf/ is, and how the commands read it."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Makes a function of the configuration into a command: Hydra's command line, and the allowed keys beside a wrong one."""
+
+    def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
+        run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+
+        @functools.wraps(job)
+        def main() -> None:
+            try:
+                run()
+            except KeyboardInterrupt:
+                sys.exit(130)
+            except SystemExit as leaving:
+                _print_allowed_keys(leaving.__context__)
+                raise
+
+        return main
+
+    return decorate
+
+
+def _print_allowed_keys(error: BaseException | None) -> None:
+    cause = getattr(error, "__cause__", None)
+    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
+        allowed = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
+        print(f"Allowed here: {allowed}", file=sys.stderr)
+
+
+def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
+    """The configuration of a command for these overrides, as on its command line, without Hydra's own part."""
+    state = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose(config_name, overrides=list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = state

@@ -1,0 +1,50 @@
+"""What tells one run from another: the resolved configuration without what cannot change the result."""
+
+import hashlib
+import json
+
+from omegaconf import DictConfig, OmegaConf
+
+NEUTRAL = (
+    "backward",  # counts where a layer takes it in
+    "dataset.check_integrity",
+    "dataset.download",
+    "dataset.epochs",  # counts where trainer.epochs follows it
+    "dataset.load.check_integrity",
+    "dataset.load.download",
+    "dataset.load.root",
+    "dataset.root",
+    "device",
+    "force",
+    "paper",
+    "results_dir",
+    "scale",
+    "trainer.checkpoint_every",
+    "trainer.log_every",
+    "trainer.threads",
+)
+
+
+def flatten(config: DictConfig) -> dict[str, object]:
+    """The resolved values by dotted key; lists stay whole."""
+
+    def walk(node: object, prefix: str) -> dict[str, object]:
+        if not isinstance(node, dict):
+            return {prefix: node}
+        return {key: leaf for name, child in node.items() for key, leaf in walk(child, f"{prefix}.{name}".lstrip(".")).items()}
+
+    return walk(OmegaConf.to_container(config, resolve=True), "")
+
+
+def within(key: str, parents: tuple[str, ...]) -> bool:
+    return any(key == parent or key.startswith(parent + ".") for parent in parents)
+
+
+def identity(config: DictConfig) -> dict[str, object]:
+    """The values that decide the result, by dotted key."""
+    return {key: value for key, value in flatten(config).items() if not within(key, NEUTRAL)}
+
+
+def digest(values: dict[str, object]) -> str:
+    """8 hexadecimal digits of the values, in whatever order they come."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,140 @@
+"""What every value of a configuration may be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from omegaconf import DictConfig
+
+from spectral_repro.configuration.identity import flatten
+from spectral_repro.errors import UserError
+from spectral_repro.optim.schedules import part
+
+
+@dataclass(frozen=True)
+class Rule:
+    allowed: str
+    holds: Callable[[object], bool]
+
+    def or_null(self) -> "Rule":
+        return Rule(f"{self.allowed}, or null", lambda value: value is None or self.holds(value))
+
+
+def whole(least: int) -> Rule:
+    return Rule(
+        f"a whole number >= {least}", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+    )
+
+
+def number(
+    above: float | None = None, least: float | None = None, below: float = float("inf"), most: float = float("inf")
+) -> Rule:
+    low = f"> {above:g}" if above is not None else f">= {least:g}"
+    high = f" and < {below:g}" if below < float("inf") else f" and <= {most:g}" if most < float("inf") else ""
+
+    def holds(value: object) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return (value > above if above is not None else value >= least) and value < below and value <= most
+
+    return Rule(f"a number {low}{high}", holds)
+
+
+def one_of(*options: str) -> Rule:
+    return Rule(", ".join(options[:-1]) + f" or {options[-1]}", lambda value: value in options)
+
+
+def list_of(rule: Rule) -> Rule:
+    return Rule(f"a list, each {rule.allowed}", lambda value: isinstance(value, list) and all(map(rule.holds, value)))
+
+
+def _is_part(value: object) -> bool:
+    try:
+        part(value)
+    except ValueError:
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_device(value: object) -> bool:
+    if value in ("auto", "cpu"):
+        return True
+    name, _, index = str(value).partition(":")
+    return name == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count()
+
+
+SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+TEXT = Rule("a text", lambda value: isinstance(value, str) and value != "")
+PART = Rule("a part of the training in [0, 1], a number or a fraction such as 100/350", _is_part)
+POSITIVE_PART = Rule(PART.allowed.replace("[0", "(0"), lambda value: _is_part(value) and part(value) > 0)
+DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
+
+RULES = {
+    "seed": whole(0),
+    "device": DEVICE,
+    "precision": one_of("float32", "bfloat16", "float16"),
+    "results_dir": TEXT,
+    "force": SWITCH,
+    "scale.name": TEXT,
+    "backward.iterations": whole(1),
+    "model.num_classes": whole(1),
+    "model.in_channels": whole(1),
+    "model.width": whole(1),
+    "model.stem_channels": whole(1),
+    "model.norm_placement": one_of("stem", "all"),
+    "norm.group_size": whole(1).or_null(),
+    "norm.eps": number(above=0),
+    "norm.momentum": number(above=0, most=1),
+    "norm.affine": SWITCH,
+    "norm.weight_init": one_of("ones", "uniform"),
+    "norm.truncation": one_of("none", "reference"),
+    "norm.components": whole(1).or_null(),
+    "norm.information": number(above=0, most=1).or_null(),
+    "norm.backward.iterations": whole(1),
+    "dataset.name": TEXT,
+    "dataset.num_classes": whole(1),
+    "dataset.channels": whole(1),
+    "dataset.image_size": whole(1),
+    "dataset.mean": list_of(number(least=0, most=1)),
+    "dataset.std": list_of(number(above=0)),
+    "dataset.crop_padding": whole(0),
+    "dataset.flip": SWITCH,
+    "dataset.batch_size": whole(1),
+    "dataset.epochs": whole(1),
+    "dataset.train_images": whole(1).or_null(),
+    "dataset.test_images": whole(1).or_null(),
+    "dataset.root": TEXT,
+    "dataset.download": SWITCH,
+    "dataset.check_integrity": SWITCH,
+    "optimizer.lr": number(above=0),
+    "optimizer.momentum": number(least=0, below=1),
+    "optimizer.weight_decay": number(least=0),
+    "optimizer.nesterov": SWITCH,
+    "optimizer.betas": list_of(number(least=0, below=1)),
+    "schedule.every": POSITIVE_PART,
+    "schedule.factor": number(above=0),
+    "schedule.milestones": list_of(PART),
+    "schedule.warmup": PART,
+    "schedule.final": number(least=0),
+    "schedule.cycles": whole(1),
+    "schedule.peak": POSITIVE_PART,
+    "schedule.lowest": number(least=0, most=1),
+    "trainer.epochs": whole(1),
+    "trainer.channels_last": SWITCH,
+    "trainer.compile": SWITCH,
+    "trainer.threads": whole(1).or_null(),
+    "trainer.log_every": whole(1),
+    "trainer.checkpoint_every": whole(1).or_null(),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Holds every value against its rule.
+
+    Raises:
+        UserError: for the first value that breaks one, with its key and what is allowed.
+    """
+    for key, value in flatten(config).items():
+        rule = RULES.get(key)
+        if rule is not None and not rule.holds(value):
+            raise UserError(f"{key}={'null' if value is None else value}: must be {rule.allowed}")

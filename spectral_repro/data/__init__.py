@@ -1,0 +1,9 @@
+"""Data sets as uint8 tensors, and batches of them."""
+
+from spectral_repro.data.batches import Batches
+from spectral_repro.data.cifar import cifar10, cifar100
+from spectral_repro.data.handwritten import digits
+from spectral_repro.data.images import ImageData, Split
+from spectral_repro.data.noise import random_images
+
+__all__ = ["Batches", "ImageData", "Split", "cifar10", "cifar100", "digits", "random_images"]

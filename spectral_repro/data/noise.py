@@ -1,0 +1,26 @@
+"""Images without content, for timing and tests."""
+
+import torch
+
+from spectral_repro.data.images import ImageData, Split
+from spectral_repro.errors import UserError
+
+
+def random_images(
+    num_classes: int, channels: int, image_size: int, train_images: int | None, test_images: int | None
+) -> ImageData:
+    """Uniform uint8 noise (n, channels, image_size, image_size) from a fixed seed; the classes take turns.
+
+    Raises:
+        UserError: for train_images or test_images None, which means all images elsewhere.
+    """
+
+    def split(key: str, count: int | None, seed: int) -> Split:
+        if count is None:
+            raise UserError(f"dataset.{key}=null means all images, and random noise has no end: give a number")
+        generator = torch.Generator().manual_seed(seed)
+        shape = (count, channels, image_size, image_size)
+        images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+        return Split(images, torch.arange(count) % num_classes)
+
+    return ImageData(train=split("train_images", train_images, seed=0), test=split("test_images", test_images, seed=1))

@@ -1,0 +1,84 @@
+"""Learning-rate schedules: multipliers of the learning rate as functions of the part of the training that is done.
+
+A part is a number in [0, 1] or a fraction such as "100/350", so that a schedule holds for a training of any length.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+Part = str | float | Fraction
+
+
+def part(value: Part) -> Fraction:
+    """The fraction that a config value such as 0.5, "1/2" or "100/350" stands for.
+
+    Raises:
+        ValueError: if it is not a number in [0, 1].
+    """
+    try:
+        fraction = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        fraction = None
+    if fraction is None or not 0 <= fraction <= 1:
+        raise ValueError(f"{value} must be a part of the training: a number or a fraction such as 100/350 in [0, 1]")
+    return fraction
+
+
+@dataclass(frozen=True)
+class Constant:
+    def __call__(self, progress: Fraction) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """factor^n after n periods of ``every``."""
+
+    every: Part
+    factor: float = 0.1
+
+    def __call__(self, progress: Fraction) -> float:
+        return self.factor ** (progress // part(self.every))
+
+
+@dataclass(frozen=True)
+class MultiStep:
+    """factor^n after n of the ``milestones``."""
+
+    milestones: Sequence[Part]
+    factor: float = 0.1
+
+    def __call__(self, progress: Fraction) -> float:
+        return self.factor ** sum(progress >= part(milestone) for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """A linear rise from 0 during ``warmup``, then half a cosine from 1 to ``final``."""
+
+    warmup: Part = 0
+    final: float = 0.0
+
+    def __call__(self, progress: Fraction) -> float:
+        warmup = part(self.warmup)
+        if progress < warmup:
+            return float(progress / warmup)
+        falling = float((progress - warmup) / (1 - warmup)) if warmup < 1 else 1.0
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * falling)) / 2
+
+
+@dataclass(frozen=True)
+class Cyclic:
+    """``cycles`` triangles: a linear rise from ``lowest`` to 1 until ``peak`` of the cycle, then a linear fall back."""
+
+    cycles: int = 1
+    peak: Part = "2/5"
+    lowest: float = 0.0
+
+    def __call__(self, progress: Fraction) -> float:
+        position, peak = progress * self.cycles, part(self.peak)
+        position = position % 1 if progress < 1 else Fraction(1)
+        height = position / peak if position < peak else (1 - position) / (1 - peak) if peak < 1 else 1
+        return self.lowest + (1 - self.lowest) * float(height)

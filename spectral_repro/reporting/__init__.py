@@ -1,0 +1,1 @@
+"""From run folders to a paper's tables, figures and page."""

@@ -1,0 +1,96 @@
+"""A section as a figure: training loss and the paper's metric against the epoch."""
+
+from io import BytesIO, StringIO
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from spectral_repro.reporting.sections import Section
+
+INK = "#1b1b1f"  # text and axes; the page puts its own colour there
+STYLE = (
+    sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#8888883d", "grid.linewidth": 0.6})
+    | sns.plotting_context("paper", font_scale=0.95)
+    | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
+    | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
+)
+UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
+
+
+def draw(section: Section) -> Figure | None:
+    """Mean over the finished seeds with its 95 % bootstrap interval, one line for each method; every diverged run for itself, up
+    to a cross. None if no run has come to its end.
+    """
+    if not section.results:
+        return None
+    colours = dict(zip((entry.row.label for entry in section.entries), sns.color_palette("colorblind", 10) * 9, strict=False))
+    entries = _legend(section, colours)
+    columns = 2 if max(len(entry.get_label()) for entry in entries) > 28 else 3
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.7 + 0.18 * -(-len(entries) // columns)), layout="constrained")
+        loss, metric = figure.subplots(1, 2)
+        _panel(loss, section, "train_loss", colours)
+        _panel(metric, section, section.paper.metric, colours)
+        loss.set(yscale="log", ylabel="Training loss (nats)")
+        metric.set(ylabel=f"{section.paper.metric.replace('_', ' ').capitalize()} (%)")
+        figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)
+    return figure
+
+
+def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple]) -> None:
+    curves = [
+        pd.DataFrame({"epoch": run.metrics["epoch"], "method": entry.row.label, metric: run.metrics[metric]})
+        for entry in section.entries
+        for run in entry.in_state("finished")
+    ]
+    if curves:
+        data = pd.concat(curves, ignore_index=True)
+        marker = "o" if data["epoch"].max() <= 20 else None
+        sns.lineplot(
+            data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), legend=False, ax=axes,
+            errorbar=_interval, err_kws={"alpha": 0.2, "linewidth": 0}, marker=marker, markersize=3.5, markeredgewidth=0,
+        )  # fmt: skip
+    for entry in section.entries:
+        for run in entry.in_state("diverged"):
+            rows = run.metrics[np.isfinite(run.metrics[metric])]
+            where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
+            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric])
+            axes.plot(x, y, "--", color=colours[entry.row.label], linewidth=1, marker="x", markevery=[-1], **where)
+    axes.set(xlabel="Epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean."""
+    draws = np.random.default_rng(0).choice(values.to_numpy(), (1000, len(values)))
+    return tuple(np.percentile(draws.mean(axis=1), [2.5, 97.5]))
+
+
+def _legend(section: Section, colours: dict[str, tuple]) -> list[Line2D]:
+    shown = [entry.row.label for entry in section.entries if entry.in_state("finished", "diverged")]
+    handles = [Line2D([], [], color=colours[label], label=label) for label in shown]
+    if any(run.state == "diverged" for run in section.results):
+        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
+    return handles
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """The figure as png (200 dpi) or pdf; the same bytes for the same runs."""
+    with matplotlib.rc_context(STYLE), BytesIO() as buffer:
+        figure.savefig(buffer, format=kind, dpi=200, metadata=UNDATED[kind])
+        return buffer.getvalue()
+
+
+def svg(figure: Figure, description: str) -> str:
+    """The figure as an element of a page: transparent, in the text's colour."""
+    with matplotlib.rc_context(STYLE), StringIO() as buffer:
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        text = buffer.getvalue()
+    return text

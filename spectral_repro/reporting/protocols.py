@@ -1,0 +1,56 @@
+"""The protocol of a run: what decides its result beside the seed and what a table compares."""
+
+import json
+
+from spectral_repro.configuration.identity import within
+
+Values = dict[str, object]
+
+COUNTED = {"dataset.train_images": "training image", "dataset.test_images": "test image", "trainer.epochs": "epoch"}
+IN_WORDS = (*COUNTED, "model.width", "precision")
+IMPLIED = ("dataset.name", "dataset.epochs", "dataset.load")  # by the words, or by other keys
+OF_A_DATA_SET = (
+    *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std", "crop_padding", "flip")),
+    "model.num_classes",
+    "model.in_channels",
+)
+
+
+def split(identity: Values, compare: tuple[str, ...]) -> tuple[Values, Values]:
+    """The values that a table compares, and the protocol."""
+    compared = {key: value for key, value in identity.items() if within(key, compare)}
+    return compared, {key: value for key, value in identity.items() if key not in compared and key != "seed"}
+
+
+def differing(protocol: Values, reference: Values) -> list[str]:
+    """The keys that only one of the two has, or that they do not agree on."""
+    return sorted(
+        key
+        for key in protocol.keys() | reference.keys()
+        if key not in protocol or key not in reference or protocol[key] != reference[key]
+    )
+
+
+def describe(protocol: Values, reference: Values, scales: set[str]) -> str:
+    """A protocol in words; `reference` is the full protocol, `scales` the names that runs of this one were started with."""
+    keys = differing(protocol, reference)
+    scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full protocol"]
+    counts = [counted(protocol[key], noun) for key, noun in COUNTED.items() if protocol.get(key) is not None]
+    width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
+    skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
+    others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
+    return ", ".join([protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)])
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _word(key: str, protocol: Values, reference: Values) -> str | None:
+    target = f"{key.partition('.')[0]}._target_"
+    if key not in protocol:
+        return f"without {key}" if protocol.get(target) == reference.get(target) else None
+    value = protocol[key] if isinstance(protocol[key], str) else json.dumps(protocol[key])
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={value.rpartition('.')[2]}"
+    return f"{key}={value}"

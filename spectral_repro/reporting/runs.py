@@ -1,0 +1,121 @@
+"""Run folders, as the trainer leaves them."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from spectral_repro.configuration.identity import digest, flatten, identity
+from spectral_repro.errors import UserError
+
+STATES = ("finished", "diverged", "interrupted", "running", "failed")
+METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+        folder: its name without the path.
+        identity: the configuration's values that decide the result, by dotted key.
+        scale: how much of the published protocol was asked for.
+        metrics: a row for each finished epoch, the first of them 1; accuracies in percent.
+        summary: what the trainer says of it; any key but `state` may be missing.
+    """
+
+    folder: str
+    identity: dict[str, object]
+    scale: str
+    metrics: pd.DataFrame
+    summary: dict[str, object]
+
+    @property
+    def id(self) -> str:
+        return digest(self.identity)
+
+    @property
+    def seed(self) -> int:
+        return self.identity["seed"]
+
+    @property
+    def state(self) -> str:
+        return self.summary["state"]
+
+    def final(self, metric: str) -> float:
+        """The metric after the last epoch; NaN before the first."""
+        return self.metrics[metric].iloc[-1] if len(self.metrics) else float("nan")
+
+
+def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
+    """Every run in the folders of `root`, each once, and a line about every folder that is left out.
+
+    Raises:
+        UserError: there is no such folder; the message names `made_by`, the command that makes runs.
+    """
+    if not root.is_dir():
+        raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
+    runs, notices = [], []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        try:
+            runs.append(read_run(folder))
+        except (OSError, ValueError, KeyError, yaml.YAMLError, OmegaConfBaseException) as error:
+            notices.append(f"{folder.name}: left out, {_one_line(error)}")
+    return _each_once(runs, notices), notices
+
+
+def read_run(folder: Path) -> Run:
+    """One run folder.
+
+    Raises:
+        OSError, ValueError, KeyError, yaml.YAMLError, OmegaConfBaseException: it is damaged or half-written.
+    """
+    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    values = flatten(config)
+    missing = [key for key in NEEDED if key not in values]
+    if missing:
+        raise ValueError(f".hydra/config.yaml has no {', '.join(missing)}")
+    summary = json.loads((folder / "summary.json").read_text())
+    if not isinstance(summary, dict) or summary.get("state") not in STATES:
+        raise ValueError(f"summary.json has no state among {', '.join(STATES)}")
+    metrics = _read_metrics(folder / "metrics.csv")
+    if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1][list(METRICS)].isna().any()):
+        raise ValueError("finished, but metrics.csv has no complete last epoch")
+    return Run(folder.name, identity(config), values["scale.name"], metrics, summary)
+
+
+def _read_metrics(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame(columns=METRICS, dtype=float)
+    metrics = pd.read_csv(path, dtype=float)
+    missing = [column for column in METRICS if column not in metrics]
+    if missing:
+        raise ValueError(f"metrics.csv has no {', '.join(missing)}")
+    if metrics["epoch"].tolist() != list(range(1, len(metrics) + 1)):
+        raise ValueError("metrics.csv does not count the epochs 1, 2, ...")
+    return metrics
+
+
+def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:
+    copies = defaultdict(list)
+    for run in runs:
+        copies[run.id].append(run)
+    kept = []
+    for same in copies.values():
+        best, *others = sorted(same, key=lambda run: (STATES.index(run.state), -len(run.metrics)))
+        kept.append(best)
+        notices += [f"{run.folder}: left out, the same run as {best.folder}" for run in others]
+    return kept
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"no {Path(error.filename).name}"
+    return " ".join(str(error).split())[:200]

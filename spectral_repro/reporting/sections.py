@@ -1,0 +1,113 @@
+"""A paper's tables filled with runs, one section for each protocol: runs of different protocols never meet in a table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.reporting.papers import Paper, Row, Table
+from spectral_repro.reporting.protocols import Values, describe, differing, split
+from spectral_repro.reporting.runs import Run
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row and its runs under one protocol."""
+
+    row: Row
+    runs: tuple[Run, ...]
+
+    def in_state(self, *states: str) -> list[Run]:
+        return [run for run in self.runs if run.state in states]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table under one protocol."""
+
+    paper: Paper
+    table: Table
+    protocol: Values
+    entries: tuple[Entry, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.table.name}-{digest(self.protocol)}"
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for entry in self.entries for run in entry.runs]
+
+    @property
+    def results(self) -> list[Run]:
+        """The runs that came to their end."""
+        return [run for entry in self.entries for run in entry.in_state("finished", "diverged")]
+
+    @property
+    def full(self) -> bool:
+        return not differing(self.protocol, self.table.protocol)
+
+    @property
+    def label(self) -> str:
+        return describe(self.protocol, self.table.protocol, {run.scale for run in self.runs})
+
+    @property
+    def published(self) -> bool:
+        """Are there published values for this data set?"""
+        same_data = self.protocol["dataset.name"] == self.table.protocol["dataset.name"]
+        return same_data and any(row.published for row in self.table.rows)
+
+    @cached_property
+    def commands(self) -> list[str]:
+        """What to run for the rows without a run, where a scale gives this protocol."""
+        missing = [entry.row for entry in self.entries if not entry.runs]
+        if self.full:
+            return [row.command() for row in missing]
+        for scale in sorted({run.scale for run in self.runs}) if missing else ():
+            option = f"scale={scale}"
+            if (CONF / "scale" / f"{scale}.yaml").is_file():
+                _, protocol = split(identity(compose([*missing[0].overrides, option])), self.paper.compare)
+                if not differing(protocol, self.protocol):
+                    return [row.command(option) for row in missing]
+        return []
+
+
+@dataclass(frozen=True)
+class Report:
+    paper: Paper
+    sections: tuple[Section, ...]
+    elsewhere: int  # runs that belong to no row
+
+
+def gather(paper: Paper, runs: Iterable[Run]) -> Report:
+    """Sections of each table, those with runs first: the full protocol, then every other by its label.
+
+    A run belongs to the rows that agree with it under the compared keys. Where rows of several tables do, another protocol than
+    theirs becomes a section of the table whose full protocol differs from it in the fewest keys.
+    """
+    parts = [(run, *split(run.identity, paper.compare)) for run in runs]
+    protocols = {table.name: [table.protocol] for table in paper.tables}
+    elsewhere = 0
+    for _, values, protocol in parts:
+        distances = {
+            table.name: len(differing(protocol, table.protocol))
+            for table in paper.tables
+            if any(row.values == values for row in table.rows)
+        }
+        for name, distance in distances.items():
+            if distance == min(distances.values()) and protocol not in protocols[name]:
+                protocols[name].append(protocol)
+        elsewhere += not distances
+
+    def section(table: Table, protocol: Values) -> Section:
+        def entry(row: Row) -> Entry:
+            own = [run for run, values, of in parts if values == row.values and of == protocol]
+            return Entry(row, tuple(sorted(own, key=lambda run: run.seed)))
+
+        return Section(paper, table, protocol, tuple(map(entry, table.rows)))
+
+    sections = [section(table, protocol) for table in paper.tables for protocol in protocols[table.name]]
+    order = {table.name: place for place, table in enumerate(paper.tables)}
+    sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, each.label))
+    return Report(paper, tuple(sections), elsewhere)

@@ -1,0 +1,77 @@
+"""Which layer broke first: a training step looked at from inside."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class Diverged(Exception):
+    """A training that cannot go on: the step (counted from 0), the layer that broke first and what of it."""
+
+    def __init__(self, step: int, layer: str | None = None, during: str | None = None):
+        cause = f"first the {during} of {layer}" if layer else "the loss, but no layer when the steps were repeated"
+        super().__init__(f"diverged at step {step}, not finite: {cause}")
+        self.step, self.layer, self.during = step, layer, during
+
+
+@dataclass
+class Failure:
+    layer: str
+    during: str
+
+
+class Watch:
+    """Hooks on every layer that note the first value that is not finite; reading them synchronises with the device.
+
+    Used as a context manager around one training step. A layer breaks in the forward pass when its output is not finite, in the
+    backward pass when the gradient of its input or of a parameter is not, or when its decomposition refuses its input.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model, self.failure, self.handles = model, None, []
+        self.entered = ""
+
+    def __enter__(self) -> "Watch":
+        for name, module in self.model.named_modules():
+            if not any(module.children()):
+                self.handles.append(module.register_forward_pre_hook(self._entering(name)))
+                self.handles.append(module.register_forward_hook(self._leaving(name)))
+                for parameter_name, parameter in module.named_parameters(recurse=False):
+                    note = self._gradient_of(name, f"gradient of {parameter_name}")
+                    self.handles.append(parameter.register_hook(note))
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        for handle in self.handles:
+            handle.remove()
+        if isinstance(error, torch.linalg.LinAlgError):
+            self._note(self.entered, "decomposition")
+            return True
+        return False
+
+    def _note(self, layer: str, during: str) -> None:
+        self.failure = self.failure or Failure(layer, during)
+
+    def _entering(self, name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self.entered = name
+            if inputs[0].requires_grad:
+                inputs[0].register_hook(self._gradient_of(name, "gradient of the input"))
+
+        return hook
+
+    def _leaving(self, name: str) -> Callable:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if not output.isfinite().all():
+                self._note(name, "output")
+
+        return hook
+
+    def _gradient_of(self, name: str, what: str) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            if not gradient.isfinite().all():
+                self._note(name, what)
+
+        return hook

@@ -1,0 +1,65 @@
+"""The folder of a run: results_dir/<name>-<8 digits of its identity>."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.configuration.identity import digest, identity
+
+OVER = ("finished", "diverged")
+
+
+class Run:
+    """One training, found again by its identity whatever name it was started under.
+
+    ``summary`` is what summary.json holds; `update` changes it on disk.
+    """
+
+    def __init__(self, config: DictConfig, name: str):
+        self.id = digest(identity(config))
+        results = Path(config.results_dir)
+        self.folder = next(results.glob(f"*-{self.id}"), results / f"{name}-{self.id}")
+        new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
+        self.anew = config.force
+        self.summary = new if self.anew else self._read_summary() or new
+        self._wall_time_before = self.summary["wall_time_s"]
+        self._started = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        return self.summary["state"] in OVER
+
+    def open(self, config: DictConfig, overrides: list[str]) -> None:
+        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
+        if self.anew and self.folder.exists():
+            shutil.rmtree(self.folder)
+        hydra_folder = self.folder / ".hydra"
+        hydra_folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
+        OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
+        self.update(state="running")
+
+    def update(self, **values: object) -> None:
+        wall_time = self._wall_time_before + time.monotonic() - self._started
+        self.summary |= values | {"wall_time_s": round(wall_time, 3)}
+        replace(self.folder / "summary.json", (json.dumps(self.summary, indent=2) + "\n").encode())
+
+    def _read_summary(self) -> dict | None:
+        try:
+            return json.loads((self.folder / "summary.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file so that at any moment either the old or the new content stands under its name."""
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

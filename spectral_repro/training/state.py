@@ -1,0 +1,58 @@
+"""Everything that decides how a training goes on."""
+
+import copy
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from spectral_repro.optim.schedules import Constant
+
+
+class TrainingState:
+    """Network, optimiser, schedule and scaler, the step reached, the sums of the running epoch, and the metrics so far.
+
+    ``sums`` holds, on the device, the running epoch's summed loss, correct predictions and images.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Constant, steps: int, scaler: torch.amp.GradScaler
+    ):
+        self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(Fraction(min(step, steps), steps)))
+        self.device = next(model.parameters()).device
+        self.step = 0
+        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.seconds = 0.0
+        self.rows: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, object]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "sums": self.sums,
+            "seconds": self.seconds,
+            "rows": self.rows,
+            "generators": {"cpu": torch.get_rng_state()} | self._cuda_generator(),
+        }
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
+        self.sums.copy_(state["sums"])
+        torch.set_rng_state(state["generators"]["cpu"].cpu())
+        if "cuda" in state["generators"]:
+            torch.cuda.set_rng_state(state["generators"]["cuda"].cpu(), self.device)
+
+    def snapshot(self) -> dict[str, object]:
+        """A copy that later steps do not touch."""
+        return copy.deepcopy(self.state_dict())
+
+    def _cuda_generator(self) -> dict[str, Tensor]:
+        return {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}

@@ -1,0 +1,244 @@
+"""The one trainer."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from spectral_repro.data.images import ImageData
+from spectral_repro.training.build import build_batches, build_model, build_optimizer, build_schedule, load_images
+from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
+from spectral_repro.training.divergence import Diverged, Watch
+from spectral_repro.training.environment import choose_device, describe_device, git_state, versions
+from spectral_repro.training.metrics import TensorBoard, spectrum_scalars, write_metrics
+from spectral_repro.training.progress import Progress
+from spectral_repro.training.run import Run
+from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.state import TrainingState
+
+TORCH_THREADS = torch.get_num_threads()
+
+
+def train(config: DictConfig, name: str, overrides: list[str]) -> None:
+    """Trains what the configuration describes, going on where an earlier attempt stopped; does nothing if it is over.
+
+    Raises:
+        UserError: for objects that cannot be built and data that cannot be read.
+    """
+    run = Run(config, name)
+    if run.over:
+        print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
+        return
+    threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
+    torch.set_num_threads(threads)
+    torch.manual_seed(config.seed)
+    device = choose_device(config.device)
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    model = build_model(config).to(device, memory_format=memory_format)
+    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    images = load_images(config)
+    if config.trainer.compile:
+        model.compile()
+
+    run.open(config, overrides)
+    run.update(
+        threads=threads,
+        device=describe_device(device),
+        versions=versions(),
+        git=git_state(),
+        notes=list(images.notes),
+    )
+    print(f"{run.folder}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.summary['device']}", flush=True)
+    try:
+        Trainer(config, run, model, optimizer, schedule, images, device).train()
+    except Diverged as failure:
+        run.update(state="diverged", failure={"step": failure.step, "layer": failure.layer, "during": failure.during})
+        print(f"{run.folder}: {failure}")
+    except KeyboardInterrupt:
+        run.update(state="interrupted")
+        print(f"{run.folder}: interrupted; the same command goes on from here")
+        raise
+    except Exception as error:
+        run.update(state="failed", failure={"error": str(error).splitlines()[0]})
+        raise
+
+
+class Trainer:
+    """Steps, looks, epochs.
+
+    A look reads the sums of loss and accuracy from the device, every ``trainer.log_every`` steps and at the end of an epoch: the only
+    synchronisation in training. What the last look found in order is kept, so that a loss that is not finite
+    can be traced by replaying the steps since then under `Watch`.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        run: Run,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Callable,
+        images: ImageData,
+        device: torch.device,
+    ):
+        self.config, self.run, self.model, self.device = config, run, model, device
+        self.train_batches = build_batches(config, images.train, device, train=True)
+        self.test_batches = build_batches(config, images.test, device, train=False)
+        self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
+        self.steps = self.epochs * len(self.train_batches)
+        scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
+        self.state = TrainingState(model, optimizer, schedule, self.steps, scaler)
+        self.last = run.folder / "checkpoints" / "last.pt"
+
+    def train(self) -> None:
+        state, per_epoch = self.state, len(self.train_batches)
+        if self.last.exists():
+            load_checkpoint(self.last, state)
+            if state.rows:
+                self._record()
+        self.board = TensorBoard(self.run.folder, state.step)
+        self.progress = Progress(self.run.folder.name, self.steps, state.step, self.epochs)
+        try:
+            with StopRequest() as self.stop:
+                for epoch in range(state.step // per_epoch, self.epochs):
+                    self._train_epoch(epoch)
+        finally:
+            self.progress.close()
+            self.board.close()
+        self.run.update(state="finished")
+
+    def _train_epoch(self, epoch: int) -> None:
+        state, options, per_epoch = self.state, self.config.trainer, len(self.train_batches)
+        self.model.train()
+        self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
+        try:
+            for images, labels in self.train_batches.epoch(epoch, start=state.step % per_epoch):
+                self._step(images, labels)
+                inside = state.step % per_epoch != 0
+                due = inside and (self.stop.asked or state.step % (options.checkpoint_every or self.steps) == 0)
+                if inside and (due or state.step % options.log_every == 0):
+                    self._look()
+                    self.good = state.snapshot()
+                if due:
+                    save_checkpoint(self.last, state, self.config)
+                    if self.stop.asked:
+                        raise KeyboardInterrupt
+        except torch.linalg.LinAlgError:
+            self._find_failure()
+        self._look()
+        self._finish_epoch(epoch + 1)
+        if self.stop.asked:
+            raise KeyboardInterrupt
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        state = self.state
+        with self.autocast:
+            logits = self.model(images)
+            loss = cross_entropy(logits, labels)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        self.learning_rate = state.optimizer.param_groups[0]["lr"]
+        state.scheduler.step()
+        state.step += 1
+        state.sums += _sums(logits.detach(), labels, loss.detach())
+
+    def _look(self) -> None:
+        """Reads the sums, makes sure that the loss is finite, and shows what is new since the last look."""
+        state, now = self.state, time.monotonic()
+        loss, correct, count = new = state.sums.tolist()
+        if not loss < float("inf"):
+            self._find_failure()
+        loss, correct, count = (after - before for after, before in zip(new, self.seen, strict=True))
+        elapsed, self.clock, self.seen = now - self.clock, now, new
+        state.seconds += elapsed
+        scalars = {
+            "train/loss": loss / count,
+            "train/accuracy": 100 * correct / count,
+            "train/images_per_second": count / elapsed,
+            "train/learning_rate": self.learning_rate,
+        }
+        self.board.log(scalars, state.step)
+        self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
+
+    def _finish_epoch(self, epoch: int) -> None:
+        state, (loss, correct, count) = self.state, self.seen
+        seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
+        test_loss, test_accuracy = self._evaluate()
+        row = {
+            "epoch": epoch,
+            "train_loss": loss / count,
+            "train_accuracy": 100 * correct / count,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+            "learning_rate": self.learning_rate,
+            "images_per_second": count / (state.seconds - seconds_before),
+            "seconds": state.seconds,
+        }
+        state.rows.append(row)
+        state.sums.zero_()
+        if row is self._best():
+            save_checkpoint(self.last.with_name("best.pt"), state, self.config)
+        save_checkpoint(self.last, state, self.config)
+        self._record()
+        self.board.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.model), state.step)
+        self.progress.epoch(state.step, row)
+
+    def _best(self) -> dict[str, float]:
+        return max(self.state.rows, key=lambda row: row["test_accuracy"])
+
+    def _record(self) -> None:
+        """Brings metrics.csv and summary.json up to the state."""
+        state = self.state
+        write_metrics(self.run.folder / "metrics.csv", state.rows)
+        final = state.rows[-1]
+        self.run.update(
+            epochs=final["epoch"],
+            steps=state.step,
+            final=final,
+            best=self._best(),
+            images_per_second=len(state.rows) * self.train_images / final["seconds"],
+        )
+
+    def _evaluate(self) -> tuple[float, float]:
+        """Loss and accuracy in percent on the test images, one synchronisation in all."""
+        self.model.eval()
+        sums = torch.zeros_like(self.state.sums)
+        with torch.inference_mode(), self.autocast:
+            for images, labels in self.test_batches.epoch(0):
+                logits = self.model(images)
+                sums += _sums(logits, labels, cross_entropy(logits, labels))
+        loss, correct, count = sums.tolist()
+        if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
+            self._find_failure()
+        return loss / count, 100 * correct / count
+
+    def _find_failure(self) -> None:
+        """Replays the steps since the last good look and raises what broke first."""
+        reached = self.state.step
+        self.state.load_state_dict(self.good)
+        self.model.train()
+        per_epoch = len(self.train_batches)
+        epoch, start = divmod(self.state.step, per_epoch)
+        for images, labels in self.train_batches.epoch(epoch, start):
+            step, scale = self.state.step, self.state.scaler.get_scale()
+            with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
+                self._step(images, labels)
+            caught = self.state.scaler.get_scale() < scale  # a float16 overflow, for which the scaler skips the step
+            if watch.failure and not caught:
+                raise Diverged(step, watch.failure.layer, watch.failure.during)
+            if step == reached:
+                break
+        raise Diverged(reached)
+
+
+def _sums(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
+    """Summed loss, correct predictions and images of a batch."""
+    correct = (logits.argmax(1) == labels).sum()
+    count = torch.full_like(correct, len(labels))
+    return torch.stack([loss.double() * count, correct.double(), count.double()])

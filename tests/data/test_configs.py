@@ -1,0 +1,83 @@
+"""The files of conf/dataset, built as the trainer builds them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.data import Batches, ImageData
+from spectral_repro.errors import UserError
+
+FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
+
+
+def config(name: str, **changes) -> DictConfig:
+    """The file in its place in a whole configuration, since it refers to its own keys."""
+    return OmegaConf.create({"dataset": OmegaConf.merge(OmegaConf.load(FOLDER / f"{name}.yaml"), changes)}).dataset
+
+
+def check(cfg: DictConfig, data: ImageData) -> None:
+    for split in (data.train, data.test):
+        assert split.images.shape[1:] == (cfg.channels, cfg.image_size, cfg.image_size)
+        assert split.labels.max() < cfg.num_classes
+    assert len(cfg.mean) == len(cfg.std) == cfg.channels
+    batches = Batches(data.train, cfg.batch_size, cfg.mean, cfg.std, crop_padding=cfg.crop_padding, flip=cfg.flip)
+    images, _ = next(batches.epoch(0))
+    assert images.isfinite().all()
+
+
+def measured(data: ImageData) -> tuple[list[float], list[float]]:
+    pixels = data.train.images.double() / 255
+    return pixels.mean((0, 2, 3)).tolist(), pixels.std((0, 2, 3), correction=0).tolist()
+
+
+def test_digits():
+    cfg = config("digits", train_images=None)
+    data = instantiate(cfg.load)
+    check(cfg, data)
+    mean, std = measured(data)
+    assert list(cfg.mean) == [round(value, 4) for value in mean]
+    assert list(cfg.std) == [round(value, 4) for value in std]
+    assert data.train.labels.max() == cfg.num_classes - 1
+
+
+def test_random():
+    cfg = config("random", num_classes=4, test_images=10)
+    data = instantiate(cfg.load)
+    check(cfg, data)
+    assert (len(data.train.labels), len(data.test.labels)) == (2048, 10)
+    assert data.train.labels.max() == 3
+    mean, std = measured(data)
+    assert mean == pytest.approx(cfg.mean, abs=1e-3)
+    assert std == pytest.approx(cfg.std, abs=1e-3)
+
+
+def test_cifar(cifar):
+    cifar.write()
+    cfg = config(cifar.name, root=str(cifar.root), check_integrity=False, train_images=5)
+    data = instantiate(cfg.load)
+    check(cfg, data)
+    assert (len(data.train.labels), len(data.test.labels)) == (5, 6)
+    assert cfg.num_classes == cifar.num_classes
+
+
+def test_cifar_download_is_passed_on(cifar):
+    cfg = config(cifar.name, root=str(cifar.root), download=False)
+    with pytest.raises(Exception, match=r"dataset\.download=false") as caught:
+        instantiate(cfg.load)
+    assert isinstance(caught.value.__cause__ or caught.value, UserError)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "random"])
+def test_named_as_its_file(name):
+    assert config(name).name == name
+
+
+def test_import_is_light():
+    """What a data set needs is imported when it is loaded."""
+    code = "import sys, spectral_repro.data; print({'torchvision', 'sklearn', 'pandas', 'PIL'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parents[1])
+    assert result.stdout == "set()\n"

@@ -1,0 +1,63 @@
+"""The layers against what wang2019's published code computes (float64)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spectral_repro.layers import PCADenoising, ZCAWhitening
+from spectral_repro.linalg.backward import PowerIteration
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+
+
+def load(name):
+    with np.load(GOLDEN / f"{name}.npz") as archive:
+        return {key: torch.from_numpy(value) for key, value in archive.items()}
+
+
+def set_affine(layer, golden):
+    with torch.no_grad():
+        layer.weight.copy_(golden["weight"])
+        layer.bias.copy_(golden["bias"])
+
+
+def assert_matches(value, golden):
+    torch.testing.assert_close(value.detach(), golden, atol=1e-9, rtol=1e-9)
+
+
+@FORMATS
+@pytest.mark.parametrize("d", [4, 8, 16])
+def test_two_training_steps_and_evaluation_of_zca_whitening(d, memory_format):
+    golden = load(f"wang2019_zca_svdpi_d{d}")
+    assert (golden["eps"], golden["momentum"], golden["iterations"]) == (1e-4, 0.1, 19)
+    layer = ZCAWhitening(16, d, PowerIteration(19), truncation="reference").double()
+    set_affine(layer, golden)
+    for index in (0, 1):
+        x = golden[f"x{index}"].contiguous(memory_format=memory_format).requires_grad_()
+        layer.zero_grad()
+        y = layer(x)
+        y.backward(golden[f"g{index}"])
+        assert_matches(y, golden[f"y{index}"])
+        assert_matches(x.grad, golden[f"dx{index}"])
+        assert_matches(layer.weight.grad, golden[f"dweight{index}"])
+        assert_matches(layer.bias.grad, golden[f"dbias{index}"])
+    assert_matches(layer.running_mean, golden["running_mean"])
+    assert_matches(layer.running_matrix, golden["running_matrices"])
+    layer.eval()
+    assert_matches(layer(golden["x_eval"].contiguous(memory_format=memory_format)), golden["y_eval"])
+
+
+@FORMATS
+def test_a_training_step_of_pca_denoising(memory_format):
+    golden = load("wang2019_pca_svdpi")
+    assert (golden["eps"], golden["components"], golden["iterations"]) == (1e-4, 16, 19)
+    layer = PCADenoising(24, 16, backward=PowerIteration(19)).double()
+    set_affine(layer, golden)
+    x = golden["x"].contiguous(memory_format=memory_format).requires_grad_()
+    y = layer(x)
+    y.backward(golden["g"])
+    assert_matches(y, golden["y"])
+    assert_matches(x.grad, golden["dx"])

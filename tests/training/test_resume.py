@@ -1,0 +1,90 @@
+"""A run killed at any moment goes on and ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+TRAIN = (
+    "norm=zca_pi",
+    "model.width=8",
+    "dataset.batch_size=16",
+    "dataset.train_images=640",
+    "dataset.test_images=32",
+    "trainer.epochs=2",
+    "trainer.threads=1",
+    "trainer.checkpoint_every=3",
+    "schedule=cosine",
+)
+
+
+def run_folder(results: Path) -> Path:
+    (folder,) = results.glob("resnet18_zca_pi_digits-*")
+    return folder
+
+
+def weights(results: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_folder(results) / "checkpoints" / "last.pt", weights_only=True)["model"]
+
+
+def reached_step(results: Path) -> int:
+    for path in results.glob("*/checkpoints/last.pt"):
+        return torch.load(path, weights_only=True)["step"]
+    return 0
+
+
+def losses(results: Path) -> list[str]:
+    rows = (run_folder(results) / "metrics.csv").read_text().splitlines()
+    return [",".join(row.split(",")[:5]) for row in rows]  # without the timings
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    results = tmp_path_factory.mktemp("uninterrupted")
+    subprocess.run([sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={results}"], check=True)
+    return results
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninterrupted: Path, tmp_path: Path):
+    start = [sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={tmp_path}"]
+    process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not 0 < reached_step(tmp_path) < 40 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    process.wait(60)
+    step = reached_step(tmp_path)
+    assert 0 < step < 80 and step % 40, "the run was to be stopped in the middle of an epoch"
+    state = json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"]
+    assert state == ("running" if number == signal.SIGKILL else "interrupted")
+
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+
+    expected, found = weights(uninterrupted), weights(tmp_path)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert losses(tmp_path) == losses(uninterrupted)
+    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "finished"
+
+
+def test_same_command_twice_is_bit_identical(uninterrupted: Path, tmp_path: Path):
+    subprocess.run([sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={tmp_path}"], check=True)
+    expected, found = weights(uninterrupted), weights(tmp_path)
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_finished_run_is_left_alone_unless_forced(uninterrupted: Path, command):
+    before = (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns
+    again = command("train", *TRAIN, f"results_dir={uninterrupted}")
+    assert again.returncode == 0 and "finished already" in again.stdout
+    assert (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns == before
+    forced = command("train", *TRAIN, f"results_dir={uninterrupted}", "force=true", "trainer.log_every=7")
+    assert forced.returncode == 0
+    assert (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns > before
