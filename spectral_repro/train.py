@@ -10,12 +10,12 @@ from spectral_repro.configuration.rules import check
 @command("train")
 def main(config: DictConfig) -> None:
     check(config)
-    from spectral_repro.training.trainer import train
+    from spectral_repro.training.execute import execute
 
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
     name = choices.experiment or f"{choices.model}_{choices.norm}_{choices.dataset}"
-    train(config, name.replace("/", "_"), list(hydra.overrides.task))
+    execute(config, name.replace("/", "_"), list(hydra.overrides.task))
 
 
 if __name__ == "__main__":

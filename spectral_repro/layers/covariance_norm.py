@@ -10,10 +10,10 @@ from spectral_repro.linalg.backward import Backward, Exact
 
 
 class CovarianceNorm(nn.Module):
-    """y = weight * (M (x - mean)) + bias, M a matrix that a subclass computes from the covariance of each group of channels.
+    """y = weight * (M (x - mean)) + bias, M a matrix that a subclass makes of the covariance of each group of channels.
 
-    Used like `torch.nn.BatchNorm2d`. In training mean and M come from the batch; running averages of both (starting at 0 and the
-    identity, new = (1 - momentum) old + momentum batch) serve evaluation. The d x d part is computed in float64.
+    Used like `torch.nn.BatchNorm2d`. In training mean and M come from the batch; running averages of both (starting at 0 and
+    the identity, new = (1 - momentum) old + momentum batch) serve evaluation. The d x d part is computed in float64.
 
     Args:
         num_features: channels C.

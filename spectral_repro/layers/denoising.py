@@ -20,7 +20,7 @@ class PCADenoising(CovarianceNorm):
 
     Args:
         components: how many directions to keep, or
-        information: the share in (0, 1] of the sum of eigenvalues that the fewest leading directions must reach. One of the two.
+        information: the share in (0, 1] of the sum of eigenvalues that the fewest leading ones must reach; one of the two.
         group_size: None, the default, takes all channels together.
         truncation: "reference" drops what wang2019's published energy test drops as well.
 

@@ -56,8 +56,8 @@ class PowerIteration:
 
         D_ij = (f_i S_K(r) - f_j S_{K-1}(r)) / lambda_i    for lambda_i >= lambda_j,
 
-    the geometric series of the exact 1 / (lambda_i - lambda_j) cut after K terms: bounded by (K + 1) / lambda_i per unit of f, equal
-    to `Exact` up to r^K / (1 - r). Needs positive eigenvalues.
+    the geometric series of the exact 1 / (lambda_i - lambda_j) cut after K terms: bounded by (K + 1) / lambda_i per unit of f,
+    equal to `Exact` up to r^K / (1 - r). Needs positive eigenvalues.
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number.
