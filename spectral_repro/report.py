@@ -3,24 +3,31 @@
 import sys
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.write import write
 
+KEYS = ("paper", "runs", "out")
+
 
 @command("report")
 def main(config: DictConfig) -> None:
+    for override in HydraConfig.get().overrides.task:
+        if override.partition("=")[0] not in KEYS:
+            raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
     paper = load_paper(config.paper)
-    runs, notices = read_runs(Path(config.runs), made_by=paper.command)
+    runs, notices = read_runs(Path(str(config.runs)), made_by=paper.command)
     report = gather(paper, runs)
-    for notice in notices:
-        print(notice, file=sys.stderr)
-    for text in write(report, Path(config.out)):
-        print(text, end="\n\n")
+    for line in (*notices, *report.remarks):
+        print(line, file=sys.stderr)
+    for text in write(report, Path(str(config.out))):
+        print(text)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class PCADenoising(CovarianceNorm):
         scale = (variance + self.eps).rsqrt()
         identity = torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2) + self.eps * identity
-        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, floor=self.eps)
+        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, floor=self.eps / 2)
         return projector * scale.unsqueeze(-2), eigenvalues
 
     def extra_repr(self) -> str:

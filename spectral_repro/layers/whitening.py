@@ -28,7 +28,7 @@ class ZCAWhitening(CovarianceNorm):
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         regular = covariance + self.eps * torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)
-        return matrix_function(regular, self.function, self.backward_method, floor=self.eps)
+        return matrix_function(regular, self.function, self.backward_method, floor=self.eps / 2)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, truncation={self.truncation}"

@@ -17,7 +17,8 @@ def matrix_function(
         matrix: (..., d, d), symmetric (the lower triangle is read), float32 or float64.
         function: f, see `spectral_repro.linalg.functions`.
         backward: the gradient method, see `spectral_repro.linalg.backward`.
-        floor: a lower bound that the spectrum is known to have; eigenvalues that rounding put below it are set to it.
+        floor: a positive bound that only rounding can put an eigenvalue below; such eigenvalues are set to it. Well below the
+            smallest possible eigenvalue it makes no ties among those that are all but equal.
 
     Returns:
         F (..., d, d), differentiable once, and the eigenvalues (..., d) in descending order, without gradient.

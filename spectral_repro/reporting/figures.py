@@ -1,5 +1,6 @@
 """A section as a figure: training loss and the paper's metric against the epoch."""
 
+from html import escape
 from io import BytesIO, StringIO
 
 import matplotlib
@@ -25,8 +26,8 @@ UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
 def draw(section: Section) -> Figure | None:
-    """Mean over the finished seeds with its 95 % bootstrap interval, one line for each method; every diverged run for itself, up
-    to a cross. None if no run has come to its end.
+    """One line for each method: the mean over the finished seeds with its 95 % bootstrap interval; every diverged run by itself,
+    up to a cross. None if no run has come to its end.
     """
     if not section.results:
         return None
@@ -35,11 +36,12 @@ def draw(section: Section) -> Figure | None:
     columns = 2 if max(len(entry.get_label()) for entry in entries) > 28 else 3
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.7 + 0.18 * -(-len(entries) // columns)), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)
         loss, metric = figure.subplots(1, 2)
         _panel(loss, section, "train_loss", colours)
         _panel(metric, section, section.paper.metric, colours)
         loss.set(yscale="log", ylabel="Training loss (nats)")
-        metric.set(ylabel=f"{section.paper.metric.replace('_', ' ').capitalize()} (%)")
+        metric.set(ylabel=f"{section.paper.metric_name} (%)")
         figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
@@ -92,5 +94,7 @@ def svg(figure: Figure, description: str) -> str:
     """The figure as an element of a page: transparent, in the text's colour."""
     with matplotlib.rc_context(STYLE), StringIO() as buffer:
         figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        text = buffer.getvalue()
-    return text
+        drawing = buffer.getvalue()
+    inner = drawing[drawing.index(">", drawing.index("<svg")) + 1 :].replace(INK, "currentColor")
+    width, height = figure.get_size_inches() * 72
+    return f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">{inner}'

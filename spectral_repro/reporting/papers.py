@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.compose import CONF, compose
 from spectral_repro.configuration.identity import identity
@@ -54,23 +54,27 @@ class Paper:
     tables: tuple[Table, ...]
 
     @property
+    def metric_name(self) -> str:
+        return self.metric.replace("_", " ").capitalize()
+
+    @property
     def command(self) -> str:
         return shlex.join([*TRAIN, "-m", f"paper={self.name}"])
 
 
-def load_paper(name: str) -> Paper:
-    """The paper of conf/paper/<name>.yaml, its rows composed as they stand.
+def load_paper(config: DictConfig | None) -> Paper:
+    """The paper of a file in conf/paper, its rows composed as they stand.
 
     Raises:
-        UserError: there is no such file, or rows of one table differ in what the paper does not compare.
+        UserError: no paper is given, or rows of one table differ in what the paper does not compare.
     """
-    options = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
-    if name not in options:
-        raise UserError(f"paper={'null' if name is None else name}: must be one of {', '.join(options)}")
-    settings = OmegaConf.to_container(compose([f"paper={name}"]).paper, resolve=True)
+    if config is None:
+        options = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
+        raise UserError(f"paper=null: name one of {', '.join(options)}")
+    settings = OmegaConf.to_container(config, resolve=True)
     compare = tuple(settings["compare"])
-    tables = tuple(_table(name, key, table, compare) for key, table in settings["tables"].items())
-    return Paper(name, settings["title"], settings["source"], compare, settings["metric"], tables)
+    tables = tuple(_table(settings["name"], key, table, compare) for key, table in settings["tables"].items())
+    return Paper(settings["name"], settings["title"], settings["source"], compare, settings["metric"], tables)
 
 
 def _table(paper: str, name: str, settings: dict, compare: tuple[str, ...]) -> Table:

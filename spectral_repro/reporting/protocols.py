@@ -31,15 +31,15 @@ def differing(protocol: Values, reference: Values) -> list[str]:
     )
 
 
-def describe(protocol: Values, reference: Values, scales: set[str]) -> str:
+def describe(protocol: Values, reference: Values, scales: set[str]) -> list[str]:
     """A protocol in words; `reference` is the full protocol, `scales` the names that runs of this one were started with."""
     keys = differing(protocol, reference)
-    scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full protocol"]
+    scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
     counts = [counted(protocol[key], noun) for key, noun in COUNTED.items() if protocol.get(key) is not None]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
-    return ", ".join([protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)])
+    return [protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)]
 
 
 def counted(number: int, noun: str) -> str:

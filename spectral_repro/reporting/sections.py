@@ -7,7 +7,7 @@ from functools import cached_property
 from spectral_repro.configuration.compose import CONF, compose
 from spectral_repro.configuration.identity import digest, identity
 from spectral_repro.reporting.papers import Paper, Row, Table
-from spectral_repro.reporting.protocols import Values, describe, differing, split
+from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
 from spectral_repro.reporting.runs import Run
 
 
@@ -49,8 +49,13 @@ class Section:
         return not differing(self.protocol, self.table.protocol)
 
     @property
-    def label(self) -> str:
+    def terms(self) -> list[str]:
+        """The protocol in words."""
         return describe(self.protocol, self.table.protocol, {run.scale for run in self.runs})
+
+    @property
+    def label(self) -> str:
+        return ", ".join(self.terms)
 
     @property
     def published(self) -> bool:
@@ -75,9 +80,21 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
+    """The sections of a paper, and the number of runs that belong to no row of it."""
+
     paper: Paper
     sections: tuple[Section, ...]
-    elsewhere: int  # runs that belong to no row
+    elsewhere: int
+
+    @property
+    def remarks(self) -> list[str]:
+        if not any(section.runs for section in self.sections):
+            return [f"no run belongs to a row of paper={self.paper.name}; all of them are made by {self.paper.command}"]
+        if self.elsewhere:
+            return [
+                f"{counted(self.elsewhere, 'run')} left out that belong{'s' * (self.elsewhere == 1)} to no row of this paper"
+            ]
+        return []
 
 
 def gather(paper: Paper, runs: Iterable[Run]) -> Report:

@@ -21,9 +21,9 @@ LATEX = str.maketrans(
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
-    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric after the last epoch, in
-    percent; seeds, diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged). Where there
-    are published values for the data set, also published_mean, published_std, published_best, published_success_rate and
+    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric after the last epoch,
+    in percent; seeds, diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged). Where
+    there are published values for the data set, also published_mean, published_std, published_best, published_success_rate and
     difference = mean - published_mean.
     """
     frame = pd.DataFrame([_numbers(entry, section.paper.metric) for entry in section.entries])
@@ -94,25 +94,33 @@ def _text(value: float, form: str) -> str:
 def caption(section: Section) -> str:
     """What the numbers are, where they come from, and on what machine they were measured."""
     runs = section.results
-    over = f", mean ± sample standard deviation over seeds {ranges(run.seed for run in runs)}" if runs else ""
+    seeds = sorted({run.seed for run in runs})
+    over = (
+        f", mean ± sample standard deviation over seeds {ranges(seeds)}" if seeds[1:] else "".join(f", seed {n}" for n in seeds)
+    )
     sentences = [
         f"{section.table.title}.",
         f"Protocol: {section.label}.",
-        f"{section.paper.metric.replace('_', ' ').capitalize()} in percent after the last epoch{over}.",
+        f"{section.paper.metric_name} in percent after the last epoch{_over(sorted({run.seed for run in runs}))}.",
     ]
     if section.published:
         sentences.append(f"Published values: {section.paper.source}.")
         if not section.full:
-            sentences.append("They come from the full protocol, so the difference is one across protocols.")
+            sentences.append("They come from the full protocol, so the difference is across protocols.")
     if runs:
         sentences.append(f"Measured on {_machine(runs)}.")
     return " ".join(sentences)
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """0, 1, 2, 5 as 0–2, 5."""
-    ordered = sorted(set(numbers))
-    groups = [[number for _, number in group] for _, group in groupby(enumerate(ordered), lambda pair: pair[1] - pair[0])]
+def _over(seeds: list[int]) -> str:
+    if len(seeds) > 1:
+        return f", mean ± sample standard deviation over seeds {ranges(seeds)}"
+    return f", seed {seeds[0]}" if seeds else ""
+
+
+def ranges(numbers: list[int]) -> str:
+    """0, 1, 2, 5 (ascending) as 0–2, 5."""
+    groups = [[number for _, number in group] for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
     return ", ".join(f"{group[0]}–{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)
 
 
@@ -175,12 +183,12 @@ def latex(section: Section) -> str:
     frame = formatted(section)
     lines = [
         r"\begin{table}",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption(section).translate(LATEX)}}}",
         rf"\label{{tab:{section.name}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(frame.columns) - 1)}}}",
         r"\toprule",
-        *_spanners([group for group, _ in frame.columns]),
+        *_spanners(spans(frame.columns)),
         _line(name for _, name in frame.columns),
         r"\midrule",
         *(_line(row) for row in frame.itertuples(index=False)),
@@ -194,20 +202,23 @@ def latex(section: Section) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
+def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
+    """The groups that stand over the columns, with the number of columns of each; empty if no column has one."""
+    groups = [group for group, _ in columns]
+    return [(group, len(list(members))) for group, members in groupby(groups)] if any(groups) else []
+
+
 def _line(cells: Iterable[str]) -> str:
     return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
 
 
-def _spanners(groups: list[str]) -> list[str]:
-    if not any(groups):
-        return []
+def _spanners(groups: list[tuple[str, int]]) -> list[str]:
     cells, rules, first = [], [], 1
-    for group, members in groupby(groups):
-        last = first + len(list(members)) - 1
-        cells += [rf"\multicolumn{{{last - first + 1}}}{{c}}{{{group}}}"] if group else [""] * (last - first + 1)
-        rules += [rf"\cmidrule(lr){{{first}-{last}}}"] if group else []
-        first = last + 1
-    return [" & ".join(cells) + r" \\", "".join(rules)]
+    for group, width in groups:
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{group}}}")
+        rules += [rf"\cmidrule(lr){{{first}-{first + width - 1}}}"] if group else []
+        first += width
+    return [" & ".join(cells) + r" \\", "".join(rules)] if groups else []
 
 
 def csv(section: Section) -> str:

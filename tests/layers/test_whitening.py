@@ -191,6 +191,7 @@ DEGENERATE = {
     "repeated-channels": lambda x: x[:, :2].repeat(1, 4, 1, 1),
     "zero-channels": lambda x: x * torch.tensor([1, 0, 1, 1, 0, 0, 0, 0])[:, None, None],
     "rank-deficient": rank_deficient,
+    "large-rank-deficient": lambda x: 1e15 * rank_deficient(x),
     "two-positions": lambda x: x[:2, :, :1, :1],
     "constant-images": lambda x: x[..., :1, :1].expand_as(x),
 }

@@ -72,6 +72,10 @@ def test_published_cut_always_drops_the_smallest(d):
     assert PublishedCut(1e-12)(eigenvalues).tolist() == [True] * (d - 1) + [False]
 
 
+def test_published_cut_drops_the_eigenvalue_that_meets_the_share():
+    assert PublishedCut(0.25)(torch.tensor([4.0, 2.0, 1.0, 1.0])).tolist() == [True, False, False, False]
+
+
 def test_published_cut_drops_what_does_not_exceed_eps():
     eigenvalues = torch.tensor([2e-4, 1.5e-4, 1e-4, 1e-4, 1e-4], dtype=torch.float64)
     assert PublishedCut(1e-4)(eigenvalues).tolist() == [True, True, False, False, False]
