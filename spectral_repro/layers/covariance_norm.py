@@ -29,7 +29,7 @@ class CovarianceNorm(nn.Module):
     Raises:
         ValueError: for an argument out of range, named in the message; for an input of another shape, or with a single
             position per channel in training.
-        torch.linalg.LinAlgError: for a batch that holds NaN or infinity.
+        torch.linalg.LinAlgError: where the decomposition refuses a batch that holds NaN or infinity.
     """
 
     def __init__(

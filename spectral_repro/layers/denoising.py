@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from spectral_repro.layers.covariance_norm import CovarianceNorm
@@ -50,9 +49,8 @@ class PCADenoising(CovarianceNorm):
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         variance = covariance.diagonal(dim1=-2, dim2=-1) * (positions / (positions - 1))
         scale = (variance + self.eps).rsqrt()
-        identity = torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)
-        correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2) + self.eps * identity
-        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, floor=self.eps / 2)
+        correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
+        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, shift=self.eps)
         return projector * scale.unsqueeze(-2), eigenvalues
 
     def extra_repr(self) -> str:

@@ -3,6 +3,8 @@
 Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
 """
 
+from functools import wraps
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -29,22 +31,32 @@ def mix(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     return _Mix.apply(x, matrix, bias)
 
 
-class _Centre(torch.autograd.Function):
+def _in_full_precision(method):
+    """Runs a forward or backward method outside autocast, wherever it is called from."""
+
     @staticmethod
+    @wraps(method)
+    def run(ctx, tensor, *arguments):
+        with torch.autocast(tensor.device.type, enabled=False):
+            return method(ctx, tensor, *arguments)
+
+    return run
+
+
+class _Centre(torch.autograd.Function):
+    @_in_full_precision
     def forward(ctx, x, group_size):
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        shift = x[0].to(dtype).mean((-2, -1))
-        with torch.autocast(x.device.type, enabled=False):
-            shifted = x - shift[:, None, None]
-            mean = shifted.mean((0, 2, 3))
-            blocks = mean.view(-1, group_size, 1)
-            covariance = _outer(shifted, shifted, group_size) / (x.numel() // x.shape[1]) - blocks @ blocks.mT
+        shift = x[0].to(torch.promote_types(x.dtype, torch.float32)).mean((-2, -1))
+        shifted = x - shift[:, None, None]
+        mean = shifted.mean((0, 2, 3))
+        blocks = mean.view(-1, group_size, 1)
+        covariance = _outer(shifted, shifted, group_size) / (x.numel() // x.shape[1]) - blocks @ blocks.mT
         ctx.save_for_backward(shifted, mean)
         ctx.group_size, ctx.input_dtype = group_size, x.dtype
         ctx.mark_non_differentiable(shift)
         return shifted, shift, mean, covariance
 
-    @staticmethod
+    @_in_full_precision
     @once_differentiable
     def backward(ctx, shifted_gradient, _, mean_gradient, covariance_gradient):
         shifted, mean = ctx.saved_tensors
@@ -56,13 +68,12 @@ class _Centre(torch.autograd.Function):
 
 
 class _Mix(torch.autograd.Function):
-    @staticmethod
+    @_in_full_precision
     def forward(ctx, x, matrix, bias):
         ctx.save_for_backward(x, matrix)
-        with torch.autocast(x.device.type, enabled=False):
-            return _apply(matrix, x).add_(bias[:, None, None])
+        return _apply(matrix, x).add_(bias[:, None, None])
 
-    @staticmethod
+    @_in_full_precision
     @once_differentiable
     def backward(ctx, gradient):
         x, matrix = ctx.saved_tensors
@@ -84,17 +95,14 @@ def _outer(a: Tensor, b: Tensor, group_size: int) -> Tensor:
 
 
 def _apply(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
-    """matrix x in the layout of x; added to ``onto``, in its own memory, where given."""
-    if _channels_last(x):
-        transposed, rows = torch.block_diag(*matrix.mT), _rows(x)
-        if onto is not None and _channels_last(onto):
-            torch.addmm(_rows(onto), rows, transposed, out=_rows(onto))
-            return onto
-        batch, _, height, width = x.shape
-        product = (rows @ transposed).view(batch, height, width, -1).permute(0, 3, 1, 2)
-    else:
+    """matrix x, plus ``onto`` where given, in the layout of x."""
+    if not _channels_last(x):
         product = (matrix @ _grouped(x, matrix.shape[-1])).view(x.shape)
-    return product if onto is None else product.add_(onto)
+        return product if onto is None else product.add_(onto)
+    batch, _, height, width = x.shape
+    rows, transposed = _rows(x), torch.block_diag(*matrix.mT)
+    product = rows @ transposed if onto is None else torch.addmm(_rows(onto), rows, transposed)
+    return product.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -104,4 +112,5 @@ def _rows(x: Tensor) -> Tensor:
 
 def _grouped(x: Tensor, group_size: int) -> Tensor:
     """(N, G, d, H W), a view of contiguous images."""
-    return x.reshape(x.shape[0], -1, group_size, x[0, 0].numel())
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, channels // group_size, group_size, height * width)

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from spectral_repro.layers.covariance_norm import CovarianceNorm
@@ -27,8 +26,7 @@ class ZCAWhitening(CovarianceNorm):
         self.function = InverseSqrt() if truncation == "none" else Restricted(InverseSqrt(), PublishedCut(self.eps))
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        regular = covariance + self.eps * torch.eye(self.group_size, dtype=covariance.dtype, device=covariance.device)
-        return matrix_function(regular, self.function, self.backward_method, floor=self.eps / 2)
+        return matrix_function(covariance, self.function, self.backward_method, shift=self.eps)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, truncation={self.truncation}"

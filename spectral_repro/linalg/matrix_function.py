@@ -9,32 +9,32 @@ from spectral_repro.linalg.functions import SpectralFunction
 
 
 def matrix_function(
-    matrix: Tensor, function: SpectralFunction, backward: Backward = Exact(), floor: float | None = None
+    matrix: Tensor, function: SpectralFunction, backward: Backward = Exact(), shift: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """F(A) = V f(Lambda) V^T of symmetric matrices, from one batched eigendecomposition.
+    """F(A) = f(A + s I) = V f(Lambda + s) V^T of symmetric matrices, from one batched eigendecomposition.
+
+    The shift s comes after the decomposition, so that it does not drown the eigenvectors of an A much smaller than s.
 
     Args:
-        matrix: (..., d, d), symmetric (the lower triangle is read), float32 or float64.
+        matrix: A (..., d, d), symmetric (the lower triangle is read), float32 or float64.
         function: f, see `spectral_repro.linalg.functions`.
         backward: the gradient method, see `spectral_repro.linalg.backward`.
-        floor: a positive bound that only rounding can put an eigenvalue below; such eigenvalues are set to it. Well below the
-            smallest possible eigenvalue it makes no ties among those that are all but equal.
+        shift: s >= 0; with s > 0 A is taken to be positive semidefinite, and what rounding puts below s / 2 is set to s / 2.
 
     Returns:
-        F (..., d, d), differentiable once, and the eigenvalues (..., d) in descending order, without gradient.
+        F (..., d, d), differentiable once, and the shifted eigenvalues (..., d) in descending order, without gradient.
 
-    Raises:
-        torch.linalg.LinAlgError: if the matrix holds NaN or infinity.
+    A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
     """
-    return _MatrixFunction.apply(matrix, function, backward, floor)
+    return _MatrixFunction.apply(matrix, function, backward, shift)
 
 
 class _MatrixFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, matrix, function, backward, floor):
+    def forward(ctx, matrix, function, backward, shift):
         eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
-        if floor is not None:
-            eigenvalues = eigenvalues.clamp_min(floor)
+        if shift > 0:
+            eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
         ctx.function, ctx.backward_method = function, backward
         ctx.save_for_backward(eigenvalues, eigenvectors)
         ctx.mark_non_differentiable(eigenvalues)

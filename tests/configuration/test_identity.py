@@ -1,0 +1,63 @@
+"""What belongs to the identity of a run, and what does not."""
+
+import pytest
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.identity import digest, identity
+
+
+def run_id(*overrides: str) -> str:
+    return digest(identity(compose(overrides)))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "device=cpu",
+        "results_dir=elsewhere",
+        "force=true",
+        "trainer.log_every=3",
+        "trainer.checkpoint_every=3",
+        "trainer.threads=1",
+        "dataset.root=elsewhere",
+        "dataset.download=false",
+        "dataset.check_integrity=false",
+        "paper=wang2019",
+    ],
+)
+def test_what_cannot_change_the_result_stays_out(override: str):
+    assert run_id("dataset=cifar10", override) == run_id("dataset=cifar10")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "norm=zca",
+        "model.width=32",
+        "optimizer.lr=0.2",
+        "schedule=cosine",
+        "trainer.epochs=3",
+        "precision=bfloat16",
+        "dataset.train_images=100",
+        "dataset.batch_size=64",
+        "dataset=cifar100",
+        "scale=smoke",
+    ],
+)
+def test_what_can_change_the_result_counts(override: str):
+    assert run_id("dataset=cifar10", override) != run_id("dataset=cifar10")
+
+
+def test_the_gradient_counts_only_where_a_layer_uses_it():
+    assert run_id("norm=batch", "backward=pi") == run_id("norm=batch")
+    assert run_id("norm=zca", "backward=pi") != run_id("norm=zca")
+
+
+def test_an_experiment_is_its_values():
+    by_hand = run_id("dataset=cifar10", "norm=zca_pi", "norm.group_size=16")
+    assert run_id("experiment=wang2019/resnet18_zca_d16") == by_hand
+
+
+def test_the_length_of_training_counts_however_it_is_given():
+    assert run_id("dataset.epochs=7") == run_id("trainer.epochs=7")

@@ -1,0 +1,98 @@
+"""python -m spectral_repro.train as a user runs it: what it refuses and what it leaves behind."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+SMALL = ("scale=smoke", "trainer.threads=1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["norm=zca", "norm.eps=-1"], ["norm.eps=-1", "> 0"]),
+        (["norm=zca", "norm.group_size=7"], ["norm.group_size=7", "64 channels", "1, 2, 4, 8, 16, 32, 64"]),
+        (["norm=pca", "norm.components=65"], ["norm.components=65", "64 channels"]),
+        (["norm=pca", "norm.information=0.9"], ["norm.components=16 and information=0.9", "null"]),
+        (["dataset.batch_size=0"], ["dataset.batch_size=0", ">= 1"]),
+        (["seed=x"], ["seed=x", "whole number"]),
+        (["device=cuda:99"], ["device=cuda:99", "cpu"]),
+        (["precision=float8"], ["precision=float8", "float32, bfloat16 or float16"]),
+        (["schedule.every=7/0"], ["schedule.every=7/0", "100/350"]),
+        (["optimizer.lr=null"], ["optimizer.lr=null", "> 0"]),
+        (["norm=zcaa"], ["norm/zcaa", "zca_pi"]),
+        (["norrm=zca"], ["norrm", "norm"]),
+        (["norm=zca", "norm.epz=1"], ["norm.epz", "eps"]),
+        (["+norm.extra=1"], ["norm", "extra"]),
+        (["experiment=wang2019/resnet19"], ["experiment/wang2019/resnet19", "resnet18_zca_d16"]),
+    ],
+)
+def test_bad_input_is_named_before_data_are_read(command, tmp_path, arguments: list[str], named: list[str]):
+    result = command("train", "dataset=cifar10", "dataset.root=nowhere", "dataset.download=false", *arguments)
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "Traceback" not in output
+    assert "nowhere/cifar-10-batches-py" not in output
+    assert all(text in output for text in named), output
+    assert not list(tmp_path.glob("results/runs/*/"))
+
+
+def test_missing_data_are_named(command):
+    result = command("train", "dataset=cifar10", "dataset.root=nowhere", "dataset.download=false", *SMALL)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "nowhere/cifar-10-batches-py" in result.stderr and "dataset.root" in result.stderr
+
+
+def test_what_a_run_leaves_behind(command, tmp_path):
+    result = command("train", "norm=zca_pi", *SMALL)
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "results" / "runs").glob("resnet18_zca_pi_digits-????????")
+    summary = json.loads((folder / "summary.json").read_text())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert summary["state"] == "finished" and summary["epochs"] == len(rows) == 2 and summary["steps"] == 8
+    assert summary["final"]["test_accuracy"] == float(rows[-1]["test_accuracy"])
+    assert summary["best"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
+    assert summary["threads"] == 1 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"config.yaml", "overrides.yaml"} <= {path.name for path in (folder / ".hydra").iterdir()}
+
+    for name in ("last", "best"):
+        checkpoint = torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
+        assert checkpoint["config"]["norm"]["truncation"] == "reference"
+        assert "stem_norm.running_matrix" in checkpoint["model"]
+
+
+def test_tensorboard_scalars(command, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert command("train", "norm=zca", "trainer.log_every=2", *SMALL).returncode == 0
+    (folder,) = (tmp_path / "results" / "runs").glob("*/")
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert {"train/loss", "train/accuracy", "train/learning_rate", "train/images_per_second"} <= scalars.keys()
+    assert {"test/loss", "test/accuracy"} <= scalars.keys()
+    for group in range(4):
+        spectrum = {name: scalars[f"spectrum/stem_norm/group_{group}/{name}"] for name in ("largest", "smallest", "effective_rank")}
+        assert all(len(values) == 2 for values in spectrum.values())
+        assert spectrum["largest"][-1] > spectrum["smallest"][-1] > 0
+        assert 1 <= spectrum["effective_rank"][-1] <= 16
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_reduced_precision_trains(command, tmp_path, precision: str):
+    result = command("train", "norm=zca", f"precision={precision}", *SMALL)
+    assert result.returncode == 0, result.stderr
+    (path,) = (tmp_path / "results" / "runs").glob("*/summary.json")
+    assert json.loads(path.read_text())["state"] == "finished"
+
+
+def test_pandas_and_seaborn_stay_out_of_training():
+    import subprocess
+    import sys
+
+    code = "import sys, spectral_repro.train, spectral_repro.training.execute; print({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
