@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -76,7 +78,9 @@ def test_tensorboard_scalars(command, tmp_path):
     assert {"train/loss", "train/accuracy", "train/learning_rate", "train/images_per_second"} <= scalars.keys()
     assert {"test/loss", "test/accuracy"} <= scalars.keys()
     for group in range(4):
-        spectrum = {name: scalars[f"spectrum/stem_norm/group_{group}/{name}"] for name in ("largest", "smallest", "effective_rank")}
+        spectrum = {
+            name: scalars[f"spectrum/stem_norm/group_{group}/{name}"] for name in ("largest", "smallest", "effective_rank")
+        }
         assert all(len(values) == 2 for values in spectrum.values())
         assert spectrum["largest"][-1] > spectrum["smallest"][-1] > 0
         assert 1 <= spectrum["effective_rank"][-1] <= 16
@@ -91,8 +95,8 @@ def test_reduced_precision_trains(command, tmp_path, precision: str):
 
 
 def test_pandas_and_seaborn_stay_out_of_training():
-    import subprocess
-    import sys
-
-    code = "import sys, spectral_repro.train, spectral_repro.training.execute; print({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys, spectral_repro.train, spectral_repro.training.execute\n"
+        "print({'pandas', 'seaborn', 'matplotlib'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

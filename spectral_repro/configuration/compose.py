@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,7 +16,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if pa
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Makes a function of the configuration into a command: Hydra's command line, and the allowed keys beside a wrong one."""
+    """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead."""
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
         run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
@@ -27,7 +28,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as leaving:
-                _print_allowed_keys(leaving.__context__)
+                _print_allowed(leaving.__context__)
                 raise
 
         return main
@@ -35,11 +36,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
     return decorate
 
 
-def _print_allowed_keys(error: BaseException | None) -> None:
+def _print_allowed(error: BaseException | None) -> None:
+    """What Hydra leaves out: the keys beside an unknown one, the options of a group with folders."""
     cause = getattr(error, "__cause__", None)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        allowed = ", ".join(str(key) for key in cause.parent_node if not str(key).startswith("_"))
-        print(f"Allowed here: {allowed}", file=sys.stderr)
+        allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
+    elif isinstance(error, MissingConfigException) and error.missing_cfg_file and not error.options:
+        group = CONF / error.missing_cfg_file.partition("/")[0]
+        allowed = sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
+    else:
+        return
+    print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)
 
 
 def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:

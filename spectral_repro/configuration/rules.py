@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.identity import flatten
@@ -60,7 +59,11 @@ def _is_device(value: object) -> bool:
     if value in ("auto", "cpu"):
         return True
     name, _, index = str(value).partition(":")
-    return name == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count()
+    if name != "cuda" or not (index or "0").isdigit():
+        return False
+    import torch
+
+    return int(index or 0) < torch.cuda.device_count()
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))

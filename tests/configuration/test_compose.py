@@ -31,7 +31,11 @@ def test_every_experiment_builds_at_every_scale(experiment: str, scale: str):
 
 @pytest.mark.parametrize(
     "override",
-    [f"{group}={option}" for group in ("model", "norm", "backward", "dataset", "optimizer", "schedule") for option in options(group)],
+    [
+        f"{group}={option}"
+        for group in ("model", "norm", "backward", "dataset", "optimizer", "schedule")
+        for option in options(group)
+    ],
 )
 def test_every_option_builds(override: str):
     config = compose([override, "scale=smoke"])

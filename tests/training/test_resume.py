@@ -15,7 +15,7 @@ TRAIN = (
     "norm=zca_pi",
     "model.width=8",
     "dataset.batch_size=16",
-    "dataset.train_images=640",
+    "dataset.train_images=320",
     "dataset.test_images=32",
     "trainer.epochs=2",
     "trainer.threads=1",
@@ -56,12 +56,12 @@ def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninter
     start = [sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={tmp_path}"]
     process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not 0 < reached_step(tmp_path) < 40 and time.monotonic() < deadline and process.poll() is None:
+    while not 0 < reached_step(tmp_path) < 20 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, number)
     process.wait(60)
     step = reached_step(tmp_path)
-    assert 0 < step < 80 and step % 40, "the run was to be stopped in the middle of an epoch"
+    assert 0 < step < 40 and step % 20, "the run was to be stopped in the middle of an epoch"
     state = json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"]
     assert state == ("running" if number == signal.SIGKILL else "interrupted")
 

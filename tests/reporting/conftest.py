@@ -1,0 +1,103 @@
+"""Run folders as the trainer leaves them, with real configurations and invented results."""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.reporting.papers import Paper, load_paper
+from spectral_repro.reporting.runs import Run, read_runs
+from spectral_repro.reporting.sections import Report, gather
+
+DIGITS = """
+name: quickstart
+title: Norm layers & digits
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+tables:
+  small:
+    title: Digits_1
+    rows:
+      - {label: Batch norm, overrides: [norm=batch], published: {mean: 90.0, std: 0.5, best: 91.0, success_rate: null}}
+      - {label: "ZCA, SVD", overrides: [norm=zca_svd], published: {mean: null, std: null, best: null, success_rate: 0.0}}
+      - {label: "ZCA, SVD-PI", overrides: [norm=zca_pi]}
+"""
+
+
+@functools.cache
+def configuration(overrides: tuple[str, ...]) -> DictConfig:
+    return compose(overrides)
+
+
+@pytest.fixture(scope="session")
+def paper() -> Paper:
+    """Three rows on digits, two of them with published values."""
+    return load_paper(OmegaConf.create(DIGITS))
+
+
+@pytest.fixture
+def runs_folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """Writes the folder of one run, by default a finished one of the paper's protocol."""
+
+    def write(
+        root: Path,
+        *overrides: str,
+        accuracies: Sequence[float] = (50.0, 80.0),
+        losses: Sequence[float] | None = None,
+        state: str = "finished",
+        seed: int = 0,
+        name: str = "run",
+        **summary: object,
+    ) -> Path:
+        config = configuration(("paper=quickstart", *overrides)).copy()
+        config.seed = seed
+        id = digest(identity(config))
+        folder = root / f"{name}-{id}"
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
+        columns = "epoch,train_loss,train_accuracy,test_loss,test_accuracy,learning_rate,images_per_second,seconds"
+        losses = losses or [1 / epoch for epoch in range(1, len(accuracies) + 1)]
+        rows = [
+            f"{epoch},{loss},{accuracy + 1},{loss + 0.1},{accuracy},0.1,1000.0,{1.5 * epoch}"
+            for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1)
+        ]
+        if rows:
+            (folder / "metrics.csv").write_text("\n".join([columns, *rows]) + "\n")
+        written = {"name": name, "id": id, "state": state, "wall_time_s": 75.4, "images_per_second": 1000.4, "threads": 2}
+        written |= {"device": "2 x Some CPU", "versions": {"python": "3.11.9", "torch": "2.14.1"}}
+        (folder / "summary.json").write_text(json.dumps(written | summary))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def make_run(write_run: Callable[..., Path], runs_folder: Path) -> Callable[..., Path]:
+    return functools.partial(write_run, runs_folder)
+
+
+@pytest.fixture
+def read(runs_folder: Path) -> Callable[[], list[Run]]:
+    def run() -> list[Run]:
+        runs, notices = read_runs(runs_folder, made_by="nobody")
+        assert notices == []
+        return runs
+
+    return run
+
+
+@pytest.fixture
+def report(paper: Paper, read: Callable[[], list[Run]]) -> Callable[[], Report]:
+    """The report of whatever runs there are."""
+    return lambda: gather(paper, read())

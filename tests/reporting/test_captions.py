@@ -1,0 +1,61 @@
+import pytest
+
+from spectral_repro.reporting.captions import caption, measurement, notes, ranges
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [([3], "3"), ([0, 1], "0–1"), ([0, 1, 2, 5], "0–2, 5"), ([1, 3, 5], "1, 3, 5"), ([], "")],
+)
+def test_ranges(numbers, text):
+    assert ranges(numbers) == text
+
+
+def test_caption_names_table_protocol_seeds_source_and_machine(make_run, report):
+    for seed in (0, 1, 2):
+        make_run("norm=batch", seed=seed, started=f"2026-03-0{seed + 1}T09:00:00+00:00")
+    (section,) = report().sections
+    assert caption(section) == (
+        f"Digits_1. Protocol: {section.label}. "
+        "Test accuracy in percent after the last epoch, mean ± sample standard deviation over seeds 0–2. "
+        "Published values: Someone, 2019. "
+        "Measured on 2 x Some CPU, 2 threads, torch 2.14.1, 2026-03-01 to 2026-03-03."
+    )
+
+
+def test_every_machine_is_named(make_run, report):
+    make_run("norm=batch", device="GPU Y", threads=1, started="2026-03-01T09:00:00+00:00")
+    make_run("norm=zca_pi", device="GPU X", threads=1, versions={}, started="2026-03-01T19:00:00+00:00")
+    make_run("norm=zca_svd", device="GPU Z", state="running")
+    (section,) = report().sections
+    assert measurement(section).endswith("Measured on GPU X and GPU Y, 1 thread, torch 2.14.1, 2026-03-01.")
+
+
+def test_what_a_summary_does_not_say_is_left_out(make_run, report):
+    make_run("norm=batch", device=None, threads=None, versions=None)
+    (section,) = report().sections
+    assert measurement(section).endswith("seed 0. Published values: Someone, 2019. Measured on an unnamed device.")
+
+
+def test_a_reduced_protocol_says_where_the_published_values_come_from(make_run, report):
+    make_run("norm=batch", "scale=smoke")
+    reduced, full = report().sections
+    assert "across protocols" in measurement(reduced)
+    assert "across protocols" not in measurement(full) and "Measured" not in measurement(full)
+
+
+def test_notes_on_divergence_and_unfinished_runs(make_run, report):
+    failure = {"step": 12, "layer": "norm1", "during": "gradient of the input"}
+    make_run("norm=zca_svd", seed=1, accuracies=[10.0], state="diverged", failure=failure)
+    make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged", failure={"step": 3, "layer": None, "during": None})
+    make_run("norm=zca_svd", seed=3, accuracies=[], state="diverged")
+    make_run("norm=zca_pi", seed=0, state="interrupted")
+    make_run("norm=zca_pi", seed=1, state="failed", failure={"error": "out of memory"})
+    make_run("norm=zca_pi", seed=2, state="failed")
+    (section,) = report().sections
+    assert notes(section) == [
+        "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1.",
+        "ZCA, SVD, seed 2: diverged at step 3.",
+        "ZCA, SVD, seed 3: diverged.",
+        "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",
+    ]

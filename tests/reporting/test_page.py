@@ -1,0 +1,114 @@
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from spectral_repro.reporting.figures import draw
+from spectral_repro.reporting.page import render
+from spectral_repro.reporting.runs import read_runs
+from spectral_repro.reporting.sections import gather
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """Elements, text, and whether every element is closed in its turn."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements, self.texts, self.open, self.within = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), tuple(self.open)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "svg"} & set(self.open):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def runs_root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def source(write_run, runs_root, paper) -> str:
+    make_run = partial(write_run, runs_root)
+    for seed, accuracy in enumerate([90.0, 91.0, 95.0]):
+        make_run("norm=batch", seed=seed, accuracies=[99.0, accuracy])
+    make_run("norm=zca_svd", accuracies=[30.0], state="diverged", failure={"step": 1, "layer": "<norm>", "during": "output"})
+    make_run("norm=zca_svd", "scale=smoke", accuracies=[], state="running", wall_time_s=3725, images_per_second=None)
+    whole = gather(paper, read_runs(runs_root, made_by="nobody")[0])
+    return render(whole, {section.name: draw(section) for section in whole.sections})
+
+
+@pytest.fixture
+def page(source) -> Page:
+    return Page(source)
+
+
+def test_it_needs_nothing_beside_it(source, page, runs_root):
+    assert "http" not in source and "//" not in source and "@import" not in source and "url(" not in source.replace("url(#", "")
+    assert str(runs_root) not in source
+    links = [value for _, attributes, _ in page.elements for key, value in attributes.items() if key.endswith(("href", "src"))]
+    assert links and all(link.startswith("#") for link in links)
+    assert not {tag for tag, _, _ in page.elements} & {"script", "link", "iframe", "object"}
+
+
+def test_every_link_has_its_target(page):
+    ids = {attributes["id"] for _, attributes, _ in page.elements if "id" in attributes}
+    targets = {attributes["href"] for tag, attributes, _ in page.elements if tag == "a"}
+    assert targets and {target.removeprefix("#") for target in targets} <= ids
+
+
+def test_it_says_what_the_tables_say(page):
+    assert "Norm layers & digits" in page.text and "Someone, 2019" in page.text
+    assert "92.00 ± 2.65" in page.text and "90.00 ± 0.50" in page.text and "+2.00" in page.text
+    assert "full scale" in page.text and "scale smoke" in page.text
+    assert "first the output of <norm>" in page.text, "text is escaped, not lost"
+    assert "python -m spectral_repro.train paper=quickstart norm=zca_pi scale=smoke" in page.text
+
+
+def test_it_lists_every_run(page):
+    assert page.text.count("finished seeds") == 1
+    assert "diverged 1 30.00 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text
+    assert "running 0 – 1 h 02 min – 2 x Some CPU" in page.text
+    assert "4 runs" in page.text and "1 run " in page.text
+
+
+def test_wide_things_scroll_in_their_box_and_both_schemes_are_served(source, page):
+    tables = [(within, attributes) for tag, attributes, within in page.elements if tag == "table"]
+    assert len(tables) == 4 and all(within[-1] == "div" for within, _ in tables)
+    boxes = [attributes for tag, attributes, _ in page.elements if tag == "div" and attributes.get("class") == "scroll"]
+    assert len(boxes) == len(tables) and "overflow-x: auto" in source
+    assert "prefers-color-scheme: dark" in source and 'name="viewport"' in source
+
+
+def test_a_section_without_a_figure_has_none(page):
+    assert [tag for tag, _, _ in page.elements].count("figure") == 1
+
+
+def test_labels_are_escaped(make_run, report):
+    make_run("norm=batch")
+    whole = report()
+    (section,) = whole.sections
+    first, *others = section.entries
+    section = replace(section, entries=(replace(first, row=replace(first.row, label="<b>bold</b>")), *others))
+    source = render(replace(whole, sections=(section,)), {section.name: draw(section)})
+    assert "<b>" not in source and Page(source).text.count("<b>bold</b>") >= 2

@@ -1,0 +1,142 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from spectral_repro.errors import UserError
+from spectral_repro.reporting.runs import read_run, read_runs
+
+
+def test_a_run_reads_as_it_was_written(make_run):
+    folder = make_run("norm=zca_pi", "scale=cpu", accuracies=[10.0, 55.5, 54.25], seed=3)
+    run = read_run(folder)
+    assert run.folder == folder.name
+    assert folder.name.endswith(run.id), "the identity survives the way through YAML"
+    assert (run.seed, run.state, run.scale) == (3, "finished", "cpu")
+    assert run.final("test_accuracy") == 54.25
+    assert run.metrics["epoch"].tolist() == [1, 2, 3]
+    assert run.summary["device"] == "2 x Some CPU"
+
+
+def test_a_run_before_its_first_epoch_has_no_result(make_run):
+    run = read_run(make_run(accuracies=[], state="running"))
+    assert run.metrics.empty and np.isnan(run.final("test_accuracy"))
+
+
+def damage_config(folder):
+    (folder / ".hydra" / "config.yaml").write_text("seed: 0\nmodel: {width: [")
+
+
+def cut_config(folder):
+    (folder / ".hydra" / "config.yaml").write_text("seed: 0\nprecision: float32\n")
+
+
+def remove_config(folder):
+    shutil.rmtree(folder / ".hydra")
+
+
+def remove_summary(folder):
+    (folder / "summary.json").unlink()
+
+
+def cut_summary(folder):
+    (folder / "summary.json").write_text('{"state": "fini')
+
+
+def list_summary(folder):
+    (folder / "summary.json").write_text("[]")
+
+
+def unknown_state(folder):
+    (folder / "summary.json").write_text('{"state": "fine"}')
+
+
+def binary_summary(folder):
+    (folder / "summary.json").write_bytes(b"\xff\xfe\x00")
+
+
+def remove_metrics(folder):
+    (folder / "metrics.csv").unlink()
+
+
+def empty_metrics(folder):
+    (folder / "metrics.csv").write_text("")
+
+
+def words_in_metrics(folder):
+    (folder / "metrics.csv").write_text((folder / "metrics.csv").read_text().replace("80.0", "eighty"))
+
+
+def cut_metrics(folder):
+    text = (folder / "metrics.csv").read_text()
+    (folder / "metrics.csv").write_text(text[: text.index("80.0") - 5])
+
+
+def skip_an_epoch(folder):
+    (folder / "metrics.csv").write_text((folder / "metrics.csv").read_text().replace("\n2,", "\n3,"))
+
+
+def drop_a_column(folder):
+    (folder / "metrics.csv").write_text((folder / "metrics.csv").read_text().replace("test_accuracy", "accuracy"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (damage_config, ""),
+        (cut_config, "dataset.name, trainer.epochs, scale.name"),
+        (remove_config, "no config.yaml"),
+        (remove_summary, "no summary.json"),
+        (cut_summary, ""),
+        (list_summary, "summary.json"),
+        (unknown_state, "summary.json"),
+        (binary_summary, ""),
+        (remove_metrics, "metrics.csv"),
+        (empty_metrics, ""),
+        (words_in_metrics, "eighty"),
+        (cut_metrics, "metrics.csv"),
+        (skip_an_epoch, "metrics.csv"),
+        (drop_a_column, "test_accuracy"),
+    ],
+)
+def test_a_damaged_folder_is_named_and_left_out(make_run, runs_folder, damage, named):
+    damage(make_run(name="bad"))
+    make_run(name="good", seed=1)
+    runs, notices = read_runs(runs_folder, made_by="nobody")
+    assert [run.folder.partition("-")[0] for run in runs] == ["good"]
+    (notice,) = notices
+    assert notice.startswith("bad-") and "left out" in notice and named in notice
+    assert "\n" not in notice
+
+
+def test_the_same_run_twice_counts_once_and_the_further_one_counts(make_run, runs_folder):
+    half = make_run(name="half", accuracies=[50.0], state="interrupted")
+    whole = make_run(name="whole", accuracies=[50.0, 70.0])
+    shutil.copytree(whole, whole.with_name("zz-copy"))
+    runs, notices = read_runs(runs_folder, made_by="nobody")
+    assert [run.folder for run in runs] == [whole.name]
+    assert len(notices) == 2 and all(whole.name in notice for notice in notices)
+    assert half.name in " ".join(notices)
+
+
+def test_what_is_no_run_folder_is_passed_over(make_run, runs_folder):
+    make_run()
+    (runs_folder / "multirun.yaml").write_text("")
+    (runs_folder / ".cache").mkdir()
+    runs, notices = read_runs(runs_folder, made_by="nobody")
+    assert len(runs) == 1 and notices == []
+
+
+def test_a_missing_folder_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(UserError) as raised:
+        read_runs(tmp_path / "nowhere", made_by="python -m something")
+    message = str(raised.value)
+    assert "nowhere" in message and "python -m something" in message and "\n" not in message
+
+
+def test_keys_may_be_missing_from_a_summary(make_run):
+    folder = make_run()
+    (folder / "summary.json").write_text(json.dumps({"state": "finished"}))
+    run = read_run(folder)
+    assert run.state == "finished" and folder.name.endswith(run.id)

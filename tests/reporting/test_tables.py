@@ -1,0 +1,102 @@
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
+
+
+@pytest.fixture
+def filled(make_run):
+    """Batch norm with three seeds, ZCA-SVD with one finished and two diverged, ZCA-PI with one seed and two unfinished runs."""
+    for seed, accuracy in enumerate([90.0, 91.0, 95.0]):
+        make_run("norm=batch", seed=seed, accuracies=[99.0, accuracy])
+    make_run("norm=zca_svd", seed=0, accuracies=[40.0, 70.5])
+    make_run("norm=zca_svd", seed=1, accuracies=[88.0], state="diverged")
+    make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged")
+    make_run("norm=zca_pi", seed=0, accuracies=[50.0, 92.25])
+    make_run("norm=zca_pi", seed=1, accuracies=[99.0], state="interrupted")
+    make_run("norm=zca_pi", seed=2, accuracies=[99.0], state="running")
+
+
+def test_numbers(filled, report):
+    (section,) = report().sections
+    frame = aggregate(section).set_index("method")
+    batch, svd, pi = (frame.loc[label] for label in ("Batch norm", "ZCA, SVD", "ZCA, SVD-PI"))
+    assert batch["mean"] == 92.0  # (90 + 91 + 95) / 3
+    assert batch["std"] == pytest.approx(7**0.5)  # (4 + 1 + 9) / 2
+    assert (batch["best"], batch["seeds"], batch["success_rate"]) == (95.0, 3, 100.0)
+    assert batch["difference"] == 2.0
+    assert (svd["mean"], svd["seeds"], svd["diverged"]) == (70.5, 1, 2)
+    assert pd.isna(svd["std"]) and pd.isna(svd["difference"])
+    assert svd["success_rate"] == pytest.approx(100 / 3)
+    assert svd["published_success_rate"] == 0.0
+    assert (pi["mean"], pi["best"], pi["seeds"], pi["unfinished"], pi["success_rate"]) == (92.25, 92.25, 1, 2, 100.0)
+
+
+def test_text(filled, report):
+    (section,) = report().sections
+    frame = formatted(section)
+    assert list(frame.columns) == [
+        ("", "Method"), ("", "mean ± std"), ("", "best"), ("", "seeds"), ("", "success\n(%)"),
+        ("published", "mean ± std"), ("published", "best"), ("published", "success\n(%)"), ("", "difference"),
+    ]  # fmt: skip
+    assert frame.to_numpy().tolist() == [
+        ["Batch norm", "92.00 ± 2.65", "95.00", "3", "100", "90.00 ± 0.50", "91.00", "–", "+2.00"],
+        ["ZCA, SVD", "70.50 ± –", "70.50", "1", "33", "–", "–", "0", "–"],
+        ["ZCA, SVD-PI", "92.25 ± –", "92.25", "1", "100", "–", "–", "–", "–"],
+    ]
+    assert spans(frame.columns) == [("", 5), ("published", 3), ("", 1)]
+
+
+def test_rows_without_a_mean_say_why(make_run, report):
+    make_run("norm=zca_svd", accuracies=[], state="diverged")
+    make_run("norm=zca_pi", accuracies=[10.0], state="failed")
+    (section,) = report().sections
+    assert formatted(section)["", "mean ± std"].tolist() == ["no run", "diverged", "no finished run"]
+    assert formatted(section)["", "success\n(%)"].tolist() == ["–", "0", "–"]
+
+
+def test_published_values_stay_with_their_data_set(make_run, report):
+    make_run("norm=batch", "scale=smoke", accuracies=[1.0, 20.0])
+    make_run("norm=batch", "dataset=cifar10")
+    by_label = {section.label.split(",")[0]: section for section in report().sections if not section.full}
+    reduced, elsewhere = formatted(by_label["digits"]), formatted(by_label["cifar10"])
+    assert reduced["published", "mean ± std"][0] == "90.00 ± 0.50"
+    assert reduced["", "difference\nacross protocols"][0] == "−70.00"
+    assert elsewhere.shape[1] == 5 and "published_mean" not in aggregate(by_label["cifar10"])
+
+
+def test_csv_is_numbers(filled, report):
+    (section,) = report().sections
+    frame = pd.read_csv(io.StringIO(csv(section)))
+    assert [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column])] == ["method"]
+    assert frame["mean"].tolist() == [92.0, 70.5, 92.25]
+    assert frame["std"][0] == pytest.approx(7**0.5, rel=1e-12)
+
+
+def test_markdown_has_the_caption_first_and_a_cell_for_every_column(filled, report):
+    (section,) = report().sections
+    caption, table, notes = markdown(section).strip().split("\n\n")
+    assert caption.startswith("Digits_1. Protocol: digits, full scale")
+    lines = table.splitlines()
+    assert len(lines) == 5 and {line.count("|") for line in lines} == {10}
+    assert "published mean ± std" in lines[0] and "| 92.00 ± 2.65 |" in lines[2]
+    assert all(line.startswith("- ") for line in notes.splitlines())
+
+
+def test_markdown_keeps_bars_inside_their_cell(make_run, report):
+    make_run("norm=batch")
+    (section,) = report().sections
+    first, *others = section.entries
+    first = replace(first, row=replace(first.row, label="a|b"))
+    _, table, *_ = markdown(replace(section, entries=(first, *others))).split("\n\n")
+    assert r"| a\|b " in table
+
+
+def test_markdown_names_the_command_of_a_missing_row(make_run, report):
+    make_run("norm=zca_svd")
+    make_run("norm=zca_pi")
+    (section,) = report().sections
+    assert markdown(section).endswith("Rows without a run:\n\n    python -m spectral_repro.train paper=quickstart norm=batch\n")

@@ -1,0 +1,94 @@
+"""A run that diverges says at which step and in which layer, and a sweep goes on."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spectral_repro.training.divergence import Failure, Watch
+
+
+class Explode(nn.Module):
+    """x * 1 forward, x * factor in the gradient."""
+
+    def __init__(self, forward: float = 1.0, backward: float = 1.0):
+        super().__init__()
+        self.factors = forward, backward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = x * self.factors[0]
+        inner.register_hook(lambda gradient: gradient * self.factors[1])
+        return inner.clone()
+
+
+class Refuse(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.eigh(torch.full((3, 3), torch.nan))[1] * x
+
+
+@pytest.mark.parametrize(
+    ("broken", "failure"),
+    [
+        (nn.Identity(), None),
+        (Explode(forward=torch.inf), Failure("2", "output")),
+        (Explode(backward=torch.inf), Failure("2", "gradient of the input")),
+        (Refuse(), Failure("2", "decomposition")),
+    ],
+    ids=["sound", "forward", "backward", "decomposition"],
+)
+def test_watch_names_the_layer_that_broke_first(broken: nn.Module, failure: Failure | None):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), broken, nn.Linear(3, 3), nn.Softplus())
+    with Watch(network) as watch:
+        network(torch.rand(3, 3)).sum().backward()
+    assert watch.failure == failure
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_watch_lets_other_errors_through():
+    with pytest.raises(ZeroDivisionError), Watch(nn.Identity()):
+        1 / 0  # noqa: B018
+
+
+def write_black_images(root: Path) -> None:
+    """A CIFAR-10 folder of black images: every covariance behind a convolution is zero, all its eigenvalues tie."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    entry = {"data": np.zeros((20, 3072), np.uint8), "labels": [k % 10 for k in range(20)]}
+    for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
+        (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
+
+
+def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(command, tmp_path):
+    write_black_images(tmp_path / "black")
+    arguments = [
+        "-m",
+        "norm=zca_svd,zca",
+        "dataset=cifar10",
+        f"dataset.root={tmp_path / 'black'}",
+        "dataset.check_integrity=false",
+        "dataset.mean=[0,0,0]",
+        "scale=smoke",
+        "trainer.threads=1",
+    ]
+    result = command("train", *arguments)
+    assert result.returncode == 0, result.stderr
+    summaries = {path.parent.name.rpartition("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("**/summary.json")}
+    assert summaries["resnet18_zca_cifar10"]["state"] == "finished"
+    diverged = summaries["resnet18_zca_svd_cifar10"]
+    assert diverged["state"] == "diverged"
+    assert diverged["failure"] == {"step": 0, "layer": "stem_norm", "during": "gradient of the input"}
+    assert "diverged already" in command("train", *arguments).stdout
+
+
+def test_an_exploding_training_is_a_result(command, tmp_path):
+    result = command("train", "norm=zca", "optimizer.lr=1e30", "scale=smoke", "trainer.threads=1", "trainer.epochs=3")
+    assert result.returncode == 0, result.stderr
+    (path,) = tmp_path.glob("results/runs/*/summary.json")
+    summary = json.loads(path.read_text())
+    assert summary["state"] == "diverged"
+    assert 0 < summary["failure"]["step"] <= 4 and summary["failure"]["layer"]
