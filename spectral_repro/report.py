@@ -11,7 +11,6 @@ from spectral_repro.errors import UserError
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
-from spectral_repro.reporting.write import write
 
 KEYS = ("paper", "runs", "out")
 
@@ -21,9 +20,11 @@ def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in KEYS:
             raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
-    paper = load_paper(config.paper)
+    paper = load_paper(config.get("paper"))
     runs, notices = read_runs(Path(str(config.runs)), made_by=paper.command)
     report = gather(paper, runs)
+    from spectral_repro.reporting.write import write
+
     for line in (*notices, *report.remarks):
         print(line, file=sys.stderr)
     for text in write(report, Path(str(config.out))):

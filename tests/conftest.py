@@ -1,4 +1,4 @@
-"""Commands as a user runs them, on one thread."""
+"""Commands as a user runs them, and runs within the process, on one thread."""
 
 import os
 import subprocess
@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.training.execute import execute
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture
@@ -22,5 +28,18 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             text=True,
             **options,
         )
+
+    return run
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Path]:
+    """Trains at the smallest scale within this process; returns the folder of the run."""
+
+    def run(*overrides: str) -> Path:
+        results = tmp_path / "runs"
+        config = compose(["scale=smoke", "trainer.threads=1", f"results_dir={results}", *overrides])
+        execute(config, "test", list(overrides))
+        return max(results.glob("*/"), key=lambda folder: (folder / "summary.json").stat().st_mtime_ns)
 
     return run

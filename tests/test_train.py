@@ -60,38 +60,7 @@ def test_what_a_run_leaves_behind(command, tmp_path):
     assert summary["best"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
     assert summary["threads"] == 1 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"config.yaml", "overrides.yaml"} <= {path.name for path in (folder / ".hydra").iterdir()}
-
-    for name in ("last", "best"):
-        checkpoint = torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)
-        assert checkpoint["config"]["norm"]["truncation"] == "reference"
-        assert "stem_norm.running_matrix" in checkpoint["model"]
-
-
-def test_tensorboard_scalars(command, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    assert command("train", "norm=zca", "trainer.log_every=2", *SMALL).returncode == 0
-    (folder,) = (tmp_path / "results" / "runs").glob("*/")
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    scalars = {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert {"train/loss", "train/accuracy", "train/learning_rate", "train/images_per_second"} <= scalars.keys()
-    assert {"test/loss", "test/accuracy"} <= scalars.keys()
-    for group in range(4):
-        spectrum = {
-            name: scalars[f"spectrum/stem_norm/group_{group}/{name}"] for name in ("largest", "smallest", "effective_rank")
-        }
-        assert all(len(values) == 2 for values in spectrum.values())
-        assert spectrum["largest"][-1] > spectrum["smallest"][-1] > 0
-        assert 1 <= spectrum["effective_rank"][-1] <= 16
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_reduced_precision_trains(command, tmp_path, precision: str):
-    result = command("train", "norm=zca", f"precision={precision}", *SMALL)
-    assert result.returncode == 0, result.stderr
-    (path,) = (tmp_path / "results" / "runs").glob("*/summary.json")
-    assert json.loads(path.read_text())["state"] == "finished"
+    assert {"last.pt", "best.pt"} == {path.name for path in (folder / "checkpoints").iterdir()}
 
 
 def test_pandas_and_seaborn_stay_out_of_training():

@@ -4,11 +4,12 @@ A part is a number in [0, 1] or a fraction such as "100/350", so that a schedule
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 Part = str | float | Fraction
+Schedule = Callable[[Fraction], float]
 
 
 def part(value: Part) -> Fraction:

@@ -26,23 +26,27 @@ UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
 def draw(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % bootstrap interval; every diverged run by itself,
-    up to a cross. None if no run has come to its end.
+    """One line for each method: the mean over the finished seeds with its 95 % bootstrap interval; every diverged run by
+    itself, up to a cross. None if no run has come to its end.
     """
     if not section.results:
         return None
     colours = dict(zip((entry.row.label for entry in section.entries), sns.color_palette("colorblind", 10) * 9, strict=False))
     entries = _legend(section, colours)
-    columns = 2 if max(len(entry.get_label()) for entry in entries) > 28 else 3
+    rows = -(-len(entries) // (2 if max(len(entry.get_label()) for entry in entries) > 28 else 3))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.7 + 0.18 * -(-len(entries) // columns)), layout="constrained")
+        figure = Figure(figsize=(7.2, 2.7 + 0.18 * rows), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)
         loss, metric = figure.subplots(1, 2)
         _panel(loss, section, "train_loss", colours)
         _panel(metric, section, section.paper.metric, colours)
-        loss.set(yscale="log", ylabel="Training loss (nats)")
+        if loss.dataLim.y1 > 10 * loss.dataLim.minposy:
+            loss.set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
+        loss.set(ylabel="Training loss (nats)")
         metric.set(ylabel=f"{section.paper.metric_name} (%)")
-        figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False)
+        figure.legend(handles=entries, loc="outside lower center", ncols=-(-len(entries) // rows), frameon=False)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once for all formats
     return figure
 
 
@@ -57,7 +61,7 @@ def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple])
         marker = "o" if data["epoch"].max() <= 20 else None
         sns.lineplot(
             data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), legend=False, ax=axes,
-            errorbar=_interval, err_kws={"alpha": 0.2, "linewidth": 0}, marker=marker, markersize=3.5, markeredgewidth=0,
+            errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0}, marker=marker, markersize=3.5, markeredgewidth=0,
         )  # fmt: skip
     for entry in section.entries:
         for run in entry.in_state("diverged"):
@@ -65,13 +69,13 @@ def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple])
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
             x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric])
             axes.plot(x, y, "--", color=colours[entry.row.label], linewidth=1, marker="x", markevery=[-1], **where)
-    axes.set(xlabel="Epoch")
+    axes.set(xlabel="Epoch", xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean."""
-    draws = np.random.default_rng(0).choice(values.to_numpy(), (1000, len(values)))
+def interval(values: pd.Series) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of the mean, from 1000 draws that are the same each time."""
+    draws = np.random.default_rng(0).choice(values, (1000, len(values)))
     return tuple(np.percentile(draws.mean(axis=1), [2.5, 97.5]))
 
 

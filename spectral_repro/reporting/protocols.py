@@ -8,7 +8,7 @@ Values = dict[str, object]
 
 COUNTED = {"dataset.train_images": "training image", "dataset.test_images": "test image", "trainer.epochs": "epoch"}
 IN_WORDS = (*COUNTED, "model.width", "precision")
-IMPLIED = ("dataset.name", "dataset.epochs", "dataset.load")  # by the words, or by other keys
+IMPLIED = ("dataset.name", "dataset.load")  # by the words, or by other keys
 OF_A_DATA_SET = (
     *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std", "crop_padding", "flip")),
     "model.num_classes",

@@ -49,6 +49,15 @@ class Run:
     def state(self) -> str:
         return self.summary["state"]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of its result must know about its data."""
+        return self.summary.get("notes") or []
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self.summary.get("versions") or {}
+
     def final(self, metric: str) -> float:
         """The metric after the last epoch; NaN before the first."""
         return self.metrics[metric].iloc[-1] if len(self.metrics) else float("nan")
@@ -86,7 +95,7 @@ def read_run(folder: Path) -> Run:
     if not isinstance(summary, dict) or summary.get("state") not in STATES:
         raise ValueError(f"summary.json has no state among {', '.join(STATES)}")
     metrics = _read_metrics(folder / "metrics.csv")
-    if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1][list(METRICS)].isna().any()):
+    if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
         raise ValueError("finished, but metrics.csv has no complete last epoch")
     return Run(folder.name, identity(config), values["scale.name"], metrics, summary)
 

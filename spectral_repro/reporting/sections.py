@@ -91,9 +91,7 @@ class Report:
         if not any(section.runs for section in self.sections):
             return [f"no run belongs to a row of paper={self.paper.name}; all of them are made by {self.paper.command}"]
         if self.elsewhere:
-            return [
-                f"{counted(self.elsewhere, 'run')} left out that belong{'s' * (self.elsewhere == 1)} to no row of this paper"
-            ]
+            return [f"{counted(self.elsewhere, 'run')} left out: no row of paper={self.paper.name} has their values"]
         return []
 
 

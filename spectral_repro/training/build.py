@@ -11,7 +11,7 @@ from torch import nn
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
-from spectral_repro.optim.schedules import Constant
+from spectral_repro.optim.schedules import Schedule
 
 
 def build_model(config: DictConfig) -> nn.Module:
@@ -24,7 +24,7 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimiz
     return _named_errors(_instantiate(config, "optimizer"), "optimizer")(model.parameters())
 
 
-def build_schedule(config: DictConfig) -> Constant:
+def build_schedule(config: DictConfig) -> Schedule:
     return _instantiate(config, "schedule")
 
 

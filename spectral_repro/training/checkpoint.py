@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -27,6 +28,5 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
     """
     try:
         state.load_state_dict(torch.load(path, map_location=state.device, weights_only=True))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a checkpoint of this run ({reason}); start it anew with force=true") from error
+    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, UnpicklingError) as error:
+        raise UserError(f"{path}: damaged, or not a checkpoint of this run; force=true starts the run anew") from error

@@ -3,6 +3,7 @@
 import torch
 from omegaconf import DictConfig
 
+from spectral_repro.errors import first_line
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule, load_images
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, git_state, versions
@@ -52,5 +53,5 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
         print(f"{run.folder}: interrupted; the same command goes on from here")
         raise
     except Exception as error:
-        run.update(state="failed", failure={"error": str(error).splitlines()[0]})
+        run.update(state="failed", failure={"error": first_line(error)})
         raise

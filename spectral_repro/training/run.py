@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -41,7 +42,8 @@ class Run:
         hydra_folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
         OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
-        self.update(state="running")
+        started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
+        self.update(state="running", started=started)
 
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started

@@ -6,7 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from spectral_repro.optim.schedules import Constant
+from spectral_repro.optim.schedules import Schedule
 
 
 class TrainingState:
@@ -16,10 +16,11 @@ class TrainingState:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Constant, steps: int, scaler: torch.amp.GradScaler
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, scaler: torch.amp.GradScaler
     ):
         self.model, self.optimizer, self.scaler = model, optimizer, scaler
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(Fraction(min(step, steps), steps)))
+        self.schedule, self.steps = schedule, steps
+        self.full_rates = [group["lr"] for group in optimizer.param_groups]
         self.device = next(model.parameters()).device
         self.step = 0
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
@@ -30,7 +31,6 @@ class TrainingState:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "sums": self.sums,
@@ -42,13 +42,18 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         torch.set_rng_state(state["generators"]["cpu"].cpu())
         if "cuda" in state["generators"]:
             torch.cuda.set_rng_state(state["generators"]["cuda"].cpu(), self.device)
+
+    def schedule_learning_rate(self) -> None:
+        """Gives the optimiser the learning rates of this step."""
+        factor = self.schedule(Fraction(self.step, self.steps))
+        for group, full_rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
+            group["lr"] = full_rate * factor
 
     def snapshot(self) -> dict[str, object]:
         """A copy that later steps do not touch."""

@@ -1,7 +1,6 @@
 """The one trainer."""
 
 import time
-from collections.abc import Callable
 
 import torch
 from omegaconf import DictConfig
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.data.images import ImageData
+from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
 from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
@@ -33,7 +33,7 @@ class Trainer:
         run: Run,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: Callable,
+        schedule: Schedule,
         images: ImageData,
         device: torch.device,
     ):
@@ -94,10 +94,9 @@ class Trainer:
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
+        state.schedule_learning_rate()
         state.scaler.step(state.optimizer)
         state.scaler.update()
-        self.learning_rate = state.optimizer.param_groups[0]["lr"]
-        state.scheduler.step()
         state.step += 1
         state.sums += _sums(logits.detach(), labels, loss.detach())
 
@@ -114,7 +113,7 @@ class Trainer:
             "train/loss": loss / count,
             "train/accuracy": 100 * correct / count,
             "train/images_per_second": count / elapsed,
-            "train/learning_rate": self.learning_rate,
+            "train/learning_rate": state.optimizer.param_groups[0]["lr"],
         }
         self.board.log(scalars, state.step)
         self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
@@ -129,7 +128,7 @@ class Trainer:
             "train_accuracy": 100 * correct / count,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
-            "learning_rate": self.learning_rate,
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
             "images_per_second": count / (state.seconds - seconds_before),
             "seconds": state.seconds,
         }

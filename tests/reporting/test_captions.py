@@ -44,7 +44,7 @@ def test_a_reduced_protocol_says_where_the_published_values_come_from(make_run, 
     assert "across protocols" not in measurement(full) and "Measured" not in measurement(full)
 
 
-def test_notes_on_divergence_and_unfinished_runs(make_run, report):
+def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
     failure = {"step": 12, "layer": "norm1", "during": "gradient of the input"}
     make_run("norm=zca_svd", seed=1, accuracies=[10.0], state="diverged", failure=failure)
     make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged", failure={"step": 3, "layer": None, "during": None})
@@ -52,10 +52,13 @@ def test_notes_on_divergence_and_unfinished_runs(make_run, report):
     make_run("norm=zca_pi", seed=0, state="interrupted")
     make_run("norm=zca_pi", seed=1, state="failed", failure={"error": "out of memory"})
     make_run("norm=zca_pi", seed=2, state="failed")
+    for seed in (0, 1):
+        make_run("norm=batch", seed=seed, notes=["md5 of a file differs"])
     (section,) = report().sections
     assert notes(section) == [
         "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1.",
         "ZCA, SVD, seed 2: diverged at step 3.",
         "ZCA, SVD, seed 3: diverged.",
         "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",
+        "Data: md5 of a file differs.",
     ]

@@ -16,8 +16,8 @@ def section(write_run, tmp_path_factory, paper):
     """Batch norm with two seeds, ZCA-SVD with three diverged runs, ZCA-PI with one seed and a running one."""
     root = tmp_path_factory.mktemp("runs")
     make_run = partial(write_run, root)
-    make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0], losses=[1.0, 0.5, 0.25])
-    make_run("norm=batch", seed=1, accuracies=[60.0, 80.0, 80.0], losses=[2.0, 0.7, 0.35])
+    make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0], losses=[1.0, 0.5, 0.05])
+    make_run("norm=batch", seed=1, accuracies=[60.0, 80.0, 80.0], losses=[2.0, 0.7, 0.15])
     make_run("norm=zca_svd", seed=0, accuracies=[30.0, 20.0], losses=[2.0, float("nan")], state="diverged")
     make_run("norm=zca_svd", seed=1, accuracies=[35.0], state="diverged")
     make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged")
@@ -41,7 +41,7 @@ def test_a_line_for_each_method_and_each_diverged_run(figure):
     assert len(loss.lines) == len(accuracy.lines) == 2 + 3
     assert points(accuracy.lines[0]) == [(1, 55.0), (2, 70.0), (3, 75.0)]
     assert points(accuracy.lines[1]) == [(1, 40.0), (2, 50.0), (3, 90.0)]
-    assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.3))]
+    assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.1))]
 
 
 def test_diverged_runs_end_in_a_cross_where_their_rows_end(figure):
@@ -70,6 +70,7 @@ def test_the_band_is_the_bootstrap_interval_of_several_seeds(figure):
 def test_labels_and_legend(figure):
     loss, accuracy = figure.axes
     assert (loss.get_xlabel(), loss.get_ylabel(), loss.get_yscale()) == ("Epoch", "Training loss (nats)", "log")
+    assert accuracy.get_yscale() == "linear"
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("Epoch", "Test accuracy (%)")
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Batch norm", "ZCA, SVD", "ZCA, SVD-PI", "a run that diverged"]
@@ -88,6 +89,12 @@ def test_no_figure_before_a_run_has_come_to_its_end(make_run, report):
     make_run("norm=batch", accuracies=[10.0], state="running")
     (section,) = report().sections
     assert draw(section) is None
+
+
+def test_a_loss_within_a_decade_stays_linear(make_run, report):
+    make_run("norm=batch", losses=[2.0, 1.0])
+    (section,) = report().sections
+    assert draw(section).axes[0].get_yscale() == "linear"
 
 
 @pytest.mark.parametrize("losses", [[], [float("nan")]])

@@ -51,7 +51,7 @@ def runs_root(tmp_path_factory) -> Path:
 def source(write_run, runs_root, paper) -> str:
     make_run = partial(write_run, runs_root)
     for seed, accuracy in enumerate([90.0, 91.0, 95.0]):
-        make_run("norm=batch", seed=seed, accuracies=[99.0, accuracy])
+        make_run("norm=batch", seed=seed, accuracies=[99.0, accuracy], git={"commit": "0123456789abcdef", "dirty": True})
     make_run("norm=zca_svd", accuracies=[30.0], state="diverged", failure={"step": 1, "layer": "<norm>", "during": "output"})
     make_run("norm=zca_svd", "scale=smoke", accuracies=[], state="running", wall_time_s=3725, images_per_second=None)
     whole = gather(paper, read_runs(runs_root, made_by="nobody")[0])
@@ -88,6 +88,7 @@ def test_it_says_what_the_tables_say(page):
 def test_it_lists_every_run(page):
     assert page.text.count("finished seeds") == 1
     assert "diverged 1 30.00 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text
+    assert "torch 2.14.1, commit 0123456 with changes" in page.text
     assert "running 0 – 1 h 02 min – 2 x Some CPU" in page.text
     assert "4 runs" in page.text and "1 run " in page.text
 

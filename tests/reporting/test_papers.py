@@ -18,6 +18,7 @@ def test_every_paper_composes_as_the_report_does_and_tells_its_rows_apart(name):
     assert paper.name == name and paper.tables
     for table in paper.tables:
         assert len(table.rows) == len({str(sorted(row.values.items())) for row in table.rows})
+        assert len(table.rows) == len({row.label for row in table.rows})
         assert all(row.published.keys() <= {"mean", "std", "best", "success_rate"} for row in table.rows)
 
 

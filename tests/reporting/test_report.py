@@ -34,14 +34,11 @@ def test_no_runs_still_make_tables(command, tmp_path):
     assert (tmp_path / "results" / "quickstart" / "index.html").is_file()
 
 
-def test_wrong_input_is_named(command, tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "empty").mkdir()
+def test_wrong_input_is_named(command):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
         (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out"]),
-        (["paper=quickstart", "runs=empty", "out=file"], ["out=file"]),
     ]:
         result = command("report", *arguments)
         output = result.stdout + result.stderr

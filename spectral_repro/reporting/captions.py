@@ -1,0 +1,74 @@
+"""What stands over and under a section's table."""
+
+from itertools import groupby
+
+from spectral_repro.reporting.protocols import counted
+from spectral_repro.reporting.runs import Run
+from spectral_repro.reporting.sections import Section
+
+
+def caption(section: Section) -> str:
+    return f"{section.table.title}. Protocol: {section.label}. {measurement(section)}"
+
+
+def measurement(section: Section) -> str:
+    """What the numbers are, where they come from, and on what machine they were measured."""
+    runs = section.results
+    seeds = sorted({run.seed for run in runs})
+    sentences = [f"{section.paper.metric_name} in percent after the last epoch{_over(seeds)}."]
+    if section.published:
+        sentences.append(f"Published values: {section.paper.source}.")
+        if not section.full:
+            sentences.append("They come from the full protocol, so the difference is across protocols.")
+    if runs:
+        sentences.append(f"Measured on {_machine(runs)}.")
+    return " ".join(sentences)
+
+
+def _over(seeds: list[int]) -> str:
+    if len(seeds) > 1:
+        return f", mean ± sample standard deviation over seeds {ranges(seeds)}"
+    return f", seed {seeds[0]}" if seeds else ""
+
+
+def ranges(numbers: list[int]) -> str:
+    """0, 1, 2, 5 (ascending) as 0–2, 5."""
+    groups = [[number for _, number in group] for _, group in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{group[0]}–{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)
+
+
+def _machine(runs: list[Run]) -> str:
+    def different(values: list[object]) -> list[str]:
+        return sorted({str(value) for value in values if value is not None})
+
+    devices = different([run.summary.get("device") for run in runs])
+    threads = different([run.summary.get("threads") for run in runs])
+    versions = different([run.versions.get("torch") for run in runs])
+    days = different([(run.summary.get("started") or "")[:10] or None for run in runs])
+    parts = [" and ".join(devices) or "an unnamed device"]
+    parts += [f"{number} thread{'s' * (number != '1')}" for number in threads]
+    parts += [f"torch {version}" for version in versions]
+    parts += [" to ".join(dict.fromkeys((days[0], days[-1])))] if days else []
+    return ", ".join(parts)
+
+
+def notes(section: Section) -> list[str]:
+    """What the table cannot show: every divergence, the runs left out of the means, and what is special about the data."""
+    lines = []
+    for entry in section.entries:
+        lines += [f"{entry.row.label}, seed {run.seed}: {_divergence(run)}." for run in entry.in_state("diverged")]
+        states = {state: len(entry.in_state(state)) for state in ("running", "interrupted", "failed")}
+        if unfinished := sum(states.values()):
+            each = ", ".join(f"{number} {state}" for state, number in states.items() if number)
+            lines.append(f"{entry.row.label}: {counted(unfinished, 'unfinished run')} left out of the mean ({each}).")
+    return lines + [f"Data: {note}." for note in dict.fromkeys(note for run in section.results for note in run.notes)]
+
+
+def _divergence(run: Run) -> str:
+    failure = run.summary.get("failure") or {}
+    text = "diverged"
+    if failure.get("step") is not None:
+        text += f" at step {failure['step']}"
+    if failure.get("layer"):
+        text += f", first the {failure.get('during') or 'values'} of {failure['layer']}"
+    return text
