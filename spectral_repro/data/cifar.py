@@ -84,7 +84,7 @@ def _load(
         train, test = read(archive.train_list), read(archive.test_list)
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error}): check dataset.root and its permissions") from error
-    notes = [f"md5 of {folder.name}/{name} differs from the original archive's" for name in differing]
+    notes = [f"the md5 of {', '.join(differing)} in {folder.name} differs from the original archive's"] if differing else []
     if (found := (len(train.labels), len(test.labels))) != (50_000, 10_000):
         notes.append(f"{folder.name} holds {found[0]} training and {found[1]} test images, not 50000 and 10000")
     return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes))

@@ -2,6 +2,7 @@
 
 from html import escape
 from io import BytesIO, StringIO
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -22,6 +23,7 @@ STYLE = (
     | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
     | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
 )
+DASHES = ("", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1))  # so that lines on top of each other stay visible
 UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
@@ -31,15 +33,17 @@ def draw(section: Section) -> Figure | None:
     """
     if not section.results:
         return None
-    colours = dict(zip((entry.row.label for entry in section.entries), sns.color_palette("colorblind", 10) * 9, strict=False))
-    entries = _legend(section, colours)
+    labels = [entry.row.label for entry in section.entries]
+    colours = dict(zip(labels, cycle(sns.color_palette("colorblind", 10)), strict=False))
+    dashes = dict(zip(labels, cycle(DASHES), strict=False))
+    entries = _legend(section, colours, dashes)
     rows = -(-len(entries) // (2 if max(len(entry.get_label()) for entry in entries) > 28 else 3))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.7 + 0.18 * rows), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)
         loss, metric = figure.subplots(1, 2)
-        _panel(loss, section, "train_loss", colours)
-        _panel(metric, section, section.paper.metric, colours)
+        _panel(loss, section, "train_loss", colours, dashes)
+        _panel(metric, section, section.paper.metric, colours, dashes)
         if loss.dataLim.y1 > 10 * loss.dataLim.minposy:
             loss.set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
         loss.set(ylabel="Training loss (nats)")
@@ -50,7 +54,7 @@ def draw(section: Section) -> Figure | None:
     return figure
 
 
-def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple]) -> None:
+def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple], dashes: dict[str, tuple]) -> None:
     curves = [
         pd.DataFrame({"epoch": run.metrics["epoch"], "method": entry.row.label, metric: run.metrics[metric]})
         for entry in section.entries
@@ -60,8 +64,9 @@ def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple])
         data = pd.concat(curves, ignore_index=True)
         marker = "o" if data["epoch"].max() <= 20 else None
         sns.lineplot(
-            data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), legend=False, ax=axes,
+            data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), style="method", dashes=dashes,
             errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0}, marker=marker, markersize=3.5, markeredgewidth=0,
+            legend=False, ax=axes,
         )  # fmt: skip
     for entry in section.entries:
         for run in entry.in_state("diverged"):
@@ -79,9 +84,9 @@ def interval(values: pd.Series) -> tuple[float, float]:
     return tuple(np.percentile(draws.mean(axis=1), [2.5, 97.5]))
 
 
-def _legend(section: Section, colours: dict[str, tuple]) -> list[Line2D]:
+def _legend(section: Section, colours: dict[str, tuple], dashes: dict[str, tuple]) -> list[Line2D]:
     shown = [entry.row.label for entry in section.entries if entry.in_state("finished", "diverged")]
-    handles = [Line2D([], [], color=colours[label], label=label) for label in shown]
+    handles = [Line2D([], [], color=colours[label], dashes=dashes[label] or (1, 0), label=label) for label in shown]
     if any(run.state == "diverged" for run in section.results):
         handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
     return handles

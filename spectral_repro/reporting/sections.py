@@ -33,7 +33,7 @@ class Section:
 
     @property
     def name(self) -> str:
-        return f"{self.table.name}-{digest(self.protocol)}"
+        return self.table.name if self.full else f"{self.table.name}-{digest(self.protocol)}"
 
     @property
     def runs(self) -> list[Run]:

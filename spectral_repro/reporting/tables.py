@@ -78,7 +78,7 @@ def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
 
 def _measured(row: tuple) -> str:
     if row.seeds:
-        return f"{row.mean:.2f} ± {_text(row.std, '{:.2f}')}"
+        return _mean_and_std(row.mean, row.std)
     return "diverged" if row.diverged else "no finished run" if row.unfinished else "no run"
 
 

@@ -15,7 +15,7 @@ def test_files_are_named_by_table_and_protocol_and_hold_what_is_said(whole, tmp_
     (section,) = whole.sections
     table, last = write(whole, tmp_path / "new" / "pages")
     assert table == markdown(section) == (tmp_path / "new" / "pages" / f"{section.name}.md").read_text(encoding="utf-8")
-    assert section.name.startswith("small-") and len(section.name) == len("small-") + 8
+    assert section.name == section.table.name
     assert str(tmp_path / "new" / "pages") in last
     written = {path.name for path in (tmp_path / "new" / "pages").iterdir()}
     assert written == {"index.html", *(f"{section.name}.{kind}" for kind in ("md", "tex", "csv"))}
