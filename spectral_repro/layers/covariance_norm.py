@@ -1,5 +1,6 @@
 """What the whitening layers share: statistics of the batch, running statistics, affine part."""
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from spectral_repro.layers.moments import centre, mix
 from spectral_repro.linalg.backward import Backward, Exact
 
 
-class CovarianceNorm(nn.Module):
+class CovarianceNorm(nn.Module, ABC):
     """y = weight * (M (x - mean)) + bias, M a matrix that a subclass makes of the covariance of each group of channels.
 
     Used like `torch.nn.BatchNorm2d`. In training mean and M come from the batch; running averages of both (starting at 0 and
@@ -66,9 +67,9 @@ class CovarianceNorm(nn.Module):
         self.register_buffer("running_matrix", torch.eye(group_size).repeat(groups, 1, 1))
         self.register_buffer("eigenvalues", torch.ones(groups, group_size), persistent=False)
 
+    @abstractmethod
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         """M (G, d, d) of the covariance (G, d, d) over N H W = ``positions``, and the eigenvalues (G, d) it was made from."""
-        raise TypeError(f"{type(self).__name__} does not say how its matrix follows from the covariance")
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() not in (2, 4) or x.shape[1] != self.num_features:

@@ -86,11 +86,9 @@ def _channels_last(x: Tensor) -> bool:
 
 def _outer(a: Tensor, b: Tensor, group_size: int) -> Tensor:
     """The blocks (G, d, d) of sum over positions of a b^T."""
-    channels = a.shape[1]
     if _channels_last(a) and _channels_last(b):
         # one tall product over all channels beats G strided narrow ones, although only its diagonal blocks are used
-        full = _rows(a).mT @ _rows(b)
-        return full.view(-1, group_size, channels // group_size, group_size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        return _blocks(_rows(a).mT @ _rows(b), group_size).permute(2, 0, 1)
     return (_grouped(a, group_size) @ _grouped(b, group_size).mT).sum(0)
 
 
@@ -100,9 +98,15 @@ def _apply(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
         product = (matrix @ _grouped(x, matrix.shape[-1])).view(x.shape)
         return product if onto is None else product.add_(onto)
     batch, _, height, width = x.shape
-    rows, transposed = _rows(x), torch.block_diag(*matrix.mT)
+    rows, transposed = _rows(x), x.new_zeros(x.shape[1], x.shape[1])
+    _blocks(transposed, matrix.shape[-1]).copy_(matrix.permute(2, 1, 0))
     product = rows @ transposed if onto is None else torch.addmm(_rows(onto), rows, transposed)
     return product.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _blocks(full: Tensor, group_size: int) -> Tensor:
+    """The diagonal blocks of a (C, C) matrix, a view (d, d, G)."""
+    return full.view(-1, group_size, full.shape[0] // group_size, group_size).diagonal(dim1=0, dim2=2)
 
 
 def _rows(x: Tensor) -> Tensor:
