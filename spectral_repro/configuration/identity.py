@@ -7,10 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 NEUTRAL = (
     "backward",  # counts where a layer takes it in
-    "dataset.check_integrity",
     "dataset.download",
     "dataset.epochs",  # counts where trainer.epochs follows it
-    "dataset.load.check_integrity",
     "dataset.load.download",
     "dataset.load.root",
     "dataset.root",

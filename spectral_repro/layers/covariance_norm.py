@@ -14,7 +14,7 @@ class CovarianceNorm(nn.Module, ABC):
     """y = weight * (M (x - mean)) + bias, M a matrix that a subclass makes of the covariance of each group of channels.
 
     Used like `torch.nn.BatchNorm2d`. In training mean and M come from the batch; running averages of both (starting at 0 and
-    the identity, new = (1 - momentum) old + momentum batch) serve evaluation. The d x d part is computed in float64.
+    the identity, new = (1 - momentum) old + momentum batch) serve evaluation.
 
     Args:
         num_features: channels C.
@@ -24,6 +24,9 @@ class CovarianceNorm(nn.Module, ABC):
         momentum: weight of the newest batch in the running averages.
         affine: learn a weight and a bias per channel.
         weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
+        truncation: "none" keeps every direction that the layer is defined on; "reference" also drops the directions that
+            wang2019's published SVD-PI layer drops, at least the smallest of each group (`PublishedCut`).
+        decomposition: dtype of the d x d part, forward and backward, "float64" or "float32".
 
     Input (N, C) or (N, C, H, W), floating point; output of the same shape, dtype and memory format.
 
@@ -42,6 +45,8 @@ class CovarianceNorm(nn.Module, ABC):
         momentum: float = 0.1,
         affine: bool = True,
         weight_init: Literal["ones", "uniform"] = "ones",
+        truncation: Literal["none", "reference"] = "none",
+        decomposition: Literal["float64", "float32"] = "float64",
     ):
         super().__init__()
         group_size = num_features if group_size is None else group_size
@@ -52,10 +57,12 @@ class CovarianceNorm(nn.Module, ABC):
             raise ValueError(f"eps={eps} must be > 0")
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum={momentum} must be in (0, 1]")
-        if weight_init not in ("ones", "uniform"):
-            raise ValueError(f"weight_init={weight_init} must be ones or uniform")
+        _check("weight_init", weight_init, "ones", "uniform")
+        _check("truncation", truncation, "none", "reference")
+        _check("decomposition", decomposition, "float64", "float32")
         self.num_features, self.group_size = num_features, group_size
         self.backward_method, self.eps, self.momentum = backward, eps, momentum
+        self.truncation, self.decomposition = truncation, getattr(torch, decomposition)
         if affine:
             self.weight = nn.Parameter(torch.rand(num_features) if weight_init == "uniform" else torch.ones(num_features))
             self.bias = nn.Parameter(torch.zeros(num_features))
@@ -80,7 +87,7 @@ class CovarianceNorm(nn.Module, ABC):
             if positions < 2:
                 raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(x.shape)}")
             images, shift, mean, covariance = centre(images, self.group_size)
-            matrix, eigenvalues = self.matrix(covariance.double(), positions)
+            matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), positions)
             self._track(shift + mean, matrix, eigenvalues)
         else:
             images, mean, matrix = images - self.running_mean[:, None, None], None, self.running_matrix
@@ -105,5 +112,11 @@ class CovarianceNorm(nn.Module, ABC):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, group_size={self.group_size}, backward={self.backward_method}, eps={self.eps}, "
-            f"momentum={self.momentum}, affine={self.weight is not None}"
+            f"momentum={self.momentum}, affine={self.weight is not None}, truncation={self.truncation}, "
+            f"decomposition={self.decomposition}"
         )
+
+
+def _check(name: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name}={value} must be {' or '.join(allowed)}")

@@ -1,11 +1,8 @@
 """PCA denoising of the channels of a batch (wang2019, section 4.2)."""
 
-from typing import Literal
-
 from torch import Tensor
 
 from spectral_repro.layers.covariance_norm import CovarianceNorm
-from spectral_repro.layers.whitening import check_truncation
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.functions import One, Restricted
 from spectral_repro.linalg.selection import Both, Information, Leading, PublishedCut
@@ -15,13 +12,12 @@ class PCADenoising(CovarianceNorm):
     """y = weight * (P S (x - mean)) + bias: channels standardised, then projected on their leading principal directions.
 
     S = diag(1 / sqrt(var + eps)) with the unbiased variance, P = sum of v v^T over the kept eigenvectors v of the correlation
-    S cov S + eps I. The running average is that of P S.
+    S cov S + eps I. The running average is that of P S, from the identity on (the published code starts P at 0).
 
     Args:
         components: how many directions to keep, or
         information: the share in (0, 1] of the sum of eigenvalues that the fewest leading ones must reach; one of the two.
         group_size: None, the default, takes all channels together.
-        truncation: "reference" drops what wang2019's published energy test drops as well.
 
     The other arguments, shapes and errors are those of `CovarianceNorm`.
     """
@@ -32,7 +28,6 @@ class PCADenoising(CovarianceNorm):
         components: int | None = 16,
         information: float | None = None,
         group_size: int | None = None,
-        truncation: Literal["none", "reference"] = "none",
         **options,
     ):
         super().__init__(num_features, group_size, **options)
@@ -42,17 +37,18 @@ class PCADenoising(CovarianceNorm):
             raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
         if information is not None and not 0 < information <= 1:
             raise ValueError(f"information={information} must be in (0, 1]")
-        self.components, self.information, self.truncation = components, information, check_truncation(truncation)
-        keep = Leading(components) if information is None else Information(information)
-        self.function = Restricted(One(), keep if truncation == "none" else Both(keep, PublishedCut(self.eps)))
+        self.components, self.information = components, information
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         variance = covariance.diagonal(dim1=-2, dim2=-1) * (positions / (positions - 1))
         scale = (variance + self.eps).rsqrt()
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
-        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, shift=self.eps)
+        keep = Leading(self.components) if self.information is None else Information(self.information)
+        if self.truncation == "reference":
+            keep = Both(keep, PublishedCut(self.eps))
+        projector, eigenvalues = matrix_function(correlation, Restricted(One(), keep), self.backward_method, shift=self.eps)
         return projector * scale.unsqueeze(-2), eigenvalues
 
     def extra_repr(self) -> str:
         kept = f"components={self.components}" if self.information is None else f"information={self.information}"
-        return f"{super().extra_repr()}, {kept}, truncation={self.truncation}"
+        return f"{super().extra_repr()}, {kept}"

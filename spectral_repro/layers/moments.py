@@ -3,11 +3,11 @@
 Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
 """
 
-from functools import wraps
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from spectral_repro.linalg.autocast import in_full_precision
 
 
 def centre(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -31,20 +31,8 @@ def mix(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     return _Mix.apply(x, matrix, bias)
 
 
-def _in_full_precision(method):
-    """Runs a forward or backward method outside autocast, wherever it is called from."""
-
-    @staticmethod
-    @wraps(method)
-    def run(ctx, tensor, *arguments):
-        with torch.autocast(tensor.device.type, enabled=False):
-            return method(ctx, tensor, *arguments)
-
-    return run
-
-
 class _Centre(torch.autograd.Function):
-    @_in_full_precision
+    @in_full_precision
     def forward(ctx, x, group_size):
         shift = x[0].to(torch.promote_types(x.dtype, torch.float32)).mean((-2, -1))
         shifted = x - shift[:, None, None]
@@ -56,7 +44,7 @@ class _Centre(torch.autograd.Function):
         ctx.mark_non_differentiable(shift)
         return shifted, shift, mean, covariance
 
-    @_in_full_precision
+    @in_full_precision
     @once_differentiable
     def backward(ctx, shifted_gradient, _, mean_gradient, covariance_gradient):
         shifted, mean = ctx.saved_tensors
@@ -68,12 +56,12 @@ class _Centre(torch.autograd.Function):
 
 
 class _Mix(torch.autograd.Function):
-    @_in_full_precision
+    @in_full_precision
     def forward(ctx, x, matrix, bias):
         ctx.save_for_backward(x, matrix)
         return _apply(matrix, x).add_(bias[:, None, None])
 
-    @_in_full_precision
+    @in_full_precision
     @once_differentiable
     def backward(ctx, gradient):
         x, matrix = ctx.saved_tensors
@@ -81,7 +69,7 @@ class _Mix(torch.autograd.Function):
 
 
 def _channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _outer(a: Tensor, b: Tensor, group_size: int) -> Tensor:

@@ -26,7 +26,7 @@ class Backward(Protocol):
 class Exact:
     """The derivative itself (Daleckii-Krein): D_ij = f[lambda_i, lambda_j], the divided difference.
 
-    Written without subtraction where f allows it, so ties and tiny gaps cost no accuracy. Bounded by max |f'|.
+    Written without subtraction where f allows it, so ties and tiny gaps cost no accuracy. For a smooth f bounded by max |f'|.
     """
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spectral_repro.linalg.autocast import in_full_precision
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.functions import SpectralFunction
 
@@ -30,7 +31,7 @@ def matrix_function(
 
 
 class _MatrixFunction(torch.autograd.Function):
-    @staticmethod
+    @in_full_precision
     def forward(ctx, matrix, function, backward, shift):
         eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
         if shift > 0:
@@ -40,7 +41,7 @@ class _MatrixFunction(torch.autograd.Function):
         ctx.mark_non_differentiable(eigenvalues)
         return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT, eigenvalues
 
-    @staticmethod
+    @in_full_precision
     @once_differentiable
     def backward(ctx, gradient, _):
         eigenvalues, eigenvectors = ctx.saved_tensors

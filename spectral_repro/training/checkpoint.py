@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.errors import UserError
-from spectral_repro.training.run import replace
+from spectral_repro.training.files import write_whole
 from spectral_repro.training.state import TrainingState
 
 
@@ -17,7 +17,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: DictConfig) -> Non
     buffer = io.BytesIO()
     torch.save(state.state_dict() | {"config": OmegaConf.to_container(config, resolve=True)}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, buffer.getbuffer())
+    write_whole(path, buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> None:

@@ -31,14 +31,17 @@ def versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, object] | None:
-    """Commit of the checkout that the code runs from and whether it was changed; None for an installed copy."""
-    here = Path(__file__).parent
+    """Commit of the checkout that the code runs from and whether it was changed; None for a copy that git does not track."""
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        git("ls-files", "--error-unmatch", here.name)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(changes.stdout.strip())}
 
 
 def _lines(path: Path) -> list[str]:

@@ -40,6 +40,7 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
         device=describe_device(device),
         versions=versions(),
         git=git_state(),
+        images={"train": len(images.train.labels), "test": len(images.test.labels)},
         notes=list(images.notes),
     )
     print(f"{run.folder}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.summary['device']}", flush=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_repro.layers.covariance_norm import CovarianceNorm
-from spectral_repro.training.run import replace
+from spectral_repro.training.files import write_whole
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
@@ -17,7 +17,7 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    replace(path, text.getvalue().encode())
+    write_whole(path, text.getvalue().encode())
 
 
 class TensorBoard:
@@ -26,7 +26,7 @@ class TensorBoard:
     def __init__(self, folder: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=step)
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
         for name, value in scalars.items():

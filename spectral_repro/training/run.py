@@ -1,7 +1,7 @@
 """The folder of a run: results_dir/<name>-<8 digits of its identity>."""
 
 import json
-import os
+import math
 import shutil
 import time
 from datetime import UTC, datetime
@@ -10,6 +10,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.errors import UserError
+from spectral_repro.training.files import write_whole
 
 OVER = ("finished", "diverged")
 
@@ -36,19 +38,25 @@ class Run:
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
         """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
-        if self.anew and self.folder.exists():
-            shutil.rmtree(self.folder)
-        hydra_folder = self.folder / ".hydra"
-        hydra_folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
-        OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
+        try:
+            if self.anew and self.folder.exists():
+                shutil.rmtree(self.folder)
+            hydra_folder = self.folder / ".hydra"
+            hydra_folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
+            OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
+        except OSError as error:
+            raise UserError(f"results_dir={config.results_dir}: {self.folder} cannot be written ({error.strerror})") from error
+        self.summary.pop("failure", None)
         started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
         self.update(state="running", started=started)
 
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started
         self.summary |= values | {"wall_time_s": round(wall_time, 3)}
-        replace(self.folder / "summary.json", (json.dumps(self.summary, indent=2) + "\n").encode())
+        write_whole(
+            self.folder / "summary.json", (json.dumps(_finite(self.summary), indent=2, allow_nan=False) + "\n").encode()
+        )
 
     def _read_summary(self) -> dict | None:
         try:
@@ -57,11 +65,8 @@ class Run:
             return None
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Writes a file so that at any moment either the old or the new content stands under its name."""
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _finite(value: object) -> object:
+    """The same with null in the place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

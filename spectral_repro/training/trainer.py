@@ -22,9 +22,9 @@ from spectral_repro.training.state import TrainingState
 class Trainer:
     """Steps, looks, epochs.
 
-    A look reads the sums of loss and accuracy from the device, every ``trainer.log_every`` steps and at the end of an epoch:
-    the only synchronisation in training. The state that the last look found in order is kept, so that a loss that is not
-    finite can be traced by replaying the steps since then under `Watch`.
+    A look reads the sums of loss and accuracy from the device, every ``trainer.log_every`` steps and at the end of an epoch;
+    between looks the trainer itself does not wait for the device. The state that the last look found in order is kept, so
+    that a loss that is not finite can be traced by replaying the steps since then under `Watch`.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Trainer:
                     if self.stop.asked:
                         raise KeyboardInterrupt
         except torch.linalg.LinAlgError:
-            self._find_failure()
+            raise self._replay(state.step + 1) from None
         self._look()
         self._finish_epoch(epoch + 1)
         if self.stop.asked:
@@ -105,7 +105,7 @@ class Trainer:
         state, now = self.state, time.monotonic()
         loss, correct, count = new = state.sums.tolist()
         if not loss < float("inf"):
-            self._find_failure()
+            raise self._replay(state.step)
         loss, correct, count = (after - before for after, before in zip(new, self.seen, strict=True))
         elapsed, self.clock, self.seen = now - self.clock, now, new
         state.seconds += elapsed
@@ -167,26 +167,23 @@ class Trainer:
                 sums += _sums(logits, labels, cross_entropy(logits, labels))
         loss, correct, count = sums.tolist()
         if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
-            self._find_failure()
+            raise self._replay(self.state.step)
         return loss / count, 100 * correct / count
 
-    def _find_failure(self) -> None:
-        """Replays the steps since the last good look and raises what broke first."""
-        reached = self.state.step
-        self.state.load_state_dict(self.good)
+    def _replay(self, end: int) -> Diverged:
+        """Repeats the steps from the last good look to ``end``, watching every layer: which broke first?"""
+        state, per_epoch = self.state, len(self.train_batches)
+        state.load_state_dict(self.good)
         self.model.train()
-        per_epoch = len(self.train_batches)
-        epoch, start = divmod(self.state.step, per_epoch)
-        for images, labels in self.train_batches.epoch(epoch, start):
-            step, scale = self.state.step, self.state.scaler.get_scale()
+        epoch, start = divmod(state.step, per_epoch)
+        for step, batch in zip(range(state.step, end), self.train_batches.epoch(epoch, start), strict=False):
+            scale = state.scaler.get_scale()
             with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
-                self._step(images, labels)
-            caught = self.state.scaler.get_scale() < scale  # a float16 overflow, for which the scaler skips the step
-            if watch.failure and not caught:
-                raise Diverged(step, watch.failure.layer, watch.failure.during)
-            if step == reached:
-                break
-        raise Diverged(reached)
+                self._step(*batch)
+            failure, skipped = watch.failure, state.scaler.get_scale() < scale
+            if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
+                return Diverged(step, failure.layer, failure.during)
+        return Diverged(end - 1)
 
 
 def _sums(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:

@@ -21,7 +21,6 @@ def run_id(*overrides: str) -> str:
         "trainer.threads=1",
         "dataset.root=elsewhere",
         "dataset.download=false",
-        "dataset.check_integrity=false",
         "paper=wang2019",
     ],
 )
@@ -42,6 +41,7 @@ def test_what_cannot_change_the_result_stays_out(override: str):
         "dataset.train_images=100",
         "dataset.batch_size=64",
         "dataset=cifar100",
+        "dataset.check_integrity=false",
         "scale=smoke",
     ],
 )
