@@ -8,6 +8,8 @@ import sys
 import pytest
 import torch
 
+from spectral_repro.errors import UserError
+
 SMALL = ("scale=smoke", "trainer.threads=1")
 
 
@@ -27,7 +29,14 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["norm=zcaa"], ["norm/zcaa", "zca_pi"]),
         (["norrm=zca"], ["norrm", "norm"]),
         (["norm=zca", "norm.epz=1"], ["norm.epz", "eps"]),
-        (["+norm.extra=1"], ["norm", "extra"]),
+        (["+norm.extra=1"], ["norm.extra", "norm.affine, norm.eps, norm.momentum"]),
+        (["+foo=1"], ["foo", "no such key", "seed"]),
+        (["dataset.std=[0.1]"], ["dataset.std=[0.1]", "dataset.channels=3"]),
+        (["model.num_classes=3"], ["model.num_classes=3", "dataset.num_classes=10"]),
+        (["optimizer=adamw", "optimizer.betas=[0.9]"], ["optimizer.betas=[0.9]", "a list of 2"]),
+        (["optimizer.nesterov=true", "optimizer.momentum=0"], ["optimizer", "Nesterov momentum requires"]),
+        (["seed=99999999999"], ["seed=99999999999", "4294967296"]),
+        (["scale=smoke", "scale.name=mini"], ["scale.name=mini", "cpu, paper or smoke"]),
         (["experiment=wang2019/resnet19"], ["experiment/wang2019/resnet19", "resnet18_zca_d16"]),
     ],
 )
@@ -39,6 +48,28 @@ def test_bad_input_is_named_before_data_are_read(command, tmp_path, arguments: l
     assert "nowhere/cifar-10-batches-py" not in output
     assert all(text in output for text in named), output
     assert not list(tmp_path.glob("results/runs/*/"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["dataset.num_classes=3"], ["dataset.num_classes=3", "10 classes"]),
+        (["dataset.image_size=9"], ["dataset.image_size=9", "8 x 8"]),
+        (["dataset.train_images=17"], ["dataset.batch_size=16", "one of the 17"]),
+    ],
+)
+def test_data_that_are_not_what_the_configuration_says(train, arguments: list[str], named: list[str]):
+    with pytest.raises(UserError) as error:
+        train(*arguments)
+    assert all(text in str(error.value) for text in named)
+
+
+def test_a_failed_job_is_named_at_once_and_the_sweep_goes_on(command, tmp_path):
+    result = command("train", "-m", "norm=zca", "norm.group_size=7,16", *SMALL)
+    assert result.returncode == 1
+    assert "job 0 failed: norm.group_size=7 must divide" in result.stderr
+    (path,) = tmp_path.glob("results/runs/*/summary.json")
+    assert json.loads(path.read_text())["state"] == "finished"
 
 
 def test_missing_data_are_named(command):

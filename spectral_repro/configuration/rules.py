@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.identity import flatten
+from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.errors import UserError
 from spectral_repro.optim.schedules import part
 
@@ -19,9 +20,11 @@ class Rule:
         return Rule(f"{self.allowed}, or null", lambda value: value is None or self.holds(value))
 
 
-def whole(least: int) -> Rule:
+def whole(least: int, below: float = float("inf")) -> Rule:
+    high = f" and < {below}" if below < float("inf") else ""
     return Rule(
-        f"a whole number >= {least}", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+        f"a whole number >= {least}{high}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value < below,
     )
 
 
@@ -43,8 +46,11 @@ def one_of(*options: str) -> Rule:
     return Rule(", ".join(options[:-1]) + f" or {options[-1]}", lambda value: value in options)
 
 
-def list_of(rule: Rule) -> Rule:
-    return Rule(f"a list, each {rule.allowed}", lambda value: isinstance(value, list) and all(map(rule.holds, value)))
+def list_of(rule: Rule, length: int | None = None) -> Rule:
+    def holds(value: object) -> bool:
+        return isinstance(value, list) and all(map(rule.holds, value)) and length in (None, len(value))
+
+    return Rule(f"a list{f' of {length}' if length else ''}, each {rule.allowed}", holds)
 
 
 def _is_part(value: object) -> bool:
@@ -73,12 +79,12 @@ POSITIVE_PART = Rule(PART.allowed.replace("[0", "(0"), lambda value: _is_part(va
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
 RULES = {
-    "seed": whole(0),
+    "seed": whole(0, below=2**32),
     "device": DEVICE,
     "precision": one_of("float32", "bfloat16", "float16"),
     "results_dir": TEXT,
     "force": SWITCH,
-    "scale.name": TEXT,
+    "scale.name": one_of(*sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))),
     "backward.iterations": whole(1),
     "model.num_classes": whole(1),
     "model.in_channels": whole(1),
@@ -114,7 +120,7 @@ RULES = {
     "optimizer.momentum": number(least=0, below=1),
     "optimizer.weight_decay": number(least=0),
     "optimizer.nesterov": SWITCH,
-    "optimizer.betas": list_of(number(least=0, below=1)),
+    "optimizer.betas": list_of(number(least=0, below=1), length=2),
     "schedule.every": POSITIVE_PART,
     "schedule.factor": number(above=0),
     "schedule.milestones": list_of(PART),
@@ -132,13 +138,28 @@ RULES = {
 }
 
 
+OBJECTS = ("backward", "model", "norm", "norm.backward", "optimizer", "schedule", "dataset.load")
+
+
 def check(config: DictConfig) -> None:
     """Holds every value against its rule.
 
     Raises:
-        UserError: for the first value that breaks one, with its key and what is allowed.
+        UserError: for the first key that is unknown or value that breaks its rule, with what is allowed.
     """
-    for key, value in flatten(config).items():
-        rule = RULES.get(key)
-        if rule is not None and not rule.holds(value):
-            raise UserError(f"{key}={'null' if value is None else value}: must be {rule.allowed}")
+    values = flatten(config)
+    for key, value in values.items():
+        parent, _, name = key.rpartition(".")
+        if within(key, ("paper", "dataset.load")) or (parent in OBJECTS and name in ("_target_", "_partial_")):
+            continue
+        if key not in RULES:
+            beside = sorted(known for known in values if known in RULES and known.rpartition(".")[0] == parent)
+            raise UserError(f"{key}: no such key; allowed here: {', '.join(beside)}")
+        if not RULES[key].holds(value):
+            raise UserError(f"{key}={'null' if value is None else value}: must be {RULES[key].allowed}")
+    for key in ("dataset.mean", "dataset.std"):
+        if len(values[key]) != values["dataset.channels"]:
+            raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
+    for key, source in (("model.num_classes", "dataset.num_classes"), ("model.in_channels", "dataset.channels")):
+        if values[key] != values[source]:
+            raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

@@ -1,5 +1,6 @@
 """Batches of a data set that lies on the training device, augmented as whole batches."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -26,7 +27,6 @@ class Batches:
         crop_padding: width of the black frame, in pixels; 0: no crop.
         flip: mirror left and right at random.
         shuffle: a new order in every epoch; False: the order of the split.
-        drop_last: leave out a smaller last batch.
         device: where images and batches lie.
         channels_last: memory format of the batches; False: contiguous.
     """
@@ -42,11 +42,10 @@ class Batches:
         crop_padding: int = 0,
         flip: bool = False,
         shuffle: bool = True,
-        drop_last: bool = False,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
     ):
-        self.batch_size, self.seed, self.drop_last, self.device = batch_size, seed, drop_last, device
+        self.batch_size, self.seed, self.device = batch_size, seed, device
         self.crop_padding, self.flip, self.shuffle = crop_padding, flip, shuffle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.channels, self.size = split.images.shape[1:3]
@@ -67,8 +66,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        full, rest = divmod(len(self.labels), self.batch_size)
-        return full + (rest > 0 and not self.drop_last)
+        return math.ceil(len(self.labels) / self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, S, S) float32 and labels (B,) int64 of every batch of an epoch, from batch ``start`` on."""

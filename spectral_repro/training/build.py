@@ -1,5 +1,6 @@
 """The one place where objects are made from configuration."""
 
+import re
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,28 @@ def build_schedule(config: DictConfig) -> Schedule:
 
 
 def load_images(config: DictConfig) -> ImageData:
-    return _instantiate(config.dataset, "load")
+    """The data set.
+
+    Raises:
+        UserError: if it is not what the configuration says of it, or makes a batch of a single image.
+    """
+    dataset, images = config.dataset, _instantiate(config.dataset, "load")
+    _, channels, *size = images.train.images.shape
+    classes = 1 + max(int(split.labels.max()) for split in (images.train, images.test))
+    if channels != dataset.channels or size != [dataset.image_size] * 2:
+        found = f"{channels} channels and {' x '.join(map(str, size))} pixels"
+        raise UserError(
+            f"dataset.channels={dataset.channels}, dataset.image_size={dataset.image_size}: the images have {found}"
+        )
+    if classes > dataset.num_classes:
+        raise UserError(f"dataset.num_classes={dataset.num_classes}: the labels name {classes} classes")
+    count = len(images.train.labels)
+    if dataset.batch_size == 1 or count % dataset.batch_size == 1:
+        raise UserError(
+            f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for a "
+            "normalisation: take another, or set dataset.train_images"
+        )
+    return images
 
 
 def build_batches(config: DictConfig, split: Split, device: torch.device, train: bool) -> Batches:
@@ -56,7 +78,7 @@ def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         if isinstance(error.__cause__, TypeError | ValueError):
-            raise UserError(f"{key}: {error.__cause__}") from error
+            raise UserError(_under(key, error.__cause__)) from error
         raise
 
 
@@ -67,6 +89,12 @@ def _named_errors(factory: Callable[..., object], key: str) -> Callable[..., obj
         try:
             return factory(*arguments)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{key}.{error}" if isinstance(error, ValueError) else f"{key}: {error}") from error
+            raise UserError(_under(key, error)) from error
 
     return make
+
+
+def _under(key: str, error: Exception) -> str:
+    """The message of an error about the values under a key; where it begins with an argument's name, with that one's key."""
+    named = re.match(r"\w+=", str(error))
+    return f"{key}.{error}" if named else f"{key}: {error}"

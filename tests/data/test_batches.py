@@ -132,10 +132,9 @@ def test_seeds_and_epochs_give_unrelated_batches():
     assert max(agreements) < 10  # two random orders of 100 agree in 1 place on average, in 10 or more with probability 1e-7
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_start_gives_the_rest_of_the_epoch(shuffle, drop_last):
-    batches = Batches(random_split(50), 8, MEAN, STD, crop_padding=1, flip=True, shuffle=shuffle, drop_last=drop_last)
+def test_start_gives_the_rest_of_the_epoch(shuffle):
+    batches = Batches(random_split(50), 8, MEAN, STD, crop_padding=1, flip=True, shuffle=shuffle)
     whole = list(batches.epoch(2))
     for start in range(len(batches) + 2):
         rest = list(batches.epoch(2, start))
@@ -145,20 +144,9 @@ def test_start_gives_the_rest_of_the_epoch(shuffle, drop_last):
             assert torch.equal(labels, expected_labels)
 
 
-@pytest.mark.parametrize(
-    ("count", "batch_size", "drop_last", "sizes"),
-    [
-        (10, 4, False, [4, 4, 2]),
-        (10, 4, True, [4, 4]),
-        (8, 4, False, [4, 4]),
-        (8, 4, True, [4, 4]),
-        (3, 4, False, [3]),
-        (3, 4, True, []),
-        (1, 1, False, [1]),
-    ],
-)
-def test_sizes_of_batches(count, batch_size, drop_last, sizes):
-    batches = Batches(random_split(count), batch_size, MEAN, STD, drop_last=drop_last)
+@pytest.mark.parametrize(("count", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 4, [3]), (1, 1, [1])])
+def test_sizes_of_batches(count, batch_size, sizes):
+    batches = Batches(random_split(count), batch_size, MEAN, STD)
     assert len(batches) == len(sizes)
     assert [(tuple(images.shape), len(labels)) for images, labels in batches.epoch(0)] == [((n, 3, 5, 5), n) for n in sizes]
 
