@@ -28,8 +28,8 @@ UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
 def draw(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % bootstrap interval; every diverged run by
-    itself, up to a cross. None if no run has come to its end.
+    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
+    diverged run by itself, up to a cross. None if no run has come to its end.
     """
     if not section.results:
         return None
@@ -65,8 +65,8 @@ def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple],
         marker = "o" if data["epoch"].max() <= 20 else None
         sns.lineplot(
             data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), style="method", dashes=dashes,
-            errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0}, marker=marker, markersize=3.5, markeredgewidth=0,
-            legend=False, ax=axes,
+            errorbar=("ci", 95), seed=0, err_kws={"alpha": 0.2, "linewidth": 0}, legend=False, ax=axes,
+            marker=marker, markersize=3.5, markeredgewidth=0,
         )  # fmt: skip
     for entry in section.entries:
         for run in entry.in_state("diverged"):
@@ -76,12 +76,6 @@ def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple],
             axes.plot(x, y, "--", color=colours[entry.row.label], linewidth=1, marker="x", markevery=[-1], **where)
     axes.set(xlabel="Epoch", xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean, from 1000 draws that are the same each time."""
-    draws = np.random.default_rng(0).choice(values, (1000, len(values)))
-    return tuple(np.percentile(draws.mean(axis=1), [2.5, 97.5]))
 
 
 def _legend(section: Section, colours: dict[str, tuple], dashes: dict[str, tuple]) -> list[Line2D]:

@@ -8,7 +8,7 @@ Values = dict[str, object]
 
 COUNTED = {"dataset.train_images": "training image", "dataset.test_images": "test image", "trainer.epochs": "epoch"}
 IN_WORDS = (*COUNTED, "model.width", "precision")
-IMPLIED = ("dataset.name", "dataset.load")  # by the words, or by other keys
+IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by the words, or by other keys
 OF_A_DATA_SET = (
     *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std", "crop_padding", "flip")),
     "model.num_classes",
@@ -31,15 +31,24 @@ def differing(protocol: Values, reference: Values) -> list[str]:
     )
 
 
-def describe(protocol: Values, reference: Values, scales: set[str]) -> list[str]:
-    """A protocol in words; `reference` is the full protocol, `scales` the names that runs of this one were started with."""
+def describe(protocol: Values, reference: Values, scales: set[str], sizes: Values) -> list[str]:
+    """A protocol in words.
+
+    Args:
+        protocol: what to describe.
+        reference: the full protocol.
+        scales: the names that runs of this protocol were started with.
+        sizes: how many images they really had, under the keys of `COUNTED`.
+    """
     keys = differing(protocol, reference)
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
-    counts = [counted(protocol[key], noun) for key, noun in COUNTED.items() if protocol.get(key) is not None]
+    known = protocol | sizes
+    counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
+    network = protocol["model._target_"].rpartition(".")[2]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
-    return [protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)]
+    return [network, protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)]
 
 
 def counted(number: int, noun: str) -> str:

@@ -51,7 +51,9 @@ class Section:
     @property
     def terms(self) -> list[str]:
         """The protocol in words."""
-        return describe(self.protocol, self.table.protocol, {run.scale for run in self.runs})
+        sizes = next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
+        images = {f"dataset.{split}_images": count for split, count in sizes.items()}
+        return describe(self.protocol, self.table.protocol, {run.scale for run in self.runs}, images)
 
     @property
     def label(self) -> str:

@@ -2,11 +2,10 @@ import struct
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from spectral_repro.reporting.figures import draw, image, interval, svg
+from spectral_repro.reporting.figures import draw, image, svg
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
 
@@ -122,8 +121,3 @@ def test_svg_is_an_element_in_the_colour_of_the_page(figure):
     assert drawing.startswith("<svg ") and drawing.rstrip().endswith("</svg>")
     assert 'aria-label="accuracy &amp; &quot;loss&quot;"' in drawing
     assert "currentColor" in drawing and "http" not in drawing and "#1b1b1f" not in drawing
-
-
-def test_the_interval_of_equal_seeds_is_a_point():
-    low, high = interval(pd.Series([3.0, 3.0, 3.0]))
-    assert low == high == 3.0

@@ -32,39 +32,44 @@ def test_differing_counts_missing_keys_and_tells_null_from_missing():
 @pytest.mark.parametrize(
     ("changes", "scales", "words"),
     [
-        ({}, {"paper", "cpu"}, "digits, full scale, 20 epochs, width 64, float32"),
+        ({}, {"paper", "cpu"}, "resnet18, digits, full scale, 20 epochs, width 64, float32"),
         (
             {"trainer.epochs": 1, "model.width": 8, "dataset.train_images": 1000, "dataset.load.train_images": 1000},
             {"cpu"},
-            "digits, scale cpu, 1,000 training images, 1 epoch, width 8, float32",
+            "resnet18, digits, scale cpu, 1,000 training images, 1 epoch, width 8, float32",
         ),
-        ({"optimizer.lr": 0.05}, {"paper"}, "digits, 20 epochs, width 64, float32, optimizer.lr=0.05"),
-        ({"precision": "bfloat16"}, {"paper"}, "digits, 20 epochs, width 64, bfloat16"),
+        ({"optimizer.lr": 0.05}, {"paper"}, "resnet18, digits, 20 epochs, width 64, float32, optimizer.lr=0.05"),
+        ({"precision": "bfloat16"}, {"paper"}, "resnet18, digits, 20 epochs, width 64, bfloat16"),
         (
             {"dataset.name": "cifar100", "dataset.num_classes": 100, "model.num_classes": 100, "dataset.mean": [0.5, 0.4, 0.4]},
             {"paper"},
-            "cifar100, 20 epochs, width 64, float32",
+            "resnet18, cifar100, 20 epochs, width 64, float32",
         ),
         (
             {"dataset.batch_size": 32, "dataset.mean": [0.5]},
             {"paper"},
-            "digits, 20 epochs, width 64, float32, dataset.batch_size=32, dataset.mean=[0.5]",
+            "resnet18, digits, 20 epochs, width 64, float32, dataset.batch_size=32, dataset.mean=[0.5]",
         ),
     ],
 )
 def test_words_for_a_protocol(changes, scales, words):
-    assert ", ".join(describe(FULL | changes, FULL, scales)) == words
+    assert ", ".join(describe(FULL | changes, FULL, scales, {})) == words
+
+
+def test_what_the_runs_really_had_counts():
+    sizes = {"dataset.train_images": 1437}
+    assert "1,437 training images" in describe(FULL | {"dataset.train_images": 5000}, FULL, {"cpu"}, sizes)
 
 
 def test_another_class_goes_by_its_name_and_hides_the_keys_it_does_not_have():
     adamw = {key: value for key, value in FULL.items() if key != "optimizer.momentum"}
     adamw |= {"optimizer._target_": "torch.optim.AdamW", "optimizer.betas": [0.9, 0.999]}
-    assert describe(adamw, FULL, set())[-2:] == ["optimizer=AdamW", "optimizer.betas=[0.9, 0.999]"]
+    assert describe(adamw, FULL, set(), {})[-2:] == ["optimizer=AdamW", "optimizer.betas=[0.9, 0.999]"]
 
 
 def test_a_key_that_only_the_full_protocol_has_is_said():
     older = {key: value for key, value in FULL.items() if key != "optimizer.momentum"}
-    assert describe(older, FULL, set())[-1] == "without optimizer.momentum"
+    assert describe(older, FULL, set(), {})[-1] == "without optimizer.momentum"
 
 
 def test_counted():

@@ -61,7 +61,7 @@ def test_rows_without_a_mean_say_why(make_run, report):
 def test_published_values_stay_with_their_data_set(make_run, report):
     make_run("norm=batch", "scale=smoke", accuracies=[1.0, 20.0])
     make_run("norm=batch", "dataset=cifar10")
-    by_label = {section.label.split(",")[0]: section for section in report().sections if not section.full}
+    by_label = {section.terms[1]: section for section in report().sections if not section.full}
     reduced, elsewhere = formatted(by_label["digits"]), formatted(by_label["cifar10"])
     assert reduced["published", "mean ± std"][0] == "90.00 ± 0.50"
     assert reduced["", "difference\nacross protocols"][0] == "−70.00"
@@ -79,7 +79,7 @@ def test_csv_is_numbers(filled, report):
 def test_markdown_has_the_caption_first_and_a_cell_for_every_column(filled, report):
     (section,) = report().sections
     caption, table, notes = markdown(section).strip().split("\n\n")
-    assert caption.startswith("Digits_1. Protocol: digits, full scale")
+    assert caption.startswith("Digits_1. Protocol: resnet18, digits, full scale")
     lines = table.splitlines()
     assert len(lines) == 5 and {line.count("|") for line in lines} == {10}
     assert "published mean ± std" in lines[0] and "| 92.00 ± 2.65 |" in lines[2]
