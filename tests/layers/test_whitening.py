@@ -193,6 +193,28 @@ def test_backward_under_autocast_stays_in_full_precision(build, images):
 
 
 @each_layer
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_input_is_computed_in_float32(build, images, dtype):
+    x = images(8).to(dtype)
+    half, single = build(), build()
+    y = half(x.requires_grad_())
+    assert y.dtype == dtype
+    torch.testing.assert_close(y, single(x.detach().float()).to(dtype))
+    y.sum().backward()
+    assert x.grad.dtype == dtype and x.grad.isfinite().all()
+
+
+@each_layer
+@pytest.mark.parametrize("decomposition", ["float32", "float64"])
+def test_decomposition_is_done_in_its_dtype(build, images, decomposition):
+    layer = build(decomposition=decomposition).double()
+    seen, matrix = [], layer.matrix
+    layer.matrix = lambda covariance, positions: seen.append(covariance.dtype) or matrix(covariance, positions)
+    layer(images(8)).sum().backward()
+    assert seen == [getattr(torch, decomposition)]
+
+
+@each_layer
 def test_an_empty_batch_passes_evaluation(build):
     assert build().eval()(torch.empty(0, 8, 3, 3)).shape == (0, 8, 3, 3)
 

@@ -84,6 +84,16 @@ def test_the_gradient_of_a_batch_is_that_of_each_matrix():
         torch.testing.assert_close(matrix.grad, expected)
 
 
+def test_autocast_does_not_reach_it():
+    matrix = positive_definite(6, dtype=torch.float32).requires_grad_()
+    expected = matrix_function(matrix, InverseSqrt())[0]
+    expected_gradient = torch.autograd.grad(expected.square().sum(), matrix)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        root = matrix_function(matrix, InverseSqrt())[0]
+        gradient = torch.autograd.grad(root.square().sum(), matrix)[0]
+    assert torch.equal(root, expected) and torch.equal(gradient, expected_gradient)
+
+
 def test_the_gradient_is_symmetric():
     matrix = positive_definite(4).requires_grad_()
     matrix_function(matrix, InverseSqrt())[0][0, 3].backward()

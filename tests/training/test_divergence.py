@@ -89,3 +89,9 @@ def test_an_exploding_training_is_a_result(train):
     summary = json.loads((train("norm=zca", "optimizer.lr=1e30", "trainer.epochs=3") / "summary.json").read_text())
     assert summary["state"] == "diverged"
     assert 0 < summary["failure"]["step"] <= 4 and summary["failure"]["layer"]
+
+
+def test_float16_names_the_layer_too(train):
+    summary = json.loads((train("precision=float16", "optimizer.lr=1e8") / "summary.json").read_text())
+    assert summary["state"] == "diverged"
+    assert summary["failure"]["layer"] and summary["failure"]["during"] == "output"

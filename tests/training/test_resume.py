@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from spectral_repro.training.signals import StopRequest
 
 TRAIN = (
     "norm=zca_pi",
@@ -44,6 +47,12 @@ def losses(results: Path) -> list[str]:
     return [",".join(row.split(",")[:5]) for row in rows]  # without the timings
 
 
+def logged_steps(results: Path) -> list[int]:
+    events = EventAccumulator(str(run_folder(results)))
+    events.Reload()
+    return [event.step for event in events.Scalars("test/accuracy")]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     results = tmp_path_factory.mktemp("uninterrupted")
@@ -71,6 +80,7 @@ def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninter
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     assert losses(tmp_path) == losses(uninterrupted)
+    assert logged_steps(tmp_path) == logged_steps(uninterrupted) == [20, 40]
     assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "finished"
 
 
@@ -88,3 +98,20 @@ def test_finished_run_is_left_alone_unless_forced(uninterrupted: Path, command):
     forced = command("train", *TRAIN, f"results_dir={uninterrupted}", "force=true", "trainer.log_every=7")
     assert forced.returncode == 0
     assert (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize(
+    "options", [("precision=bfloat16",), ("precision=float16", "optimizer=adamw"), ("trainer.channels_last=false",)]
+)
+def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tuple[str, ...]):
+    """A request to stop that comes before the first step is over."""
+    options = (*options, "norm=pca_pi", "model.norm_placement=stem")
+    expected = torch.load(train(*options) / "checkpoints" / "last.pt", weights_only=True)
+    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
+    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(*options, "force=true")
+    monkeypatch.undo()
+    found = torch.load(train(*options) / "checkpoints" / "last.pt", weights_only=True)
+    assert all(torch.equal(expected["model"][key], found["model"][key]) for key in expected["model"])
+    assert expected["scaler"] == found["scaler"]
