@@ -49,12 +49,12 @@ def _print_allowed(error: BaseException | None) -> None:
     print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)
 
 
-def compose(overrides: Sequence[str] = (), config_name: str = "train") -> DictConfig:
-    """The configuration of a command for these overrides, as on its command line, without Hydra's own part."""
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration of a run for these overrides, as on the command line of train, without Hydra's own part."""
     state = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose(config_name, overrides=list(overrides))
+            return hydra.compose("train", overrides=list(overrides))
     finally:
         GlobalHydra.instance().hydra = state
