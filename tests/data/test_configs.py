@@ -2,21 +2,20 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData
 from spectral_repro.errors import UserError
 
-FOLDER = Path(__file__).parents[2] / "conf" / "dataset"
-
 
 def config(name: str, **changes) -> DictConfig:
-    """The file in its place in a whole configuration, since it refers to its own keys."""
-    return OmegaConf.create({"dataset": OmegaConf.merge(OmegaConf.load(FOLDER / f"{name}.yaml"), changes)}).dataset
+    """The data set's part of a whole configuration."""
+    cfg = compose([f"dataset={name}"])
+    return OmegaConf.merge(cfg, {"dataset": changes}).dataset
 
 
 def check(cfg: DictConfig, data: ImageData) -> None:
@@ -79,5 +78,5 @@ def test_named_as_its_file(name):
 def test_import_is_light():
     """What a data set needs is imported when it is loaded."""
     code = "import sys, spectral_repro.data; print({'torchvision', 'sklearn', 'pandas', 'PIL'} & {*sys.modules})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=FOLDER.parents[1])
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
