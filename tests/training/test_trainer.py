@@ -47,6 +47,7 @@ def test_layouts_agree(train):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of its own insides
 def test_compiled_training_agrees(train):
     losses = [first_loss(train("norm=zca", f"trainer.compile={on}", "trainer.epochs=1")) for on in ("true", "false")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
