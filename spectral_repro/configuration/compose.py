@@ -15,6 +15,12 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 
 
+def options(group: str) -> list[str]:
+    """The options of a group of conf/, those in its folders as folder/option."""
+    folder = CONF / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead."""
 
@@ -42,8 +48,7 @@ def _print_allowed(error: BaseException | None) -> None:
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
     elif isinstance(error, MissingConfigException) and error.missing_cfg_file and not error.options:
-        group = CONF / error.missing_cfg_file.partition("/")[0]
-        allowed = sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
+        allowed = options(error.missing_cfg_file.partition("/")[0])
     else:
         return
     print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)

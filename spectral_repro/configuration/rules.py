@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.compose import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.errors import UserError
 from spectral_repro.optim.schedules import part
@@ -84,7 +84,7 @@ RULES = {
     "precision": one_of("float32", "bfloat16", "float16"),
     "results_dir": TEXT,
     "force": SWITCH,
-    "scale.name": one_of(*sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))),
+    "scale.name": one_of(*options("scale")),
     "backward.iterations": whole(1),
     "model.num_classes": whole(1),
     "model.in_channels": whole(1),

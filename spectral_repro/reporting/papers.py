@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.protocols import Values, differing, split
@@ -69,8 +69,7 @@ def load_paper(config: DictConfig | None) -> Paper:
         UserError: no paper is given, or rows of one table differ in what the paper does not compare.
     """
     if config is None:
-        options = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
-        raise UserError(f"paper=null: name one of {', '.join(options)}")
+        raise UserError(f"paper=null: name one of {', '.join(options('paper'))}")
     settings = OmegaConf.to_container(config, resolve=True)
     compare = tuple(settings["compare"])
     tables = tuple(_table(settings["name"], key, table, compare) for key, table in settings["tables"].items())

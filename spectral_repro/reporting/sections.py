@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import compose, options
 from spectral_repro.configuration.identity import digest, identity
 from spectral_repro.reporting.papers import Paper, Row, Table
 from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
@@ -73,7 +73,7 @@ class Section:
             return [row.command() for row in missing]
         for scale in sorted({run.scale for run in self.runs}) if missing else ():
             option = f"scale={scale}"
-            if (CONF / "scale" / f"{scale}.yaml").is_file():
+            if scale in options("scale"):
                 _, protocol = split(identity(compose([*missing[0].overrides, option])), self.paper.compare)
                 if not differing(protocol, self.protocol):
                     return [row.command(option) for row in missing]

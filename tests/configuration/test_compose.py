@@ -5,14 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import CONF, compose, options
 from spectral_repro.configuration.rules import RULES, check
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule
-
-
-def options(group: str) -> list[str]:
-    folder = CONF / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("scale", options("scale"))

@@ -6,10 +6,10 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import CONF, compose, options
 from spectral_repro.configuration.identity import digest, identity
 
-PAPERS = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
+PAPERS = options("paper")
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -27,7 +27,7 @@ def test_sweep_fills_the_tables(paper: str):
 def test_every_experiment_is_a_row():
     paper = compose(["paper=wang2019"]).paper
     named = {override for table in paper.tables.values() for row in table.rows for override in row.overrides}
-    experiments = {f"experiment=wang2019/{path.stem}" for path in (CONF / "experiment" / "wang2019").glob("*.yaml")}
+    experiments = {f"experiment={name}" for name in options("experiment") if name.startswith("wang2019/")}
     assert named == experiments
 
 
