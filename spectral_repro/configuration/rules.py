@@ -96,7 +96,7 @@ RULES = {
     "norm.momentum": number(above=0, most=1),
     "norm.affine": SWITCH,
     "norm.weight_init": one_of("ones", "uniform"),
-    "norm.truncation": one_of("none", "reference"),
+    "norm.truncation": one_of("none", "reference", "reference_svd"),
     "norm.decomposition": one_of("float64", "float32"),
     "norm.components": whole(1).or_null(),
     "norm.information": number(above=0, most=1).or_null(),

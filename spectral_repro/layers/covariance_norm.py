@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from spectral_repro.layers.moments import centre, mix
 from spectral_repro.linalg.backward import Backward, Exact
+from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
+
+PUBLISHED_CUTS = {"reference": PublishedCut, "reference_svd": PublishedSVDCut}
 
 
 class CovarianceNorm(nn.Module, ABC):
@@ -25,7 +28,8 @@ class CovarianceNorm(nn.Module, ABC):
         affine: learn a weight and a bias per channel.
         weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
         truncation: "none" keeps every direction that the layer is defined on; "reference" also drops the directions that
-            wang2019's published SVD-PI layer drops, at least the smallest of each group (`PublishedCut`).
+            wang2019's published SVD-PI layer drops, at least the smallest of each group (`PublishedCut`); "reference_svd" those
+            that its published plain SVD layer drops, most often all but the largest (`PublishedSVDCut`).
         decomposition: dtype of the d x d part, forward and backward, "float64" or "float32".
 
     Input (N, C) or (N, C, H, W), floating point; output of the same shape, dtype and memory format.
@@ -45,7 +49,7 @@ class CovarianceNorm(nn.Module, ABC):
         momentum: float = 0.1,
         affine: bool = True,
         weight_init: Literal["ones", "uniform"] = "ones",
-        truncation: Literal["none", "reference"] = "none",
+        truncation: Literal["none", "reference", "reference_svd"] = "none",
         decomposition: Literal["float64", "float32"] = "float64",
     ):
         super().__init__()
@@ -58,11 +62,12 @@ class CovarianceNorm(nn.Module, ABC):
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum={momentum} must be in (0, 1]")
         _check("weight_init", weight_init, "ones", "uniform")
-        _check("truncation", truncation, "none", "reference")
+        _check("truncation", truncation, "none", *PUBLISHED_CUTS)
         _check("decomposition", decomposition, "float64", "float32")
         self.num_features, self.group_size = num_features, group_size
         self.backward_method, self.eps, self.momentum = backward, eps, momentum
         self.truncation, self.decomposition = truncation, getattr(torch, decomposition)
+        self.cut = PUBLISHED_CUTS[truncation](eps) if truncation in PUBLISHED_CUTS else None
         if affine:
             self.weight = nn.Parameter(torch.rand(num_features) if weight_init == "uniform" else torch.ones(num_features))
             self.bias = nn.Parameter(torch.zeros(num_features))

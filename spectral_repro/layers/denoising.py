@@ -5,7 +5,7 @@ from torch import Tensor
 from spectral_repro.layers.covariance_norm import CovarianceNorm
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.functions import One, Restricted
-from spectral_repro.linalg.selection import Both, Information, Leading, PublishedCut
+from spectral_repro.linalg.selection import Both, Information, Leading
 
 
 class PCADenoising(CovarianceNorm):
@@ -44,8 +44,8 @@ class PCADenoising(CovarianceNorm):
         scale = (variance + self.eps).rsqrt()
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
         keep = Leading(self.components) if self.information is None else Information(self.information)
-        if self.truncation == "reference":
-            keep = Both(keep, PublishedCut(self.eps))
+        if self.cut is not None:
+            keep = Both(keep, self.cut)
         projector, eigenvalues = matrix_function(correlation, Restricted(One(), keep), self.backward_method, shift=self.eps)
         return projector * scale.unsqueeze(-2), eigenvalues
 

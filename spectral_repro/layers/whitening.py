@@ -5,7 +5,6 @@ from torch import Tensor
 from spectral_repro.layers.covariance_norm import CovarianceNorm
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.functions import InverseSqrt, Restricted
-from spectral_repro.linalg.selection import PublishedCut
 
 
 class ZCAWhitening(CovarianceNorm):
@@ -15,5 +14,5 @@ class ZCAWhitening(CovarianceNorm):
     """
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        function = InverseSqrt() if self.truncation == "none" else Restricted(InverseSqrt(), PublishedCut(self.eps))
+        function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
         return matrix_function(covariance, function, self.backward_method, shift=self.eps)

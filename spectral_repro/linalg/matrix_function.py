@@ -1,10 +1,7 @@
 """Functions of symmetric matrices, differentiable by any backward method."""
 
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autocast import in_full_precision
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.functions import SpectralFunction
 
@@ -12,7 +9,7 @@ from spectral_repro.linalg.functions import SpectralFunction
 def matrix_function(
     matrix: Tensor, function: SpectralFunction, backward: Backward = Exact(), shift: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """F(A) = f(A + s I) = V f(Lambda + s) V^T of symmetric matrices, from one batched eigendecomposition.
+    """F(A) = f(A + s I) = V f(Lambda + s) V^T of symmetric matrices.
 
     The shift s comes after the decomposition, so that it does not drown the eigenvectors of an A much smaller than s.
 
@@ -27,24 +24,4 @@ def matrix_function(
 
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
     """
-    return _MatrixFunction.apply(matrix, function, backward, shift)
-
-
-class _MatrixFunction(torch.autograd.Function):
-    @in_full_precision
-    def forward(ctx, matrix, function, backward, shift):
-        eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
-        if shift > 0:
-            eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
-        ctx.function, ctx.backward_method = function, backward
-        ctx.save_for_backward(eigenvalues, eigenvectors)
-        ctx.mark_non_differentiable(eigenvalues)
-        return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT, eigenvalues
-
-    @in_full_precision
-    @once_differentiable
-    def backward(ctx, gradient, _):
-        eigenvalues, eigenvectors = ctx.saved_tensors
-        kernel = ctx.backward_method.kernel(ctx.function, eigenvalues)
-        rotated = eigenvectors.mT @ ((gradient + gradient.mT) / 2) @ eigenvectors
-        return eigenvectors @ (kernel * rotated) @ eigenvectors.mT, None, None, None
+    return backward.evaluate(matrix, function, shift)

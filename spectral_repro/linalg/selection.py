@@ -1,5 +1,6 @@
 """Which eigenvalues to keep: maps from eigenvalues (..., d), descending, to a boolean mask of the same shape."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,11 +46,26 @@ class PublishedCut:
 
 
 @dataclass(frozen=True)
+class PublishedSVDCut:
+    """The cut of wang2019's published plain SVD code: up to and with the first lambda <= eps, or the largest alone.
+
+    eps has been added to all of them, so that a covariance of full rank is left with one direction.
+    """
+
+    eps: float
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        small = eigenvalues <= self.eps
+        before = small.cumsum(-1) - small.long() == 0
+        return torch.where(small.any(-1, keepdim=True), before, Leading(1)(eigenvalues))
+
+
+@dataclass(frozen=True)
 class Both:
     """What two selections agree on."""
 
-    first: "Leading | Information"
-    second: PublishedCut
+    first: Callable[[Tensor], Tensor]
+    second: Callable[[Tensor], Tensor]
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return self.first(eigenvalues) & self.second(eigenvalues)

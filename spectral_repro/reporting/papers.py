@@ -79,7 +79,7 @@ def load_paper(config: DictConfig | None) -> Paper:
 def _table(paper: str, name: str, settings: dict, compare: tuple[str, ...]) -> Table:
     rows, protocols = [], []
     for row in settings["rows"]:
-        overrides = (f"paper={paper}", *row["overrides"])
+        overrides = tuple(row["overrides"])
         values, protocol = split(identity(compose(overrides)), compare)
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
         rows.append(Row(row["label"], overrides, values, published))

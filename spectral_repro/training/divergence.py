@@ -6,20 +6,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spectral_repro.training.spectra import covariance_layers, smallest_gap
+
 
 class Diverged(Exception):
-    """A training that cannot go on: the step (counted from 0), the layer that broke first and what of it."""
+    """A training that cannot go on: the step (counted from 0), the layer that broke first, what of it, and the smallest
+    relative gap between eigenvalues in that step, if any layer has them.
+    """
 
-    def __init__(self, step: int, layer: str | None = None, during: str | None = None):
+    def __init__(self, step: int, layer: str | None = None, during: str | None = None, gap: float | None = None):
         cause = f"first the {during} of {layer}" if layer else "the loss, but no layer when the steps were repeated"
         super().__init__(f"diverged at step {step}, not finite: {cause}")
-        self.step, self.layer, self.during = step, layer, during
+        self.step, self.layer, self.during, self.gap = step, layer, during, gap
 
 
 @dataclass
 class Failure:
+    """A layer, what of it broke, and the step's smallest relative gap between eigenvalues, if it decomposed anything."""
+
     layer: str
     during: str
+    gap: float | None = None
 
 
 class Watch:
@@ -49,6 +56,8 @@ class Watch:
         if isinstance(error, torch.linalg.LinAlgError):
             self._note(self.entered, "decomposition")
             return True
+        if self.failure and (layers := covariance_layers(self.model)):
+            self.failure.gap = smallest_gap(layers).item()
         return False
 
     def _note(self, layer: str, during: str) -> None:

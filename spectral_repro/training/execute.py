@@ -47,7 +47,7 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     try:
         Trainer(config, run, model, optimizer, schedule, images, device).train()
     except Diverged as failure:
-        run.update(state="diverged", failure={"step": failure.step, "layer": failure.layer, "during": failure.during})
+        run.update(state="diverged", failure=vars(failure))
         print(f"{run.folder}: {failure}")
     except KeyboardInterrupt:
         run.update(state="interrupted")

@@ -12,7 +12,8 @@ from spectral_repro.optim.schedules import Schedule
 class TrainingState:
     """Network, optimiser, schedule and scaler, the step reached, the sums of the running epoch, and the metrics so far.
 
-    ``sums`` holds, on the device, the running epoch's summed loss, correct predictions and images.
+    On the device, ``sums`` holds the running epoch's summed loss, correct predictions and images, ``extremes`` its largest
+    gradient norm and its smallest relative gap between eigenvalues.
     """
 
     def __init__(
@@ -24,7 +25,9 @@ class TrainingState:
         self.device = next(model.parameters()).device
         self.step = 0
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self.extremes = torch.zeros(2, dtype=torch.float64, device=self.device)
         self.seconds = 0.0
+        self.start_epoch()
         self.rows: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, object]:
@@ -34,6 +37,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "sums": self.sums,
+            "extremes": self.extremes,
             "seconds": self.seconds,
             "rows": self.rows,
             "generators": {"cpu": torch.get_rng_state()} | self._cuda_generator(),
@@ -45,9 +49,14 @@ class TrainingState:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
+        self.extremes.copy_(state["extremes"])
         torch.set_rng_state(state["generators"]["cpu"].cpu())
         if "cuda" in state["generators"]:
             torch.cuda.set_rng_state(state["generators"]["cuda"].cpu(), self.device)
+
+    def start_epoch(self) -> None:
+        self.sums.zero_()
+        self.extremes.copy_(torch.tensor([0.0, torch.inf]))
 
     def schedule_learning_rate(self) -> None:
         """Gives the optimiser the learning rates of this step."""

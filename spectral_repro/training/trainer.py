@@ -12,10 +12,11 @@ from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
 from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
-from spectral_repro.training.metrics import TensorBoard, spectrum_scalars, write_metrics
+from spectral_repro.training.metrics import TensorBoard, write_metrics
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.spectra import covariance_layers, smallest_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
 
 
@@ -45,6 +46,7 @@ class Trainer:
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
         self.state = TrainingState(model, optimizer, schedule, self.steps, scaler)
+        self.layers = covariance_layers(model)
         self.last = run.folder / "checkpoints" / "last.pt"
 
     def train(self) -> None:
@@ -94,11 +96,22 @@ class Trainer:
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
+        self._note_extremes()
         state.schedule_learning_rate()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
         state.sums += _sums(logits.detach(), labels, loss.detach())
+
+    def _note_extremes(self) -> None:
+        scaler, extremes = self.state.scaler, self.state.extremes
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if scaler.is_enabled():
+            norm = torch.where(norm.isfinite(), norm, 0.0) / scaler.scale(torch.ones_like(norm))
+        extremes[0] = torch.maximum(extremes[0], norm)
+        if self.layers:
+            extremes[1] = torch.minimum(extremes[1], smallest_gap(self.layers))
 
     def _look(self) -> None:
         """Reads the sums, makes sure that the loss is finite, and shows what is new since the last look."""
@@ -129,17 +142,23 @@ class Trainer:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
             "learning_rate": state.optimizer.param_groups[0]["lr"],
+            **self._extremes(),
             "images_per_second": count / (state.seconds - seconds_before),
+            "step_time": 1000 * (state.seconds - seconds_before) / len(self.train_batches),
             "seconds": state.seconds,
         }
         state.rows.append(row)
-        state.sums.zero_()
+        state.start_epoch()
         if row is self._best():
             save_checkpoint(self.last.with_name("best.pt"), state, self.config)
         save_checkpoint(self.last, state, self.config)
         self._record()
-        self.board.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.model), state.step)
+        self.board.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.layers), state.step)
         self.progress.epoch(state.step, row)
+
+    def _extremes(self) -> dict[str, float]:
+        largest, smallest = self.state.extremes.tolist()
+        return {"largest_gradient": largest} | ({"smallest_gap": smallest} if self.layers else {})
 
     def _best(self) -> dict[str, float]:
         return max(self.state.rows, key=lambda row: row["test_accuracy"])
@@ -182,7 +201,7 @@ class Trainer:
                 self._step(*batch)
             failure, skipped = watch.failure, state.scaler.get_scale() < scale
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
-                return Diverged(step, failure.layer, failure.during)
+                return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)
 
 

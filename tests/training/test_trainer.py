@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spectral_repro.training.metrics import effective_rank
+from spectral_repro.training.spectra import effective_rank
 
 
 def test_tensorboard_scalars(train):

@@ -1,0 +1,58 @@
+"""Eigenvectors by power iteration and deflation, differentiable through every step."""
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors one after the other, as far as they converge.
+
+    From a random unit vector, v <- A v / |A v| ``iterations`` times; lambda = v^T A v; then A <- A - A v v^T for the next.
+
+    Args:
+        matrix: A (..., d, d), positive definite, float32 or float64.
+        iterations: steps for each eigenvector.
+
+    Returns:
+        lambda (..., d) in the order found, and the v as columns (..., d, d), both differentiable once.
+    """
+    starts = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
+    eigenvalues, eigenvectors = [], []
+    for start in (starts / torch.linalg.vector_norm(starts, dim=-2, keepdim=True)).unbind(-1):
+        v = _Iterated.apply(matrix, start.unsqueeze(-1), iterations)
+        image = matrix @ v
+        eigenvalues.append((v * image).sum((-2, -1)))
+        eigenvectors.append(v)
+        matrix = matrix - image @ v.mT
+    return torch.stack(eigenvalues, -1), torch.cat(eigenvectors, -1)
+
+
+class _Iterated(torch.autograd.Function):
+    """v_K of v_k = A v_{k-1} / |A v_{k-1}|.
+
+    With p_k = (I - v_k v_k^T) g_k / |A v_{k-1}| and g_{k-1} = A^T p_k, dL/dA = sum_k p_k v_{k-1}^T: one product in the end.
+    """
+
+    @staticmethod
+    def forward(ctx, matrix, v, iterations):
+        path, lengths = [v], []
+        tiny = torch.finfo(v.dtype).tiny
+        for _ in range(iterations):
+            v = matrix @ v
+            lengths.append(torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp_min(tiny))
+            v = v / lengths[-1]
+            path.append(v)
+        ctx.save_for_backward(matrix, torch.cat(path, -1), torch.cat(lengths, -1))
+        return v
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        matrix, path, lengths = ctx.saved_tensors
+        slopes = []
+        for v, length in zip(path.split(1, -1)[:0:-1], lengths.split(1, -1)[::-1], strict=True):
+            slope = (gradient - v * (v.mT @ gradient)) / length
+            slopes.append(slope)
+            gradient = matrix.mT @ slope
+        return torch.cat(slopes, -1) @ path[..., :-1].flip(-1).mT, gradient, None
