@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import MissingConfigException
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -19,6 +23,32 @@ def options(group: str) -> list[str]:
     """The options of a group of conf/, those in its folders as folder/option."""
     folder = CONF / group
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+class ConfSource(FileConfigSource):
+    """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "conf"
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if not config_path:
+            return super().list(config_path, results_filter)
+        return [] if results_filter == ObjectType.GROUP else options(config_path)
+
+
+class ConfSearchPath(SearchPathPlugin):
+    """Has Hydra read conf/ through `ConfSource`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in search_path.get_path():
+            if element.path == str(CONF):
+                element.path = f"{ConfSource.scheme()}://{CONF}"
+
+
+for plugin in (ConfSource, ConfSearchPath):
+    Plugins.instance().register(plugin)
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -43,15 +73,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
 
 def _print_allowed(error: BaseException | None) -> None:
-    """What Hydra leaves out: the keys beside an unknown one, the options of a group with folders."""
+    """What Hydra leaves out: the keys beside an unknown one."""
     cause = getattr(error, "__cause__", None)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
-    elif isinstance(error, MissingConfigException) and error.missing_cfg_file and not error.options:
-        allowed = options(error.missing_cfg_file.partition("/")[0])
-    else:
-        return
-    print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)
+        print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

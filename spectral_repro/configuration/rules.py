@@ -74,6 +74,10 @@ def _is_device(value: object) -> bool:
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("a text", lambda value: isinstance(value, str) and value != "")
+PROJECT = Rule(
+    r"a text of at most 128 characters, none of them / \ # ? % :",
+    lambda value: TEXT.holds(value) and len(value) <= 128 and not set(value) & set(r"/\#?%:"),
+)
 PART = Rule("a part of the training in [0, 1], a number or a fraction such as 100/350", _is_part)
 POSITIVE_PART = Rule(PART.allowed.replace("[0", "(0"), lambda value: _is_part(value) and part(value) > 0)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
@@ -116,6 +120,9 @@ RULES = {
     "dataset.root": TEXT,
     "dataset.download": SWITCH,
     "dataset.check_integrity": SWITCH,
+    "dataset.extra": SWITCH,
+    "dataset.memory_limit_gib": number(least=0),
+    "dataset.workers": whole(0),
     "optimizer.lr": number(above=0),
     "optimizer.momentum": number(least=0, below=1),
     "optimizer.weight_decay": number(least=0),
@@ -135,10 +142,24 @@ RULES = {
     "trainer.threads": whole(1).or_null(),
     "trainer.log_every": whole(1),
     "trainer.checkpoint_every": whole(1).or_null(),
+    "logger.wandb.project": PROJECT,
+    "logger.wandb.entity": TEXT.or_null(),
+    "logger.wandb.group": TEXT.or_null(),
+    "logger.wandb.mode": one_of("online", "offline", "disabled"),
 }
 
 
-OBJECTS = ("backward", "model", "norm", "norm.backward", "optimizer", "schedule", "dataset.load")
+OBJECTS = (
+    "backward",
+    "model",
+    "norm",
+    "norm.backward",
+    "optimizer",
+    "schedule",
+    "dataset.load",
+    "logger.tensorboard",
+    "logger.wandb",
+)
 
 
 def check(config: DictConfig) -> None:

@@ -13,6 +13,7 @@ from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
 from spectral_repro.optim.schedules import Schedule
+from spectral_repro.training.loggers import Loggers
 
 
 def build_model(config: DictConfig) -> nn.Module:
@@ -69,6 +70,15 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         channels_last=config.trainer.channels_last,
         **augmentation,
     )
+
+
+def build_loggers(config: DictConfig) -> Loggers:
+    """Where the run is shown while it trains.
+
+    Raises:
+        UserError: for a logger whose package is missing or whose server does not let the user in.
+    """
+    return Loggers([_instantiate(config.logger, name) for name in config.logger])
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:

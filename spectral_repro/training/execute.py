@@ -4,9 +4,9 @@ import torch
 from omegaconf import DictConfig
 
 from spectral_repro.errors import first_line
-from spectral_repro.training.build import build_model, build_optimizer, build_schedule, load_images
+from spectral_repro.training.build import build_loggers, build_model, build_optimizer, build_schedule, load_images
 from spectral_repro.training.divergence import Diverged
-from spectral_repro.training.environment import choose_device, describe_device, git_state, versions
+from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
 from spectral_repro.training.run import Run
 from spectral_repro.training.trainer import Trainer
 
@@ -30,6 +30,7 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     model = build_model(config).to(device, memory_format=memory_format)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    loggers = build_loggers(config)
     images = load_images(config)
     if config.trainer.compile:
         model.compile()
@@ -38,14 +39,15 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     run.update(
         threads=threads,
         device=describe_device(device),
-        versions=versions(),
+        machine=describe_machine(device),
+        versions=versions(*config.logger),
         git=git_state(),
         images={"train": len(images.train.labels), "test": len(images.test.labels)},
         notes=list(images.notes),
     )
     print(f"{run.folder}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.summary['device']}", flush=True)
     try:
-        Trainer(config, run, model, optimizer, schedule, images, device).train()
+        Trainer(config, run, model, optimizer, schedule, images, device, loggers).train()
     except Diverged as failure:
         run.update(state="diverged", failure=vars(failure))
         print(f"{run.folder}: {failure}")
@@ -56,3 +58,5 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     except Exception as error:
         run.update(state="failed", failure={"error": first_line(error)})
         raise
+    finally:
+        loggers.close()

@@ -12,7 +12,8 @@ from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
 from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
-from spectral_repro.training.metrics import TensorBoard, write_metrics
+from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.metrics import write_metrics
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
@@ -37,8 +38,9 @@ class Trainer:
         schedule: Schedule,
         images: ImageData,
         device: torch.device,
+        loggers: Loggers,
     ):
-        self.config, self.run, self.model, self.device = config, run, model, device
+        self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
         self.train_batches = build_batches(config, images.train, device, train=True)
         self.test_batches = build_batches(config, images.test, device, train=False)
         self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
@@ -55,7 +57,7 @@ class Trainer:
             load_checkpoint(self.last, state)
             if state.rows:
                 self._record()
-        self.board = TensorBoard(self.run.folder, state.step)
+        self.loggers.open(self.run, self.config, state.step)
         self.progress = Progress(self.run.folder.name, self.steps, state.step, self.epochs)
         try:
             with StopRequest() as self.stop:
@@ -63,7 +65,6 @@ class Trainer:
                     self._train_epoch(epoch)
         finally:
             self.progress.close()
-            self.board.close()
         self.run.update(state="finished")
 
     def _train_epoch(self, epoch: int) -> None:
@@ -128,7 +129,7 @@ class Trainer:
             "train/images_per_second": count / elapsed,
             "train/learning_rate": state.optimizer.param_groups[0]["lr"],
         }
-        self.board.log(scalars, state.step)
+        self.loggers.log(scalars, state.step)
         self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
 
     def _finish_epoch(self, epoch: int) -> None:
@@ -153,7 +154,7 @@ class Trainer:
             save_checkpoint(self.last.with_name("best.pt"), state, self.config)
         save_checkpoint(self.last, state, self.config)
         self._record()
-        self.board.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.layers), state.step)
+        self.loggers.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.layers), state.step)
         self.progress.epoch(state.step, row)
 
     def _extremes(self) -> dict[str, float]:

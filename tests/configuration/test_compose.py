@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from spectral_repro.configuration.compose import CONF, compose, options
+from spectral_repro.configuration.identity import flatten
 from spectral_repro.configuration.rules import RULES, check
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule
 
 
-@pytest.mark.parametrize("scale", options("scale"))
-@pytest.mark.parametrize("experiment", options("experiment"))
-def test_every_experiment_builds_at_every_scale(experiment: str, scale: str):
+@pytest.mark.parametrize(
+    ("experiment", "scale"),
+    [(experiment, "smoke") for experiment in options("experiment")]
+    + [("wang2019/resnet18_zca_d16", scale) for scale in options("scale")],
+)
+def test_every_experiment_and_scale_builds(experiment: str, scale: str):
     config = compose([f"experiment={experiment}", f"scale={scale}"])
     check(config)
     model = build_model(config)
@@ -65,6 +69,7 @@ def test_every_key_has_a_rule():
             config = compose([f"{group}={option}"])
             leaves |= {f"{group}.{key}" for key in config[group]} if group in config else set()
     leaves |= {f"trainer.{key}" for key in compose().trainer}
+    leaves |= {key for key in flatten(compose(["logger=[tensorboard,wandb]"])) if key.startswith("logger.")}
     leaves = {leaf for leaf in leaves if not leaf.rpartition(".")[2].startswith("_")}
     composite = {"norm.backward", "dataset.load"}
     assert leaves - composite - RULES.keys() == set()

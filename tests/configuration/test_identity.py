@@ -22,6 +22,8 @@ def run_id(*overrides: str) -> str:
         "dataset.root=elsewhere",
         "dataset.download=false",
         "paper=wang2019",
+        "logger=none",
+        "logger=[tensorboard,wandb]",
     ],
 )
 def test_what_cannot_change_the_result_stays_out(override: str):
@@ -47,6 +49,15 @@ def test_what_cannot_change_the_result_stays_out(override: str):
 )
 def test_what_can_change_the_result_counts(override: str):
     assert run_id("dataset=cifar10", override) != run_id("dataset=cifar10")
+
+
+@pytest.mark.parametrize("override", ["dataset.memory_limit_gib=0", "dataset.workers=0", "dataset.download=false"])
+def test_where_images_are_decoded_stays_out(override: str):
+    assert run_id("dataset=image_folder", override) == run_id("dataset=image_folder")
+
+
+def test_another_folder_of_images_is_another_run():
+    assert run_id("dataset=image_folder", "dataset.root=elsewhere") != run_id("dataset=image_folder")
 
 
 def test_the_gradient_counts_only_where_a_layer_uses_it():

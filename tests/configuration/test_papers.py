@@ -3,40 +3,54 @@
 import subprocess
 import sys
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from spectral_repro.configuration.compose import CONF, compose, options
-from spectral_repro.configuration.identity import digest, identity
 
 PAPERS = options("paper")
 
 
+def swept(paper: str) -> dict[str, list[str]]:
+    """The values of every key that the paper's file sweeps over, as Hydra reads them."""
+    parameters = OmegaConf.load(CONF / "paper" / f"{paper}.yaml").hydra.sweeper.params
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        overrides = parser.parse_overrides([f"{key}={value}" for key, value in parameters.items()])
+        return {override.key_or_group: list(override.sweep_string_iterator()) for override in overrides}
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_sweep_fills_the_tables(paper: str):
-    parameters = OmegaConf.load(CONF / "paper" / f"{paper}.yaml").hydra.sweeper.params
-    swept_key, swept = next((key, values.split(",")) for key, values in parameters.items() if key != "seed")
-    jobs = {digest(identity(compose([f"paper={paper}", f"{swept_key}={value}"]))) for value in swept}
+    sweep = swept(paper)
     tables = compose([f"paper={paper}"]).paper.tables.values()
-    rows = {digest(identity(compose([f"paper={paper}", *row.overrides]))) for table in tables for row in table.rows}
-    assert jobs == rows
-    assert len(jobs) == len(swept), "a row is swept twice"
-    assert len(str(parameters.seed).split(",")) >= 2
+    rows = {override for table in tables for row in table.rows for override in row.overrides}
+    experiments = [name for name in options("experiment") if name.startswith(f"{paper}/")]
+    assert sweep.keys() == {"experiment", "seed"}
+    assert sorted(sweep["experiment"]) == experiments
+    assert rows == {f"experiment={name}" for name in experiments}
+    assert len(sweep["seed"]) == len(set(sweep["seed"])) >= 2
 
 
-def test_every_experiment_is_a_row():
-    paper = compose(["paper=wang2019"]).paper
-    named = {override for table in paper.tables.values() for row in table.rows for override in row.overrides}
-    experiments = {f"experiment={name}" for name in options("experiment") if name.startswith("wang2019/")}
-    assert named == experiments
+def sweep(*arguments: str, **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "spectral_repro.train", "-m", "scale=smoke", "trainer.threads=1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def test_multirun_launches_the_sweep(tmp_path):
     """As a user runs it, at the smallest scale; the second time nothing is left to do."""
-    command = [sys.executable, "-m", "spectral_repro.train", "-m", "paper=quickstart", "scale=smoke", "trainer.threads=1"]
-    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    first = sweep("paper=quickstart", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "Launching 8 jobs" in first.stdout
     assert len(list(tmp_path.glob("results/runs/*/summary.json"))) == 8
-    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert second.stdout.count("finished already") == 8
+    assert sweep("paper=quickstart", cwd=tmp_path).stdout.count("finished already") == 8
+
+
+def test_an_empty_sweep_is_an_error(tmp_path):
+    result = sweep("paper=quickstart", "experiment=glob(quickstart/none*)", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == "experiment=glob(quickstart/none*): no experiment matches, so there is nothing to run\n"
+    assert "Launching" not in result.stdout

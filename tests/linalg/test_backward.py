@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.autograd.functional import jacobian
 
 from spectral_repro.linalg import matrix_function
-from spectral_repro.linalg.backward import Exact, PlainSVD, PowerIteration
+from spectral_repro.linalg.backward import Exact, PlainSVD, PowerIteration, UnrolledPowerIteration
 from spectral_repro.linalg.functions import InverseSqrt, One, Restricted
 from spectral_repro.linalg.selection import Information, Leading, PublishedCut
 
@@ -157,10 +157,11 @@ def test_power_iteration_tends_to_exact(function):
     assert relative_error(matrix_gradient(matrix, function, PowerIteration(200), gradient), exact) < 1e-12
 
 
+@pytest.mark.parametrize("method", [PowerIteration, UnrolledPowerIteration])
 @pytest.mark.parametrize("iterations", [0, -1, 2.5, "19"])
-def test_power_iteration_names_a_wrong_argument(iterations):
+def test_power_iteration_names_a_wrong_argument(method, iterations):
     with pytest.raises(ValueError, match="iterations"):
-        PowerIteration(iterations)
+        method(iterations)
 
 
 # Plain SVD
@@ -178,17 +179,101 @@ def test_plain_svd_is_nan_at_a_tie():
     assert matrix_gradient(matrix, InverseSqrt(), PlainSVD(), random_gradient(3)).isnan().any()
 
 
-def test_plain_svd_leaves_overflows_as_they_are():
-    tie_across_the_cut = torch.tensor([2.0, 2.0])
-    assert PlainSVD().kernel(Restricted(One(), Leading(1)), tie_across_the_cut)[0, 1] == torch.inf
-    gap_below_the_reciprocal_range = torch.tensor([1.0000001e-39, 1e-39])
-    assert PlainSVD().kernel(Restricted(One(), Leading(1)), gap_below_the_reciprocal_range)[0, 1] == torch.inf
+@pytest.mark.parametrize("kept", [5, 3])
+def test_plain_svd_is_what_autograd_makes_of_eigh(kept):
+    """float32, with eigenvalues so close that rounding shows: the same order of error, far above that of the exact kernel."""
+    eigenvalues = (4.0, 4.0 * (1 - 1e-6), 3.0, 2.0, 1.0)
+    matrix, gradient = symmetric(eigenvalues).float(), random_gradient(5).float()
+    function = Restricted(InverseSqrt(), Leading(kept))
+    leaf = matrix.clone().requires_grad_()
+    values, vectors = (part.flip(-1) for part in torch.linalg.eigh((leaf + leaf.T) / 2))
+    ((vectors[:, :kept] * values[:kept].rsqrt()) @ vectors[:, :kept].T).backward(gradient)
+
+    exact = matrix_gradient(matrix.double(), function, Exact(), gradient.double())
+    plain = relative_error(matrix_gradient(matrix, function, PlainSVD(), gradient).double(), exact)
+    assert plain > 10 * relative_error(matrix_gradient(matrix, function, Exact(), gradient).double(), exact)
+    assert plain / 10 < relative_error(leaf.grad.double(), exact) < 10 * plain
 
 
-# All
+def test_plain_svd_passes_the_float64_check_of_finite_differences():
+    matrix = symmetric(SEPARATED).requires_grad_()
+    assert gradcheck(lambda a: matrix_function((a + a.mT) / 2, Restricted(InverseSqrt(), Leading(3)), PlainSVD())[0], (matrix,))
 
 
-@pytest.mark.parametrize("backward", [Exact(), PlainSVD(), PowerIteration(5)])
+def test_plain_svd_is_not_finite_at_a_tie_across_the_cut():
+    matrix = torch.diag(torch.tensor([2.0, 2.0, 1.0]))
+    gradient = matrix_gradient(matrix, Restricted(One(), Leading(1)), PlainSVD(), random_gradient(3).float())
+    assert not gradient[:2, :2].isfinite().all()
+
+
+# Unrolled power iteration
+
+
+def published_loop(matrix, f, iterations, eps, starts):
+    """Power iteration and deflation as wang2019's PI layer does them, for autograd, and how many directions it takes."""
+    matrix = matrix + eps * torch.eye(len(matrix), dtype=matrix.dtype)
+    total, last, count = torch.zeros_like(matrix), None, 0
+    for v in starts.unbind(-1):
+        v = v / v.norm()
+        for _ in range(iterations):
+            v = matrix @ v
+            v = v / v.norm()
+        eigenvalue = v @ matrix @ v
+        if last is not None and (eigenvalue > last or eigenvalue < eps):
+            break
+        total, last, count = total + f(eigenvalue) * torch.outer(v, v), eigenvalue, count + 1
+        matrix = matrix - torch.outer(matrix @ v, v)
+    return total, count
+
+
+@pytest.mark.parametrize(
+    ("function", "f"), [(InverseSqrt(), torch.rsqrt), (One(), torch.ones_like)], ids=["whitening", "projector"]
+)
+@pytest.mark.parametrize(("iterations", "eps"), [(1, 0.1), (3, 0.1), (19, 0.1), (19, 2.5)])
+def test_unrolled_power_iteration_is_the_published_loop(function, f, iterations, eps):
+    matrices = torch.stack([symmetric(values, seed) for seed, values in enumerate((SEPARATED, CLOSE, TIED))]).requires_grad_()
+    gradient = torch.stack([random_gradient(5, seed) for seed in range(3)])
+    torch.manual_seed(3)
+    result, eigenvalues = matrix_function(matrices, function, UnrolledPowerIteration(iterations), shift=eps)
+    (of_matrices,) = torch.autograd.grad(result, matrices, gradient)
+
+    torch.manual_seed(3)
+    starts = torch.randn(3, 5, 5, dtype=torch.float64)
+    counts = []
+    for index in range(3):
+        matrix = matrices[index].detach().requires_grad_()
+        output, count = published_loop(matrix, f, iterations, eps, starts[index])
+        (loop,) = torch.autograd.grad(output, matrix, gradient[index])
+        assert relative_error(result[index], output) < 1e-9
+        assert relative_error(of_matrices[index], loop) < 1e-7
+        counts.append(count)
+    assert (eigenvalues > 0).sum(-1).tolist() == counts
+    if iterations == 1:
+        assert min(counts) < 5, "some matrix should stop early"
+
+
+@pytest.mark.parametrize("function", [InverseSqrt(), Restricted(InverseSqrt(), Leading(3)), Restricted(One(), Leading(3))])
+def test_unrolled_power_iteration_tends_to_exact(function):
+    matrix, gradient = symmetric(SEPARATED).requires_grad_(), random_gradient(5)
+    torch.manual_seed(0)
+    result, eigenvalues = matrix_function(matrix, function, UnrolledPowerIteration(400), shift=0.2)
+    (unrolled,) = torch.autograd.grad(result, matrix, gradient)
+    expected, exact_eigenvalues = matrix_function(matrix, function, Exact(), shift=0.2)
+    (exact,) = torch.autograd.grad(expected, matrix, (gradient + gradient.T) / 2)
+    torch.testing.assert_close(eigenvalues, exact_eigenvalues)
+    assert relative_error(result, expected) < 1e-10
+    assert relative_error((unrolled + unrolled.T) / 2, exact) < 1e-8
+
+
+def test_unrolled_power_iteration_needs_a_shift():
+    with pytest.raises(ValueError, match=r"shift=0.0 must be > 0"):
+        matrix_function(symmetric(SEPARATED), InverseSqrt(), UnrolledPowerIteration())
+
+
+# Kernels
+
+
+@pytest.mark.parametrize("backward", [Exact(), PowerIteration(5)])
 @pytest.mark.parametrize("function", [InverseSqrt(), Restricted(InverseSqrt(), Leading(2)), Restricted(One(), Leading(2))])
 def test_kernels_are_symmetric_with_the_derivative_on_the_diagonal(function, backward):
     eigenvalues = torch.tensor([SEPARATED, (5.0, 4.0, 3.0, 2.0, 1.0)], dtype=torch.float64)

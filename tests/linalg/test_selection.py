@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_repro.linalg.selection import Both, Information, Leading, PublishedCut
+from spectral_repro.linalg.selection import Both, Information, Leading, PublishedCut, PublishedSVDCut
 
 
 def spectra():
@@ -79,6 +79,26 @@ def test_published_cut_drops_the_eigenvalue_that_meets_the_share():
 def test_published_cut_drops_what_does_not_exceed_eps():
     eigenvalues = torch.tensor([2e-4, 1.5e-4, 1e-4, 1e-4, 1e-4], dtype=torch.float64)
     assert PublishedCut(1e-4)(eigenvalues).tolist() == [True, True, False, False, False]
+
+
+def published_svd_cut(eps, values):
+    count = 1
+    for index, value in enumerate(values):
+        if value <= eps:
+            count = index + 1
+            break
+    return count
+
+
+@pytest.mark.parametrize("eps", [1e-9, 1e-4, 0.08, 0.5, 2.0])
+def test_published_svd_cut_is_the_published_loop(eps):
+    counts = assert_keeps(PublishedSVDCut(eps), lambda values: published_svd_cut(eps, values))
+    assert eps < 2 or (counts == 1).all()
+
+
+def test_published_svd_cut_leaves_one_direction_of_full_rank_and_most_of_a_deficient_one():
+    mask = PublishedSVDCut(1e-4)(torch.tensor([[3.0, 2.0, 1.0, 0.5], [3.0, 2.0, 1e-4, 1e-4]]))
+    assert mask.tolist() == [[True, False, False, False], [True, True, True, False]]
 
 
 @pytest.mark.parametrize("first", [Leading(2), Leading(6), Information(0.8)])

@@ -1,26 +1,130 @@
-"""The networks of wang2019: sizes, where the layer under study stands, initial weights."""
+"""The residual networks: sizes, structure, where the layer under study stands, initial weights."""
 
 import math
+import re
 
 import pytest
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 
+from spectral_repro import models
 from spectral_repro.layers import ZCAWhitening
-from spectral_repro.models import resnet18, resnet34
+from spectral_repro.models import resnet18, resnet34, resnet50, resnext50_32x4d
+from spectral_repro.models.blocks import Block
+
+IMAGENET_PARAMETERS = {  # as torchvision documents them
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+}
 
 
-@pytest.mark.parametrize(("build", "parameters"), [(resnet18, 11_173_962), (resnet34, 21_282_122)])
-def test_published_size(build, parameters: int):
-    """The parameter counts of the CIFAR networks that the paper's code is based on."""
-    assert sum(p.numel() for p in build().parameters()) == parameters
+def without_memory(build, **options) -> nn.Module:
+    with torch.device("meta"):
+        return build(**options)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("build", "count"), [(resnet18, 11_173_962), (resnet34, 21_282_122), (resnet50, 23_520_842)])
+def test_published_size(build, count: int):
+    """The parameter counts of the CIFAR networks that wang2019's code is based on."""
+    assert parameters(without_memory(build)) == count
+
+
+@pytest.mark.parametrize("name", IMAGENET_PARAMETERS)
+def test_size_beside_the_network_for_imagenet(name: str):
+    """7 x 7 stem to 3 x 3 stem, 1000 classes to 7."""
+    features = 512 if name in ("resnet18", "resnet34") else 2048
+    stem, classifier = 3 * 64 * (7 * 7 - 3 * 3), (features + 1) * (1000 - 7)
+    network = without_memory(getattr(models, name), num_classes=7)
+    assert parameters(network) == IMAGENET_PARAMETERS[name] - stem - classifier
+
+
+def stages_of_torchvision(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of the four stages under the names that they have here."""
+    names = {r"^layer(\d)": lambda found: str(int(found[1]) - 1), r"\.bn": ".norm", r"\.downsample": ".shortcut"}
+    renamed = {}
+    for name, value in network.state_dict().items():
+        if name.startswith("layer"):
+            for pattern, new in names.items():
+                name = re.sub(pattern, new, name)
+            renamed[name] = value
+    return renamed
+
+
+def convolutions(module: nn.Module) -> list[tuple]:
+    found = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    return [(c.kernel_size, c.stride, c.padding, c.dilation, c.groups, c.bias is None) for c in found]
+
+
+@pytest.mark.parametrize("name", IMAGENET_PARAMETERS)
+def test_every_layer_of_the_stages_is_that_of_torchvision(name: str):
+    reference, network = without_memory(getattr(torchvision.models, name)), without_memory(getattr(models, name))
+    expected = stages_of_torchvision(reference)
+    assert [(key, value.shape) for key, value in network.stages.state_dict().items()] == [
+        (key, value.shape) for key, value in expected.items()
+    ]
+    layers = nn.ModuleList([reference.layer1, reference.layer2, reference.layer3, reference.layer4])
+    assert convolutions(network.stages) == convolutions(layers)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+def test_the_stages_compute_what_those_of_torchvision_compute(name: str):
+    torch.manual_seed(0)
+    reference, network = getattr(torchvision.models, name)(), getattr(models, name)()
+    layers = nn.Sequential(reference.layer1, reference.layer2, reference.layer3, reference.layer4)
+    x = torch.rand(4, 64, 8, 8)
+    network.stages.load_state_dict(stages_of_torchvision(reference))
+    with torch.no_grad():
+        torch.testing.assert_close(network.stages(x), layers(x))  # in training, which moves the running statistics
+        torch.testing.assert_close(network.eval().stages(x), layers.eval()(x))
 
 
 @pytest.mark.parametrize("size", [32, 28, 8, 5])
-def test_any_small_image(size: int):
-    network = resnet18(num_classes=7, in_channels=1, width=4, stem_channels=8).eval()
+@pytest.mark.parametrize("build", [resnet18, resnext50_32x4d])
+def test_any_small_image(build, size: int):
+    network = build(num_classes=7, in_channels=1, width=4, stem_channels=8).eval()
     with torch.no_grad():
         assert network(torch.rand(3, 1, size, size)).shape == (3, 7)
+
+
+@pytest.mark.parametrize(("build", "channels"), [(resnet18, 8), (resnet50, 32), (resnext50_32x4d, 32)])
+def test_stages_halve_the_size_and_double_the_channels(build, channels: int):
+    network, sizes = build(width=8), []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
+    network(torch.rand(2, 3, 32, 32))
+    assert sizes == [(channels, 32, 32), (2 * channels, 16, 16), (4 * channels, 8, 8), (8 * channels, 4, 4)]
+
+
+@pytest.mark.parametrize("build", [resnet18, resnet50])
+def test_a_block_knows_its_output(build):
+    network = without_memory(build, width=8)
+    x = torch.empty(2, 64, 9, 9, device="meta")
+    for block in (block for stage in network.stages for block in stage):
+        assert isinstance(block, Block)
+        x = block(x)
+        assert x.shape[1] == block.out_channels
+    assert x.shape == (2, network.classifier.in_features, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("width", "groups"),
+    [(64, [32, 32, 32, 32]), (16, [32, 32, 32, 32]), (20, [8, 16, 32, 32]), (4, [8, 16, 32, 32]), (1, [2, 4, 8, 16])],
+)
+def test_groups_of_a_narrow_network(width: int, groups: list[int]):
+    """As many of the 32 as divide the channels evenly, 2 x 2^stage x width of them."""
+    network = without_memory(resnext50_32x4d, width=width)
+    assert [stage[0].conv2.groups for stage in network.stages] == groups
+    assert all(stage[0].conv2.in_channels == 2 * width * 2**index for index, stage in enumerate(network.stages))
 
 
 def whitenings(network: nn.Module) -> list[str]:
@@ -31,15 +135,30 @@ def batch_norms(network: nn.Module) -> list[str]:
     return [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def test_the_layer_under_study_stands_after_the_stem():
-    network = resnet18(norm=ZCAWhitening)
+@pytest.mark.parametrize(("build", "others"), [(resnet18, 19), (resnet50, 52), (resnext50_32x4d, 52)])
+def test_the_layer_under_study_stands_after_the_stem(build, others: int):
+    network = without_memory(build, norm=ZCAWhitening)
     assert whitenings(network) == ["stem_norm"]
-    assert len(batch_norms(network)) == 19
+    assert len(batch_norms(network)) == others
 
 
-def test_or_everywhere():
-    network = resnet18(norm=ZCAWhitening, norm_placement="all")
-    assert len(whitenings(network)) == 20 and not batch_norms(network)
+@pytest.mark.parametrize(("build", "count"), [(resnet18, 20), (resnet50, 53), (resnext50_32x4d, 53)])
+def test_or_everywhere(build, count: int):
+    network = without_memory(build, norm=ZCAWhitening, norm_placement="all")
+    assert len(whitenings(network)) == count and not batch_norms(network)
+
+
+def test_bottlenecks_train_with_it_everywhere():
+    torch.manual_seed(0)
+    network = resnext50_32x4d(norm=ZCAWhitening, norm_placement="all", width=16, stem_channels=16)
+    network(torch.rand(32, 3, 8, 8)).square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+    assert network.stages[3][2].conv2.weight.grad.any() and network.stem.weight.grad.any()
+
+
+def test_a_group_that_does_not_divide_the_channels_is_refused():
+    with pytest.raises(ValueError, match="group_size=16 must divide the 8 channels"):
+        resnet50(norm=ZCAWhitening, norm_placement="all", width=8)
 
 
 def test_another_placement_is_refused():
@@ -47,16 +166,10 @@ def test_another_placement_is_refused():
         resnet18(norm_placement="first")
 
 
-def test_stages_halve_the_size_and_double_the_channels():
-    network, sizes = resnet18(width=8), []
-    for stage in network.stages:
-        stage.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
-    network(torch.rand(2, 3, 32, 32))
-    assert sizes == [(8, 32, 32), (16, 16, 16), (32, 8, 8), (64, 4, 4)]
-
-
-def test_convolutions_start_kaiming_normal_fan_out():
+@pytest.mark.parametrize(("build", "layer"), [(resnet18, "conv2"), (resnext50_32x4d, "conv2"), (resnet50, "conv3")])
+def test_convolutions_start_kaiming_normal_fan_out(build, layer: str):
     torch.manual_seed(0)
-    weight = resnet18().stages[3][1].conv2.weight
-    assert weight.std().item() == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.01)
-    assert abs(weight.mean().item()) < 1e-4
+    convolution = getattr(build().stages[3][1], layer)
+    fan_out = convolution.out_channels * math.prod(convolution.kernel_size)
+    assert convolution.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.01)
+    assert abs(convolution.weight.mean().item()) < 1e-4

@@ -81,7 +81,7 @@ def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(command, tmp_path):
     assert summaries["resnet18_zca_cifar10"]["state"] == "finished"
     diverged = summaries["resnet18_zca_svd_cifar10"]
     assert diverged["state"] == "diverged"
-    assert diverged["failure"] == {"step": 0, "layer": "stem_norm", "during": "gradient of the input"}
+    assert diverged["failure"] == {"step": 0, "layer": "stem_norm", "during": "gradient of the input", "gap": 0.0}
     assert "diverged already" in command("train", *arguments).stdout
 
 

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spectral_repro.training.spectra import effective_rank
+from spectral_repro.layers import whitening
+from spectral_repro.linalg import matrix_function
 
 
 def test_tensorboard_scalars(train):
@@ -26,10 +28,35 @@ def test_tensorboard_scalars(train):
         assert 1 <= rank[-1] <= 16
 
 
-@pytest.mark.parametrize("rank", [1, 3, 8])
-def test_effective_rank_counts_equal_eigenvalues(rank: int):
-    eigenvalues = torch.tensor([2.5] * rank + [0.0] * (8 - rank))
-    assert effective_rank(eigenvalues).item() == pytest.approx(rank)
+def test_extremes_of_every_epoch(train, monkeypatch):
+    """Gradient norms and gaps noted step by step by another way."""
+    norms, gaps, step = [], [], torch.optim.SGD.step
+
+    def noting_step(optimizer, *arguments, **options):
+        gradients = [p.grad.double().flatten() for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.cat(gradients).norm().item())
+        return step(optimizer, *arguments, **options)
+
+    def noting_function(matrix, *arguments, **options):
+        result, eigenvalues = matrix_function(matrix, *arguments, **options)
+        values = torch.linalg.eigvalsh(matrix.detach()).flip(-1) + options["shift"]
+        gaps.append(min(((a - b) / a).min().item() for a, b in zip(values[:, :-1], values[:, 1:], strict=True)))
+        return result, eigenvalues
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noting_step)
+    monkeypatch.setattr(whitening, "matrix_function", noting_function)
+    rows = pd.read_csv(train("norm=zca", "norm.group_size=8", "trainer.epochs=2") / "metrics.csv")
+    steps = len(norms) // 2
+    assert steps == 4
+    for epoch in range(2):
+        here = slice(epoch * steps, (epoch + 1) * steps)
+        assert rows["largest_gradient"][epoch] == pytest.approx(max(norms[here]), rel=1e-5)
+        assert rows["smallest_gap"][epoch] == pytest.approx(min(gaps[here]), rel=1e-3)
+    assert (rows["step_time"] * steps / 1000).sum() == pytest.approx(rows["seconds"].iloc[-1])
+
+
+def test_only_networks_with_a_covariance_have_a_gap(train):
+    assert "smallest_gap" not in pd.read_csv(train("norm=batch", "trainer.epochs=1") / "metrics.csv")
 
 
 @pytest.mark.parametrize("options", [("precision=bfloat16",), ("precision=float16",), ("trainer.channels_last=false",)])

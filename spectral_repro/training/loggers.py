@@ -1,0 +1,105 @@
+"""Where a run shows its scalars while it trains."""
+
+from contextlib import ExitStack
+from typing import Protocol
+
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.training.run import Run
+
+
+class Logger(Protocol):
+    def open(self, run: Run, config: DictConfig, step: int) -> None:
+        """Begins with a run that has done ``step`` steps, or goes on with it."""
+
+    def log(self, scalars: dict[str, float], step: int) -> None: ...
+
+    def close(self) -> None:
+        """Ends with whatever ``run.summary`` says by then."""
+
+
+class Loggers:
+    """Several loggers as one; `close` closes those that were opened."""
+
+    def __init__(self, loggers: list[Logger]):
+        self.loggers, self.opened = loggers, ExitStack()
+
+    def open(self, run: Run, config: DictConfig, step: int) -> None:
+        for logger in self.loggers:
+            logger.open(run, config, step)
+            self.opened.callback(logger.close)
+
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        for logger in self.loggers:
+            logger.log(scalars, step)
+
+    def close(self) -> None:
+        self.opened.close()
+
+
+class TensorBoard:
+    """Event files in the run's folder; a run that goes on replaces the events after its step."""
+
+    def open(self, run: Run, config: DictConfig, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(run.folder), purge_step=step + 1)
+
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """A Weights & Biases run with this run's id, files in its folder; a run that goes on continues it.
+
+    Raises:
+        UserError: if the package is missing, or the server cannot be reached or does not know the user.
+    """
+
+    def __init__(self, project: str, entity: str | None, group: str | None, mode: str):
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError("logger=wandb: the package is not installed; pip install 'spectral-repro[wandb]'") from error
+        self.wandb, self.mode, self.place = wandb, mode, {"project": project, "entity": entity, "group": group}
+        try:
+            if mode == "online" and not wandb.login(verify=True):
+                raise wandb.Error("not logged in")
+        except wandb.Error as error:
+            raise self._unreachable(error) from error
+
+    def open(self, run: Run, config: DictConfig, step: int) -> None:
+        self.run = run
+        try:
+            self.twin = self.wandb.init(
+                **self.place,
+                mode=self.mode,
+                id=run.id,
+                resume="allow" if step else None,
+                name=run.folder.name,
+                dir=run.folder,
+                config=OmegaConf.to_container(config, resolve=True),
+                settings=self.wandb.Settings(console="off", silent=True),
+            )
+        except self.wandb.Error as error:
+            raise self._unreachable(error) from error
+        if self.mode == "online":
+            print(f"{run.folder}: {self.twin.url}", flush=True)
+
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        if step >= self.twin.starting_step:  # what came after the checkpoint is there already
+            self.twin.log(scalars, step)
+
+    def close(self) -> None:
+        self.twin.summary.update({key: self.run.summary.get(key) for key in ("state", "failure", "final", "best")})
+        self.twin.finish(exit_code=0 if self.run.over else 1)
+
+    def _unreachable(self, error: Exception) -> UserError:
+        return UserError(
+            f"logger.wandb.mode={self.mode}: {first_line(error).rstrip('.')}; set WANDB_API_KEY, or logger.wandb.mode=offline"
+        )

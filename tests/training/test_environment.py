@@ -1,0 +1,56 @@
+"""What a run says of where it ran."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from spectral_repro.training import environment
+
+
+def test_a_run_says_where_it_ran(train):
+    summary = json.loads((train() / "summary.json").read_text())
+    machine = summary["machine"]
+    assert machine["platform"] == platform.platform()
+    assert machine["processors"].startswith(f"{os.cpu_count()} x ") and summary["device"] == machine["processors"]
+    assert machine["memory_gib"] == pytest.approx(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, abs=0.1)
+    assert summary["threads"] == 1
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard")
+    assert {name: summary["versions"][name] for name in packages} == {name: version(name) for name in packages}
+
+
+def test_a_gpu_is_described(monkeypatch):
+    """With a driver and a card put in place of those that the machine may not have."""
+    driver = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12.2.0\n"
+    monkeypatch.setattr(environment, "_text", lambda path: driver if "nvidia" in str(path) else "")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    assert environment.describe_device(torch.device("cuda")) == "Card"
+    machine = environment.describe_machine(torch.device("cuda"))
+    assert (machine["gpu_memory_gib"], machine["driver"], machine["cuda"]) == (80.0, "550.54.15", "12.4")
+    assert "cudnn" in machine and machine["memory_gib"] is None
+
+
+def test_the_commit_and_whether_it_was_changed(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "code.py").write_text("1\n")
+    monkeypatch.setattr(environment, "__file__", str(package / "code.py"))
+    assert environment.git_state() is None
+
+    def git(*arguments: str) -> str:
+        named = ["git", "-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", *arguments]
+        return subprocess.run(named, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert environment.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (package / "code.py").write_text("2\n")
+    assert environment.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
