@@ -82,14 +82,24 @@ PART = Rule("a part of the training in [0, 1], a number or a fraction such as 10
 POSITIVE_PART = Rule(PART.allowed.replace("[0", "(0"), lambda value: _is_part(value) and part(value) > 0)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
+BACKWARD = {
+    "iterations": whole(1),
+    "limit": number(above=0),
+    "n": whole(1),
+    "degree": whole(1),
+    "digits": whole(1),
+    "forward": one_of("eigh", "mpa", "mtp", "newton_schulz"),
+    "order": whole(1).or_null(),
+}
+
 RULES = {
+    **{f"{parent}.{key}": rule for parent in ("backward", "norm.backward") for key, rule in BACKWARD.items()},
     "seed": whole(0, below=2**32),
     "device": DEVICE,
     "precision": one_of("float32", "bfloat16", "float16"),
     "results_dir": TEXT,
     "force": SWITCH,
     "scale.name": one_of(*options("scale")),
-    "backward.iterations": whole(1),
     "model.num_classes": whole(1),
     "model.in_channels": whole(1),
     "model.width": whole(1),
@@ -104,7 +114,6 @@ RULES = {
     "norm.decomposition": one_of("float64", "float32"),
     "norm.components": whole(1).or_null(),
     "norm.information": number(above=0, most=1).or_null(),
-    "norm.backward.iterations": whole(1),
     "dataset.name": TEXT,
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),

@@ -38,15 +38,15 @@ class PCADenoising(CovarianceNorm):
         if information is not None and not 0 < information <= 1:
             raise ValueError(f"information={information} must be in (0, 1]")
         self.components, self.information = components, information
+        keep = Leading(components) if information is None else Information(information)
+        self.function = Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
+        self.backward_method.check(self.function)
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         variance = covariance.diagonal(dim1=-2, dim2=-1) * (positions / (positions - 1))
         scale = (variance + self.eps).rsqrt()
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
-        keep = Leading(self.components) if self.information is None else Information(self.information)
-        if self.cut is not None:
-            keep = Both(keep, self.cut)
-        projector, eigenvalues = matrix_function(correlation, Restricted(One(), keep), self.backward_method, shift=self.eps)
+        projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, shift=self.eps)
         return projector * scale.unsqueeze(-2), eigenvalues
 
     def extra_repr(self) -> str:

@@ -13,6 +13,10 @@ class ZCAWhitening(CovarianceNorm):
     Arguments, shapes and errors are those of `CovarianceNorm`.
     """
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
+        self.backward_method.check(self.function)
+
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
-        return matrix_function(covariance, function, self.backward_method, shift=self.eps)
+        return matrix_function(covariance, self.function, self.backward_method, shift=self.eps)

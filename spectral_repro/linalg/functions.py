@@ -37,6 +37,72 @@ class InverseSqrt:
 
 
 @dataclass(frozen=True)
+class Sqrt:
+    """f(x) = x^(1/2) for x >= 0; f[a, b] = 1 / (sqrt(a) + sqrt(b)), infinite at a = b = 0."""
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return eigenvalues.sqrt()
+
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        return 0.5 * eigenvalues.rsqrt()
+
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        root = eigenvalues.sqrt()
+        return 1 / (root.unsqueeze(-1) + root.unsqueeze(-2))
+
+
+@dataclass(frozen=True)
+class Power:
+    """f(x) = x^p for x > 0; with x = (b - a) / a, f[a, b] = a^(p-1) expm1(p log1p(x)) / x."""
+
+    exponent: float
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return eigenvalues**self.exponent
+
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        return self.exponent * eigenvalues ** (self.exponent - 1)
+
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+        x = (b - a) / a
+        return a ** (self.exponent - 1) * _quotient(torch.expm1(self.exponent * torch.log1p(x)), x, self.exponent)
+
+
+@dataclass(frozen=True)
+class Log:
+    """f(x) = log x for x > 0; with x = (b - a) / a, f[a, b] = log1p(x) / (a x)."""
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return eigenvalues.log()
+
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        return 1 / eigenvalues
+
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+        x = (b - a) / a
+        return _quotient(torch.log1p(x), x, 1.0) / a
+
+
+@dataclass(frozen=True)
+class Exp:
+    """f(x) = exp(c x), any x; f[a, b] = exp(c a) expm1(c (b - a)) / (b - a)."""
+
+    rate: float = 1.0
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return (self.rate * eigenvalues).exp()
+
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        return self.rate * self(eigenvalues)
+
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+        return self(a) * _quotient(torch.expm1(self.rate * (b - a)), b - a, self.rate)
+
+
+@dataclass(frozen=True)
 class One:
     """f(x) = 1: restricted to some eigenvalues, the projector on their eigenvectors."""
 
@@ -76,3 +142,9 @@ class Restricted:
         both_kept = kept.unsqueeze(-1) & kept.unsqueeze(-2)
         one_kept = kept.unsqueeze(-1) ^ kept.unsqueeze(-2)
         return torch.where(both_kept, self.function.divided_differences(eigenvalues), torch.where(one_kept, across_cut, 0.0))
+
+
+def _quotient(numerator: Tensor, denominator: Tensor, limit: float) -> Tensor:
+    """numerator / denominator, ``limit`` where the denominator is 0."""
+    zero = denominator == 0
+    return torch.where(zero, limit, numerator / torch.where(zero, 1.0, denominator))

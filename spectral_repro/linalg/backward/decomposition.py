@@ -1,16 +1,33 @@
-"""A matrix function through one batched eigendecomposition, its gradient left to a method."""
+"""What a backward method is, and those that take one batched eigendecomposition."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
-from spectral_repro.linalg.functions import SpectralFunction
+from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 
 
-class Decomposition(ABC):
+class Backward(ABC):
+    """A way to compute F(A) together with its gradient."""
+
+    roots_only: ClassVar[bool] = False
+
+    @abstractmethod
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        """F and the eigenvalues, as `matrix_function` returns them."""
+
+    def check(self, function: SpectralFunction) -> None:
+        """Raises ValueError where the method has no meaning for f."""
+        if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
+            name = type(self).__name__
+            raise ValueError(f"{name} is a gradient of the whole square root and inverse square root alone, not of {function}")
+
+
+class Decomposition(Backward):
     """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`; a subclass says what the gradient is."""
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:

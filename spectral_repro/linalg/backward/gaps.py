@@ -1,0 +1,100 @@
+"""Gradients through the eigenvectors, divided by the gaps between eigenvalues."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.functions import Restricted, SpectralFunction
+from spectral_repro.linalg.selection import Leading
+
+
+class ThroughEigenvectors(Decomposition):
+    """The gradient chained through the eigenvectors, as automatic differentiation does it.
+
+    dL/dV = 2 sym(G) V diag(f), and with K_ij in the place of 1 / (lambda_j - lambda_i) off the diagonal, 0 on it,
+
+        dL/dA = sym(V (K o (V^T dL/dV) + diag(dL/dlambda)) V^T).
+    """
+
+    @abstractmethod
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        """K (..., d, d) of eigenvalues (..., d) in descending order."""
+
+    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
+        rotated = eigenvectors.mT @ (incoming @ eigenvectors)
+        chained = eigenvectors.mT @ (2 * incoming @ (eigenvectors * function(eigenvalues).unsqueeze(-2)))
+        of_eigenvalues = torch.diag_embed(function.derivative(eigenvalues) * rotated.diagonal(dim1=-2, dim2=-1))
+        slope = eigenvectors @ (chained * self.reciprocal_gaps(eigenvalues) + of_eigenvalues) @ eigenvectors.mT
+        return (slope + slope.mT) / 2
+
+
+def reciprocal(gaps: Tensor) -> Tensor:
+    """1 / gaps off the diagonal, 0 on it."""
+    gaps.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    return 1 / gaps
+
+
+@dataclass(frozen=True)
+class PlainSVD(ThroughEigenvectors):
+    """K_ij = 1 / (lambda_j - lambda_i): the textbook gradient of an eigendecomposition.
+
+    Equal to `Exact` in exact arithmetic. In floating point the two triangles no longer cancel: what rounding leaves of
+    V^T dL/dV, about u |G| f, is divided by the gap. A tie gives infinity or NaN, left as it is: this is the method whose
+    failures wang2019 and song2021 set out to mend.
+    """
+
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        return reciprocal(eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1))
+
+
+@dataclass(frozen=True)
+class Truncated(ThroughEigenvectors):
+    """K_ij = 1 / (lambda_j - lambda_i), cut off at +-limit (song2021, SVD-Trunc).
+
+    Equal to `PlainSVD` for gaps above 1 / limit; below, pairs lose their gradient in proportion to the gap, down to 0 at a tie,
+    where K is 0. Rounding is multiplied by ``limit`` at most: u |G| f limit.
+
+    Raises:
+        ValueError: if ``limit`` is not positive.
+    """
+
+    limit: float = 1e10
+
+    def __post_init__(self):
+        if not self.limit > 0:
+            raise ValueError(f"limit={self.limit} must be > 0")
+
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)
+        return torch.where(gaps == 0, 0.0, reciprocal(gaps).clamp(-self.limit, self.limit))
+
+
+@dataclass(frozen=True)
+class TopN(ThroughEigenvectors):
+    """Only the n largest eigenvalues count, the others are zero: in F as in the gaps, elsewhere as `PlainSVD` (song2021).
+
+    f is 0 on the dropped, and K_ij = 1 / (0 - lambda_i) between a kept i and a dropped j, however close they are: bounded
+    there, not among the kept. Far from the exact gradient of F unless the dropped are negligible. The published code drops
+    the 50 smallest.
+
+    Raises:
+        ValueError: if ``n`` is not a positive whole number.
+    """
+
+    n: int
+
+    def __post_init__(self):
+        if not isinstance(self.n, int) or self.n < 1:
+            raise ValueError(f"n={self.n!r} must be a whole number >= 1")
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        return super().evaluate(matrix, Restricted(function, Leading(self.n)), shift)
+
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        kept = Leading(self.n)(eigenvalues)
+        counted = torch.where(kept, eigenvalues, 0.0)
+        both_dropped = ~(kept.unsqueeze(-1) | kept.unsqueeze(-2))
+        return torch.where(both_dropped, 0.0, reciprocal(counted.unsqueeze(-2) - counted.unsqueeze(-1)))

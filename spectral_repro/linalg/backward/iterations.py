@@ -1,0 +1,177 @@
+"""Gradients of the square root and the inverse square root by iterations that need matrix products alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.backward.kernel import Kernel
+from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
+from spectral_repro.linalg.roots import mpa, mtp, newton_schulz
+
+ROOTS = {"mpa": mpa, "mtp": mtp, "newton_schulz": newton_schulz}
+
+
+@dataclass(frozen=True)
+class NewtonSchulz(Decomposition):
+    """The derivative of K Newton-Schulz iterations (`newton_schulz`), for the square root and its inverse.
+
+    With ``forward`` "newton_schulz", F is what the iterations give (iSQRT-COV); with "eigh" it is exact and the gradient alone
+    is theirs (song2021, SVD-Newton). In the eigenbasis an iteration acts on every eigenvalue by itself: F = sqrt(s) h(A / s),
+    s = tr A, and the derivative is the kernel of divided differences h[a_i, a_j], carried from step to step by the product
+    rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s and passes less below; always bounded.
+
+    Raises:
+        ValueError: if ``iterations`` is not a positive whole number, ``forward`` is unknown, or F is another function.
+    """
+
+    roots_only: ClassVar[bool] = True
+
+    iterations: int = 10
+    forward: Literal["eigh", "newton_schulz"] = "eigh"
+
+    def __post_init__(self):
+        check_count("iterations", self.iterations)
+        _check_forward(self.forward, "eigh", "newton_schulz")
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        self.check(function)
+        if self.forward == "eigh":
+            return super().evaluate(matrix, function, shift)
+        inverse = isinstance(function, InverseSqrt)
+        with torch.autocast(matrix.device.type, enabled=False):
+            return newton_schulz(_shifted(matrix, shift), self.iterations, inverse), _unknown(matrix)
+
+    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
+        rotated = eigenvectors.mT @ incoming @ eigenvectors
+        trace = eigenvalues.sum(-1, keepdim=True)
+        scaled = eigenvalues / trace
+        (y, dy), (z, dz) = self._divided_differences(scaled)
+        if isinstance(function, Sqrt):
+            values, differences, power, scale = y, dy, 0.5, trace.rsqrt()
+        else:
+            values, differences, power, scale = z, dz, -0.5, trace.rsqrt() / trace
+        slopes = differences.diagonal(dim1=-2, dim2=-1)
+        of_trace = (rotated.diagonal(dim1=-2, dim2=-1) * (power * values - slopes * scaled)).sum(-1, keepdim=True)
+        inner = (differences + differences.mT) / 2 * rotated + torch.diag_embed(of_trace.expand_as(scaled))
+        return scale.unsqueeze(-1) * (eigenvectors @ inner @ eigenvectors.mT)
+
+    def _divided_differences(self, a: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Y and Z as scalar functions of the eigenvalues a: their values (..., d) and divided differences (..., d, d)."""
+        y, z = a, torch.ones_like(a)
+        dy, dz = (a.new_full((*a.shape, a.shape[-1]), value) for value in (1.0, 0.0))
+        for _ in range(self.iterations):
+            t, dt = (3 - z * y) / 2, -_product_rule(z, dz, y, dy) / 2
+            y, dy, z, dz = y * t, _product_rule(y, dy, t, dt), t * z, _product_rule(t, dt, z, dz)
+        return (y, dy), (z, dz)
+
+
+def _product_rule(f: Tensor, df: Tensor, g: Tensor, dg: Tensor) -> Tensor:
+    """(f g)[a_i, a_j] = f_i g[a_i, a_j] + f[a_i, a_j] g_j."""
+    return f.unsqueeze(-1) * dg + df * g.unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class Lyapunov(Kernel):
+    """The gradient of the square root from its Lyapunov equation R X + X R = G, R = A^(1/2) (Song et al. 2022).
+
+    The equation is solved by K Newton-Schulz steps for the matrix sign, from B = R / |R|_F and C = G / |R|_F:
+
+        C <- (3 C - B^2 C + B C B - C B^2) / 2,   B <- (3 B - B^3) / 2;    X ~ C / 2.
+
+    In the eigenbasis, with b_i = sqrt(lambda_i) / |R|_F, that is D_ij = prod_k (3 - b_i^2 + b_i b_j - b_j^2) / 2, over 2 |R|_F:
+    `Exact` as K grows, smaller where b_i + b_j is below about (2/3)^K, bounded by (3/2)^K / (2 |R|_F). The inverse root has
+    -F G F in the place of G.
+
+    Args:
+        iterations: K.
+        forward: "eigh" is exact; "mpa", "mtp" and "newton_schulz" are those of `spectral_repro.linalg.roots`, without any
+            decomposition: the iteration then runs on the matrices that they give.
+        order: degree of mpa or mtp, iterations of newton_schulz; None: their own.
+
+    Raises:
+        ValueError: if ``iterations`` or ``order`` is not a positive whole number, ``forward`` unknown, or F another function.
+    """
+
+    roots_only: ClassVar[bool] = True
+
+    iterations: int = 8
+    forward: Literal["eigh", "mpa", "mtp", "newton_schulz"] = "eigh"
+    order: int | None = None
+
+    def __post_init__(self):
+        check_count("iterations", self.iterations)
+        if self.order is not None:
+            check_count("order", self.order)
+        _check_forward(self.forward, "eigh", *ROOTS)
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        self.check(function)
+        if self.forward == "eigh":
+            return super().evaluate(matrix, function, shift)
+        inverse = isinstance(function, InverseSqrt)
+        root = ROOTS[self.forward] if self.order is None else partial(_with_order, ROOTS[self.forward], self.order)
+        return _ByLyapunov.apply(_shifted(matrix, shift), root, inverse, self.iterations), _unknown(matrix)
+
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        norm = eigenvalues.sum(-1, keepdim=True).sqrt()
+        b = eigenvalues.sqrt() / norm
+        kernel = (0.5 / norm).unsqueeze(-1).expand(*b.shape, b.shape[-1])
+        for _ in range(self.iterations):
+            i, j = b.unsqueeze(-1), b.unsqueeze(-2)
+            kernel = kernel * (3 - i**2 + i * j - j**2) / 2
+            b = (3 * b - b**3) / 2
+        if isinstance(function, Sqrt):
+            return kernel
+        values = function(eigenvalues)
+        return -values.unsqueeze(-1) * kernel * values.unsqueeze(-2)
+
+
+class _ByLyapunov(torch.autograd.Function):
+    @in_full_precision
+    def forward(ctx, matrix, root, inverse, iterations):
+        result = root(matrix, inverse=inverse)
+        ctx.save_for_backward(matrix, result)
+        ctx.inverse, ctx.iterations = inverse, iterations
+        return result
+
+    @in_full_precision
+    @once_differentiable
+    def backward(ctx, incoming):
+        matrix, result = ctx.saved_tensors
+        incoming = (incoming + incoming.mT) / 2
+        if ctx.inverse:
+            root, incoming = matrix @ result, -result @ incoming @ result
+        else:
+            root = result
+        norm = torch.linalg.matrix_norm(root, keepdim=True)
+        b, c = root / norm, incoming / norm
+        for _ in range(ctx.iterations):
+            square = b @ b
+            c = (3 * c - square @ c + b @ c @ b - c @ square) / 2
+            b = (3 * b - square @ b) / 2
+        return (c + c.mT) / 4, None, None, None
+
+
+def _with_order(root: Callable[..., Tensor], order: int, matrix: Tensor, inverse: bool) -> Tensor:
+    return root(matrix, order, inverse)
+
+
+def _shifted(matrix: Tensor, shift: float) -> Tensor:
+    return matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
+def _unknown(matrix: Tensor) -> Tensor:
+    return matrix.new_full(matrix.shape[:-1], torch.nan)
+
+
+def _check_forward(forward: str, *allowed: str) -> None:
+    if forward not in allowed:
+        raise ValueError(f"forward={forward} must be {', '.join(allowed[:-1])} or {allowed[-1]}")

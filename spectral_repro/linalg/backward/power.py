@@ -1,0 +1,49 @@
+"""Power iteration in both passes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spectral_repro.linalg.backward.decomposition import Backward
+from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.functions import SpectralFunction
+from spectral_repro.linalg.power_iteration import power_eigenvectors
+
+
+@dataclass(frozen=True)
+class UnrolledPowerIteration(Backward):
+    """Power iteration in both passes (wang2019, PI): no eigendecomposition at all.
+
+    Every eigenvector of A + s I comes from a random start by K steps v <- A v / |A v|, its eigenvalue is the Rayleigh quotient,
+    and A <- A - A v v^T before the next (`power_eigenvectors`). A matrix stops, and F has no more directions, where the
+    eigenvalue rises again or falls below s; the eigenvalues after that are 0. The gradient is that of these very steps.
+
+    Starts are drawn from torch's global generator, so two calls differ.
+
+    Raises:
+        ValueError: if ``iterations`` is not a positive whole number, or the shift s of `matrix_function` is not positive.
+    """
+
+    iterations: int = 19
+
+    def __post_init__(self):
+        check_count("iterations", self.iterations)
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        if not shift > 0:
+            raise ValueError(f"shift={shift} must be > 0: power iteration stops at eigenvalues below it")
+        with torch.autocast(matrix.device.type, enabled=False):
+            shifted = matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+            eigenvalues, eigenvectors = power_eigenvectors(shifted, self.iterations)
+            kept = _until_it_rises(eigenvalues, shift)
+            values = torch.where(kept, function(torch.where(kept, eigenvalues, shift)), 0.0)
+            F = (eigenvectors * values.unsqueeze(-2)) @ eigenvectors.mT
+            return F, torch.where(kept, eigenvalues, 0.0).detach()
+
+
+def _until_it_rises(eigenvalues: Tensor, floor: float) -> Tensor:
+    """A mask of those before the first that is larger than the one before it or below ``floor``; the first is always in."""
+    goes_on = (eigenvalues[..., 1:] <= eigenvalues[..., :-1]) & (eigenvalues[..., 1:] >= floor)
+    first = torch.ones_like(goes_on[..., :1])
+    return torch.cat([first, goes_on], -1).cumprod(-1).bool()

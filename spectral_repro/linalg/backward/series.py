@@ -1,0 +1,136 @@
+"""Gradients with a series in the ratio of two eigenvalues in the place of the reciprocal gap.
+
+For lambda_i >= lambda_j and r = lambda_j / lambda_i, 1 / (lambda_i - lambda_j) = (1 + r + r^2 + ...) / lambda_i.
+All need positive eigenvalues.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from spectral_repro.linalg.backward.kernel import Kernel, symmetric
+from spectral_repro.linalg.functions import SpectralFunction
+
+
+@dataclass(frozen=True)
+class Taylor(Kernel):
+    """D_ij = (f_i - f_j) S_K(r) / lambda_i, S_K = 1 + r + ... + r^K (song2021, SVD-Taylor).
+
+    The exact D up to the factor 1 - r^(K+1): relative error 2.4e-5 at r = 0.9 and 0.36 at 0.99 for K = 100, and 0 instead of f'
+    at a tie. The factor of f is at most (K + 1) / lambda_i: it overflows only where 1 / lambda_i nearly does.
+
+    Raises:
+        ValueError: if ``degree`` K is not a positive whole number.
+    """
+
+    degree: int = 100
+
+    def __post_init__(self):
+        check_count("degree", self.degree)
+
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        larger, values = eigenvalues.unsqueeze(-1), function(eigenvalues)
+        series = geometric_sum(relative_gaps(eigenvalues), self.degree)
+        return symmetric((values.unsqueeze(-1) - values.unsqueeze(-2)) * series / larger, function.derivative(eigenvalues))
+
+
+@dataclass(frozen=True)
+class PowerIteration(Kernel):
+    """The gradient through K power iterations and deflation (wang2019, SVD-PI), all eigenvectors at once.
+
+    With r = lambda_j / lambda_i <= 1 and S_K(r) = 1 + r + ... + r^K,
+
+        D_ij = (f_i S_K(r) - f_j S_{K-1}(r)) / lambda_i    for lambda_i >= lambda_j,
+
+    the geometric series of the exact 1 / (lambda_i - lambda_j) cut after K terms: bounded by (K + 1) / lambda_i per unit of f,
+    equal to `Exact` up to r^K / (1 - r). Needs positive eigenvalues.
+
+    Raises:
+        ValueError: if ``iterations`` is not a positive whole number.
+    """
+
+    iterations: int = 19
+
+    def __post_init__(self):
+        check_count("iterations", self.iterations)
+
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        values, gaps = function(eigenvalues), relative_gaps(eigenvalues)
+        longer, shorter = geometric_sum(gaps, self.iterations), geometric_sum(gaps, self.iterations - 1)
+        upper = (values.unsqueeze(-1) * longer - values.unsqueeze(-2) * shorter) / eigenvalues.unsqueeze(-1)
+        return symmetric(upper, function.derivative(eigenvalues))
+
+
+@dataclass(frozen=True)
+class Pade(Kernel):
+    """D_ij = (f_i - f_j) P(r) / (Q(r) lambda_i), P / Q the diagonal Pade approximant of 1 + r + r^2 + ... (song2021, SVD-Pade).
+
+    The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function
+    again, and the linear system for its coefficients is singular. The published recipe solves it all the same, in arithmetic of
+    20 digits and from Taylor coefficients with an error of 2.5e-21. The result is P = R and Q = (1 - r) R with a polynomial R
+    that rounding chose: `PlainSVD` up to r = 0.9999 or so, and beyond it a bound that is rounding as well.
+
+    Args:
+        degree: of P and of Q.
+        digits: of the arithmetic in which the coefficients are found.
+
+    Raises:
+        ValueError: if ``degree`` or ``digits`` is not a positive whole number.
+    """
+
+    degree: int = 50
+    digits: int = 20
+
+    def __post_init__(self):
+        check_count("degree", self.degree)
+        check_count("digits", self.digits)
+
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        larger, smaller, values = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2), function(eigenvalues)
+        numerator, denominator = polynomials((smaller / larger).triu(1), published_pade(self.degree, self.digits))
+        upper = (values.unsqueeze(-1) - values.unsqueeze(-2)) * numerator / (denominator * larger)
+        return symmetric(upper, function.derivative(eigenvalues))
+
+
+@cache
+def published_pade(degree: int, digits: int) -> Tensor:
+    """Coefficients of P and Q (2, degree + 1) float64, constant terms first, by the recipe of song2021's code."""
+    import mpmath
+
+    with mpmath.workdps(digits):
+        series = mpmath.taylor(lambda x: 1 / (1 - x), 0, 2 * degree)
+        return torch.tensor([[float(c) for c in part] for part in mpmath.pade(series, degree, degree)], dtype=torch.float64)
+
+
+def polynomials(x: Tensor, coefficients: Tensor) -> Tensor:
+    """The polynomials with coefficients (p, n), constant terms first, at x (...): (p, ...), by Horner's rule on blocks."""
+    count, length = coefficients.shape
+    block = max(1, round(length**0.5))
+    padded = torch.nn.functional.pad(coefficients, (0, -length % block)).to(x)
+    powers = torch.stack([x**k for k in range(block)])
+    sums = torch.tensordot(padded.view(count, -1, block), powers, dims=1)
+    step, total = x**block, sums[:, -1]
+    for index in range(sums.shape[1] - 2, -1, -1):
+        total = total * step + sums[:, index]
+    return total
+
+
+def relative_gaps(eigenvalues: Tensor) -> Tensor:
+    """(lambda_i - lambda_j) / lambda_i, (..., d, d)."""
+    larger, smaller = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+    return (larger - smaller) / larger
+
+
+def geometric_sum(x: Tensor, degree: int) -> Tensor:
+    """S_K(1 - x) = (1 - (1 - x)^(K+1)) / x without cancellation, K = ``degree``, 0 <= x <= 1; K + 1 at x = 0."""
+    tie = x == 0
+    series = -torch.expm1((degree + 1) * torch.log1p(-x)) / torch.where(tie, 1.0, x)
+    return torch.where(tie, degree + 1.0, series)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises ValueError unless the value is a positive whole number."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number >= 1")
