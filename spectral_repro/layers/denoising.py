@@ -40,7 +40,7 @@ class PCADenoising(CovarianceNorm):
         self.components, self.information = components, information
         keep = Leading(components) if information is None else Information(information)
         self.function = Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
-        self.backward_method.check(self.function)
+        self.backward_method.check(self.function, self.eps)
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         variance = covariance.diagonal(dim1=-2, dim2=-1) * (positions / (positions - 1))

@@ -16,7 +16,7 @@ class ZCAWhitening(CovarianceNorm):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
-        self.backward_method.check(self.function)
+        self.backward_method.check(self.function, self.eps)
 
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         return matrix_function(covariance, self.function, self.backward_method, shift=self.eps)

@@ -103,6 +103,26 @@ class Exp:
 
 
 @dataclass(frozen=True)
+class Product:
+    """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b)."""
+
+    first: SpectralFunction
+    second: SpectralFunction
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return self.first(eigenvalues) * self.second(eigenvalues)
+
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        first, second = self.first, self.second
+        return first(eigenvalues) * second.derivative(eigenvalues) + first.derivative(eigenvalues) * second(eigenvalues)
+
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        first, second = self.first, self.second
+        of_second = first(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues)
+        return of_second + first.divided_differences(eigenvalues) * second(eigenvalues).unsqueeze(-2)
+
+
+@dataclass(frozen=True)
 class One:
     """f(x) = 1: restricted to some eigenvalues, the projector on their eigenvectors."""
 

@@ -16,26 +16,47 @@ class Backward(ABC):
 
     roots_only: ClassVar[bool] = False
 
+    @property
+    def decomposes(self) -> bool:
+        """Does F come from eigenvalues and eigenvectors?"""
+        return True
+
     @abstractmethod
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
         """F and the eigenvalues, as `matrix_function` returns them."""
 
-    def check(self, function: SpectralFunction) -> None:
-        """Raises ValueError where the method has no meaning for f."""
+    def check(self, function: SpectralFunction, shift: float) -> None:
+        """Raises ValueError where the method has no meaning for f and the shift of `matrix_function`."""
         if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
             name = type(self).__name__
             raise ValueError(f"{name} is a gradient of the whole square root and inverse square root alone, not of {function}")
 
 
 class Decomposition(Backward):
-    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`; a subclass says what the gradient is."""
+    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D, most often as
+
+    dL/dA = V (D o (V^T sym(dL/dF) V)) V^T,    D_ii = f'(lambda_i).
+    """
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        return _Decomposed.apply(matrix, function, self, shift)
+        return _Decomposed.apply(matrix, self.applied(function), self, shift)
 
     @abstractmethod
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        """D, shape (..., d, d), for eigenvalues (..., d) in descending order."""
+
+    def applied(self, function: SpectralFunction) -> SpectralFunction:
+        """What of f the method computes."""
+        return function
+
+    def inner(self, function: SpectralFunction, eigenvalues: Tensor, rotated: Tensor) -> Tensor:
+        """V^T dL/dA V (..., d, d) for ``rotated`` = V^T sym(dL/dF) V."""
+        return self.kernel(function, eigenvalues) * rotated
+
     def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
         """dL/dA (..., d, d) of eigenvalues (..., d), descending, eigenvectors as columns and the symmetric part of dL/dF."""
+        rotated = eigenvectors.mT @ incoming @ eigenvectors
+        return eigenvectors @ self.inner(function, eigenvalues, rotated) @ eigenvectors.mT
 
 
 class _Decomposed(torch.autograd.Function):

@@ -23,6 +23,11 @@ class ThroughEigenvectors(Decomposition):
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
         """K (..., d, d) of eigenvalues (..., d) in descending order."""
 
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        """f_j K_ij + f_i K_ji: what the chain comes to."""
+        upper = function(eigenvalues).unsqueeze(-2) * self.reciprocal_gaps(eigenvalues)
+        return upper + upper.mT + torch.diag_embed(function.derivative(eigenvalues))
+
     def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
         rotated = eigenvectors.mT @ (incoming @ eigenvectors)
         chained = eigenvectors.mT @ (2 * incoming @ (eigenvectors * function(eigenvalues).unsqueeze(-2)))
@@ -90,8 +95,8 @@ class TopN(ThroughEigenvectors):
         if not isinstance(self.n, int) or self.n < 1:
             raise ValueError(f"n={self.n!r} must be a whole number >= 1")
 
-    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        return super().evaluate(matrix, Restricted(function, Leading(self.n)), shift)
+    def applied(self, function: SpectralFunction) -> SpectralFunction:
+        return Restricted(function, Leading(self.n))
 
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
         kept = Leading(self.n)(eigenvalues)

@@ -11,7 +11,6 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 from spectral_repro.linalg.backward.decomposition import Decomposition
-from spectral_repro.linalg.backward.kernel import Kernel
 from spectral_repro.linalg.backward.series import check_count
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 from spectral_repro.linalg.roots import mpa, mtp, newton_schulz
@@ -41,27 +40,38 @@ class NewtonSchulz(Decomposition):
         check_count("iterations", self.iterations)
         _check_forward(self.forward, "eigh", "newton_schulz")
 
+    @property
+    def decomposes(self) -> bool:
+        return self.forward == "eigh"
+
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        self.check(function)
-        if self.forward == "eigh":
+        self.check(function, shift)
+        if self.decomposes:
             return super().evaluate(matrix, function, shift)
         inverse = isinstance(function, InverseSqrt)
         with torch.autocast(matrix.device.type, enabled=False):
             return newton_schulz(_shifted(matrix, shift), self.iterations, inverse), _unknown(matrix)
 
-    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
-        rotated = eigenvectors.mT @ incoming @ eigenvectors
+    def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
+        """That of sqrt(s) h(A / s) with s held constant."""
+        _, _, differences, scale = self._scaled(function, eigenvalues)
+        return scale.unsqueeze(-1) * differences
+
+    def inner(self, function: SpectralFunction, eigenvalues: Tensor, rotated: Tensor) -> Tensor:
+        scaled, values, differences, scale = self._scaled(function, eigenvalues)
+        power = 0.5 if isinstance(function, Sqrt) else -0.5
+        slopes = differences.diagonal(dim1=-2, dim2=-1)
+        of_trace = (rotated.diagonal(dim1=-2, dim2=-1) * (power * values - slopes * scaled)).sum(-1, keepdim=True)
+        return scale.unsqueeze(-1) * (differences * rotated + torch.diag_embed(of_trace.expand_as(scaled)))
+
+    def _scaled(self, function: SpectralFunction, eigenvalues: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """a = lambda / s, h(a), the divided differences of h, and what makes the last those of F."""
         trace = eigenvalues.sum(-1, keepdim=True)
         scaled = eigenvalues / trace
         (y, dy), (z, dz) = self._divided_differences(scaled)
         if isinstance(function, Sqrt):
-            values, differences, power, scale = y, dy, 0.5, trace.rsqrt()
-        else:
-            values, differences, power, scale = z, dz, -0.5, trace.rsqrt() / trace
-        slopes = differences.diagonal(dim1=-2, dim2=-1)
-        of_trace = (rotated.diagonal(dim1=-2, dim2=-1) * (power * values - slopes * scaled)).sum(-1, keepdim=True)
-        inner = (differences + differences.mT) / 2 * rotated + torch.diag_embed(of_trace.expand_as(scaled))
-        return scale.unsqueeze(-1) * (eigenvectors @ inner @ eigenvectors.mT)
+            return scaled, y, (dy + dy.mT) / 2, trace.rsqrt()
+        return scaled, z, (dz + dz.mT) / 2, trace.rsqrt() / trace
 
     def _divided_differences(self, a: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Y and Z as scalar functions of the eigenvalues a: their values (..., d) and divided differences (..., d, d)."""
@@ -79,7 +89,7 @@ def _product_rule(f: Tensor, df: Tensor, g: Tensor, dg: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lyapunov(Kernel):
+class Lyapunov(Decomposition):
     """The gradient of the square root from its Lyapunov equation R X + X R = G, R = A^(1/2) (Song et al. 2022).
 
     The equation is solved by K Newton-Schulz steps for the matrix sign, from B = R / |R|_F and C = G / |R|_F:
@@ -112,9 +122,13 @@ class Lyapunov(Kernel):
             check_count("order", self.order)
         _check_forward(self.forward, "eigh", *ROOTS)
 
+    @property
+    def decomposes(self) -> bool:
+        return self.forward == "eigh"
+
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        self.check(function)
-        if self.forward == "eigh":
+        self.check(function, shift)
+        if self.decomposes:
             return super().evaluate(matrix, function, shift)
         inverse = isinstance(function, InverseSqrt)
         root = ROOTS[self.forward] if self.order is None else partial(_with_order, ROOTS[self.forward], self.order)

@@ -30,9 +30,16 @@ class UnrolledPowerIteration(Backward):
     def __post_init__(self):
         check_count("iterations", self.iterations)
 
-    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+    @property
+    def decomposes(self) -> bool:
+        return False
+
+    def check(self, function: SpectralFunction, shift: float) -> None:
         if not shift > 0:
             raise ValueError(f"shift={shift} must be > 0: power iteration stops at eigenvalues below it")
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        self.check(function, shift)
         with torch.autocast(matrix.device.type, enabled=False):
             shifted = matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
             eigenvalues, eigenvectors = power_eigenvectors(shifted, self.iterations)

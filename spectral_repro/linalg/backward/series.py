@@ -10,12 +10,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.kernel import Kernel, symmetric
+from spectral_repro.linalg.backward.decomposition import Decomposition
 from spectral_repro.linalg.functions import SpectralFunction
 
 
 @dataclass(frozen=True)
-class Taylor(Kernel):
+class Taylor(Decomposition):
     """D_ij = (f_i - f_j) S_K(r) / lambda_i, S_K = 1 + r + ... + r^K (song2021, SVD-Taylor).
 
     The exact D up to the factor 1 - r^(K+1): relative error 2.4e-5 at r = 0.9 and 0.36 at 0.99 for K = 100, and 0 instead of f'
@@ -33,11 +33,11 @@ class Taylor(Kernel):
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
         larger, values = eigenvalues.unsqueeze(-1), function(eigenvalues)
         series = geometric_sum(relative_gaps(eigenvalues), self.degree)
-        return symmetric((values.unsqueeze(-1) - values.unsqueeze(-2)) * series / larger, function.derivative(eigenvalues))
+        return _symmetric((values.unsqueeze(-1) - values.unsqueeze(-2)) * series / larger, function.derivative(eigenvalues))
 
 
 @dataclass(frozen=True)
-class PowerIteration(Kernel):
+class PowerIteration(Decomposition):
     """The gradient through K power iterations and deflation (wang2019, SVD-PI), all eigenvectors at once.
 
     With r = lambda_j / lambda_i <= 1 and S_K(r) = 1 + r + ... + r^K,
@@ -60,11 +60,11 @@ class PowerIteration(Kernel):
         values, gaps = function(eigenvalues), relative_gaps(eigenvalues)
         longer, shorter = geometric_sum(gaps, self.iterations), geometric_sum(gaps, self.iterations - 1)
         upper = (values.unsqueeze(-1) * longer - values.unsqueeze(-2) * shorter) / eigenvalues.unsqueeze(-1)
-        return symmetric(upper, function.derivative(eigenvalues))
+        return _symmetric(upper, function.derivative(eigenvalues))
 
 
 @dataclass(frozen=True)
-class Pade(Kernel):
+class Pade(Decomposition):
     """D_ij = (f_i - f_j) P(r) / (Q(r) lambda_i), P / Q the diagonal Pade approximant of 1 + r + r^2 + ... (song2021, SVD-Pade).
 
     The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function
@@ -91,7 +91,7 @@ class Pade(Kernel):
         larger, smaller, values = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2), function(eigenvalues)
         numerator, denominator = polynomials((smaller / larger).triu(1), published_pade(self.degree, self.digits))
         upper = (values.unsqueeze(-1) - values.unsqueeze(-2)) * numerator / (denominator * larger)
-        return symmetric(upper, function.derivative(eigenvalues))
+        return _symmetric(upper, function.derivative(eigenvalues))
 
 
 @cache
@@ -134,3 +134,9 @@ def check_count(name: str, value: int) -> None:
     """Raises ValueError unless the value is a positive whole number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number >= 1")
+
+
+def _symmetric(upper: Tensor, diagonal: Tensor) -> Tensor:
+    """The symmetric matrix with the strict upper triangle of ``upper``."""
+    upper = upper.triu(1)
+    return upper + upper.mT + torch.diag_embed(diagonal)

@@ -1,0 +1,91 @@
+"""Functions of the covariance of features, from the smaller of the covariance and the Gram matrix."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.functions import SpectralFunction
+
+
+def covariance(features: Tensor) -> Tensor:
+    """X J X^T / P, J = I - 1 1^T / P: the covariance (..., C, C) of features X (..., C, P) over P positions."""
+    centred = features - features.mean(-1, keepdim=True)
+    return centred @ centred.mT / features.shape[-1]
+
+
+def covariance_functions(features: Tensor, terms: Sequence[tuple[SpectralFunction, Decomposition]]) -> tuple[Tensor, ...]:
+    """f(covariance(X)) for every (f, method), f(0) = 0, all from one decomposition of a matrix of min(C, P) rows.
+
+    With fewer positions than channels the Gram matrix J X^T X J / P = U Lambda U^T has the same eigenvalues but zeros, and the
+    eigenvectors that go with them are V = X J U (P Lambda)^(-1/2): the covariance is never formed. Its null space N comes into
+    the gradient by the kernel between a lambda and 0, through N N^T = I - V V^T: with R = V^T G V and M = D o R,
+
+        dL/dX = (2 / P) (V M + (G V - V R) diag(D(lambda, 0))) V^T X J.
+
+    Eigenvalues below u max(C, P) lambda_max (u: rounding unit of the dtype) count as zero, and the kernel between two zeros as
+    0: no gradient passes there, since X has no part in it.
+
+    Args:
+        features: X (..., C, P), float32 or float64.
+        terms: functions with f(0) = 0 and the methods of their gradients.
+    """
+    return _OfFeatures.apply(features, tuple(terms))
+
+
+class _OfFeatures(torch.autograd.Function):
+    @in_full_precision
+    def forward(ctx, features, terms):
+        channels, positions = features.shape[-2:]
+        centred = features - features.mean(-1, keepdim=True)
+        by_gram = positions < channels
+        square = centred.mT @ centred if by_gram else centred @ centred.mT
+        eigenvalues, vectors = (part.flip(-1) for part in torch.linalg.eigh(square / positions))
+        floor = torch.finfo(features.dtype).eps * max(channels, positions) * eigenvalues[..., :1]
+        null = eigenvalues <= floor
+        floor = floor.clamp_min(torch.finfo(features.dtype).tiny)
+        eigenvalues = torch.maximum(eigenvalues, floor)
+        if by_gram:
+            lengths = torch.where(null, torch.inf, (positions * eigenvalues).sqrt())
+            basis = centred @ (vectors / lengths.unsqueeze(-2))
+        else:
+            basis = vectors
+        ctx.terms, ctx.by_gram = terms, by_gram
+        ctx.save_for_backward(centred, eigenvalues, vectors, basis, null, floor)
+        results = []
+        for function, method in terms:
+            values = torch.where(null, 0.0, method.applied(function)(eigenvalues))
+            results.append((basis * values.unsqueeze(-2)) @ basis.mT)
+        return tuple(results)
+
+    @in_full_precision
+    @once_differentiable
+    def backward(ctx, *incoming):
+        centred, eigenvalues, vectors, basis, null, floor = ctx.saved_tensors
+        positions, count = centred.shape[-1], eigenvalues.shape[-1]
+        with_zero = torch.cat([eigenvalues, floor], -1) if ctx.by_gram else eigenvalues
+        between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
+        between_zeros = between_zeros & ~torch.eye(count, dtype=torch.bool, device=null.device)
+        slope = 0
+        for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
+            image = (gradient + gradient.mT) @ basis / 2
+            rotated = basis.mT @ image
+            inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
+            slope = slope + basis @ torch.where(between_zeros, 0.0, inner[..., :count, :count])
+            if ctx.by_gram:
+                slope = slope + (image - basis @ rotated) * torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
+        if ctx.by_gram:
+            coordinates = torch.where(null, 0.0, (positions * eigenvalues).sqrt()).unsqueeze(-1) * vectors.mT
+        else:
+            coordinates = basis.mT @ centred
+        return slope @ coordinates * (2 / positions), None
+
+
+def _bordered(rotated: Tensor) -> Tensor:
+    """A last row and column of ones with 0 in the corner: what the kernel makes of it is D(lambda, 0)."""
+    bordered = torch.nn.functional.pad(rotated, (0, 1, 0, 1), value=1.0)
+    bordered[..., -1, -1] = 0
+    return bordered
