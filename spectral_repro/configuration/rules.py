@@ -93,7 +93,11 @@ BACKWARD = {
 }
 
 RULES = {
-    **{f"{parent}.{key}": rule for parent in ("backward", "norm.backward") for key, rule in BACKWARD.items()},
+    **{
+        f"{parent}.{key}": rule
+        for parent in ("backward", "norm.backward", "pooling.backward")
+        for key, rule in BACKWARD.items()
+    },
     "seed": whole(0, below=2**32),
     "device": DEVICE,
     "precision": one_of("float32", "bfloat16", "float16"),
@@ -114,6 +118,9 @@ RULES = {
     "norm.decomposition": one_of("float64", "float32"),
     "norm.components": whole(1).or_null(),
     "norm.information": number(above=0, most=1).or_null(),
+    "pooling.channels": whole(1).or_null(),
+    "pooling.decomposition": one_of("float64", "float32"),
+    "pooling.out_features": whole(1),
     "dataset.name": TEXT,
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),
@@ -163,6 +170,8 @@ OBJECTS = (
     "model",
     "norm",
     "norm.backward",
+    "pooling",
+    "pooling.backward",
     "optimizer",
     "schedule",
     "dataset.load",

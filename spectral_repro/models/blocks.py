@@ -76,3 +76,10 @@ def shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn
 
 def convolution(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
+
+
+def initialise(network: nn.Module) -> None:
+    """Convolutions start Kaiming normal, fan out."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

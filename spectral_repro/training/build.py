@@ -18,8 +18,8 @@ from spectral_repro.training.loggers import Loggers
 
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
-    norm = _named_errors(_instantiate(config, "norm"), "norm")
-    return _instantiate(config, "model", norm=norm)
+    layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
+    return _instantiate(config, "model", **layers)
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:

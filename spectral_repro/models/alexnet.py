@@ -1,0 +1,66 @@
+"""AlexNet with batch norm and no dropout, for covariance pooling (song2021), and the same for small images."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
+
+from torch import Tensor, nn
+
+from spectral_repro.layers.pooling import AveragePooling, Pooling
+from spectral_repro.models.blocks import Norm, initialise
+
+WIDENING = (1, 3, 6, 4, 4)  # channels of the five convolutions, over those of the first
+
+
+class AlexNet(nn.Module):
+    """Five convolutions, each with norm and ReLU, max-pooling after the first two, pooling, a linear classifier.
+
+    The max-pooling behind the last convolution and the two hidden linear layers of Krizhevsky et al. (2012) give way to the
+    pooling: 224 x 224 pixels leave 13 x 13 positions of 4 ``width`` channels.
+
+    Args:
+        stem: kernel size, stride and padding of the first convolution.
+        window: of the max-pooling, its stride 2.
+        norm: makes the layer under study from a number of channels.
+        norm_placement: "stem" puts it after the first convolution and batch norm behind the others, "all" puts it everywhere.
+        pooling: makes the pooling of the last features from their number of channels.
+        width: channels of the first convolution.
+
+    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), output logits (N, num_classes).
+
+    Raises:
+        ValueError: for another ``norm_placement``.
+    """
+
+    def __init__(
+        self,
+        stem: Sequence[int],
+        window: int,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        norm: Norm = nn.BatchNorm2d,
+        norm_placement: Literal["stem", "all"] = "stem",
+        pooling: Callable[[int], Pooling] = AveragePooling,
+        width: int = 64,
+    ):
+        super().__init__()
+        if norm_placement not in ("stem", "all"):
+            raise ValueError(f"norm_placement={norm_placement} must be stem or all")
+        inner_norm = norm if norm_placement == "all" else nn.BatchNorm2d
+        layers, channels = [], in_channels
+        for index, (widening, shape) in enumerate(zip(WIDENING, (stem, (5, 1, 2), *[(3, 1, 1)] * 3), strict=True)):
+            layers += [nn.Conv2d(channels, widening * width, *shape, bias=False)]
+            layers += [inner_norm(widening * width) if index else norm(width), nn.ReLU(inplace=True)]
+            layers += [nn.MaxPool2d(window, 2)] if index < 2 else []
+            channels = widening * width
+        self.features = nn.Sequential(*layers)
+        self.pooling = pooling(channels)
+        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.pooling(self.features(x)))
+
+
+alexnet = partial(AlexNet, (11, 4, 2), 3)
+alexnet_small = partial(AlexNet, (3, 1, 1), 2)
