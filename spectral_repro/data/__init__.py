@@ -3,7 +3,9 @@
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.cifar import cifar10, cifar100
 from spectral_repro.data.handwritten import digits
+from spectral_repro.data.image_folder import image_folder
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.noise import random_images
+from spectral_repro.data.svhn import svhn
 
-__all__ = ["Batches", "ImageData", "Split", "cifar10", "cifar100", "digits", "random_images"]
+__all__ = ["Batches", "ImageData", "Split", "cifar10", "cifar100", "digits", "image_folder", "random_images", "svhn"]

@@ -1,7 +1,8 @@
-"""Batches of a data set that lies on the training device, augmented as whole batches."""
+"""Batches of a data set on the training device, augmented as whole batches."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ class Batches:
     """Shuffled, cropped, mirrored and normalised batches of a split.
 
     Each image is padded with black by ``crop_padding`` on every side, cropped to its own size at a random place, mirrored with
-    probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). The images stay on the device as
-    one uint8 tensor, and all random choices of an epoch are made on the CPU at its start: they depend on (seed, epoch) alone,
-    and making batches never waits for the device.
+    probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
+    made on the CPU at its start: they depend on (seed, epoch) alone. Images in memory stay on the device as one uint8 tensor,
+    and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits.
 
     Args:
         split: images (N, C, S, S) uint8 and labels (N,) int64.
@@ -51,10 +52,8 @@ class Batches:
         self.channels, self.size = split.images.shape[1:3]
         self.padded_size = self.size + 2 * crop_padding
         self.labels = split.labels.to(device)
-
-        images = split.images.to(device).permute(0, 2, 3, 1)
-        frame = (crop_padding,) * 4
-        self.pixels = pad(images, (0, 0, *frame)).reshape(-1, self.channels)
+        self.files = None if isinstance(split.images, Tensor) else split.images
+        self.pixels = None if self.files else self._pixels(split.images)
 
         row = torch.arange(self.size, device=device)[:, None] * self.padded_size
         column = torch.arange(self.size, device=device)
@@ -70,24 +69,41 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, S, S) float32 and labels (B,) int64 of every batch of an epoch, from batch ``start`` on."""
-        order, corner, mirrored = (choice.to(self.device) for choice in self._choices(epoch))
-        for first in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+        order, top, left, mirrored = self._choices(epoch)
+        place, tables = self._tables(order, start)
+        corner = (place * self.padded_size + top) * self.padded_size + left
+        order, corner, mirrored = (choice.to(self.device) for choice in (order, corner, mirrored))
+        for first, table in zip(range(start * self.batch_size, len(order), self.batch_size), tables, strict=False):
             batch = slice(first, first + self.batch_size)
-            pixels = corner[batch, None] + self.window[mirrored[batch]]
-            yield self._images(pixels), self.labels[order[batch]]
+            chosen = corner[batch, None] + self.window[mirrored[batch]]
+            yield self._images(table, chosen), self.labels[order[batch]]
 
-    def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """For every place in the epoch: image, first pixel of its crop, whether it is mirrored (0 or 1), all (N,) int64."""
+    def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), all (N,) int64."""
         entropy = np.random.SeedSequence((self.seed, epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(entropy[0]))
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         top, left = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
         mirrored = torch.randint(1 + self.flip, (count,), generator=generator)
-        return order, (order * self.padded_size + top) * self.padded_size + left, mirrored
+        return order, top, left, mirrored
 
-    def _images(self, pixels: Tensor) -> Tensor:
-        """Normalised images of the pixels with these numbers (B, S * S)."""
-        rows = self.pixels.index_select(0, pixels.flatten()).view(-1, self.size * self.channels)
+    def _tables(self, order: Tensor, start: int) -> tuple[Tensor, Iterable[Tensor]]:
+        """Where an image of the epoch lies in the table of pixels that its batch is taken from (N,), and those tables."""
+        if self.files is None:
+            return order, repeat(self.pixels)
+        batches = order.split(self.batch_size)[start:]
+        images = self.files.stream(batches, pin_memory=torch.device(self.device).type == "cuda")
+        return torch.arange(len(order)) % self.batch_size, map(self._pixels, images)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """The pixels (n, C) of images (N, C, S, S) with their black frames, image by image and row by row, on the device."""
+        images = images.to(self.device, non_blocking=True).permute(0, 2, 3, 1)
+        frame = (self.crop_padding,) * 4
+        return pad(images, (0, 0, *frame)).reshape(-1, self.channels)
+
+    def _images(self, table: Tensor, pixels: Tensor) -> Tensor:
+        """Normalised images of the pixels with these numbers (B, S * S) in the table."""
+        rows = table.index_select(0, pixels.flatten()).view(-1, self.size * self.channels)
         images = torch.addcmul(self.shift, rows, self.scale).view(-1, self.size, self.size, self.channels)
         return images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)

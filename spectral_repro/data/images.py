@@ -1,16 +1,20 @@
 """What a data set is: two splits of uint8 images with their classes."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from spectral_repro.data.image_files import ImageFiles
+
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) uint8 and labels (N,) int64, both on the CPU."""
+    """Images (N, C, H, W) uint8, in memory or still in their files, and labels (N,) int64; both on the CPU."""
 
-    images: Tensor
+    images: "Tensor | ImageFiles"
     labels: Tensor
 
 

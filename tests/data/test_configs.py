@@ -6,6 +6,7 @@ import sys
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData
@@ -70,7 +71,31 @@ def test_cifar_download_is_passed_on(cifar):
     assert isinstance(caught.value.__cause__ or caught.value, UserError)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "random"])
+def test_svhn(svhn):
+    svhn.write()
+    extra = len(svhn.train_files) > 1
+    cfg = config("svhn", root=str(svhn.root), check_integrity=False, extra=extra, train_images=5)
+    data = instantiate(cfg.load)
+    check(cfg, data)
+    assert (len(data.train.labels), len(data.test.labels)) == (5, 6)
+    assert data.notes[0].count("_32x32.mat") == len(svhn.files)
+    with pytest.raises(Exception, match=r"dataset\.download=false"):
+        instantiate(config("svhn", root=str(svhn.root / "elsewhere"), download=False).load)
+
+
+def test_image_folder(tmp_path):
+    for split, name in ((split, name) for split in ("train", "test") for name in "ab"):
+        (tmp_path / split / name).mkdir(parents=True)
+        Image.new("RGB", (20, 30), "red").save(tmp_path / split / name / "red.jpg")
+    cfg = config("image_folder", root=str(tmp_path), num_classes=2, train_images=1, workers=0)
+    data = instantiate(cfg.load)
+    check(cfg, data)
+    assert (len(data.train.labels), len(data.test.labels)) == (1, 2)
+    streamed = instantiate(config("image_folder", root=str(tmp_path), num_classes=2, workers=3, memory_limit_gib=0).load)
+    assert streamed.train.images.workers == 3
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "image_folder", "random", "svhn"])
 def test_named_as_its_file(name):
     assert config(name).name == name
 

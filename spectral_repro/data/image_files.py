@@ -1,0 +1,125 @@
+"""Image files of any size and mode as one array of images."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+
+from spectral_repro.errors import UserError, first_line
+
+MODES = {1: "L", 3: "RGB"}
+READ_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Images (N, C, S, S) uint8 that are decoded when they are asked for; ``shape`` is that of the decoded ones.
+
+    Attributes:
+        paths: of N files.
+        channels: C, 1 (grey) or 3 (red, green, blue).
+        size: S, in pixels.
+        workers: processes that decode; 0: the one that asks.
+    """
+
+    paths: Sequence[str]
+    channels: int
+    size: int
+    workers: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.paths), self.channels, self.size, self.size
+
+    def __getitem__(self, chosen: Tensor) -> "ImageFiles":
+        return replace(self, paths=[self.paths[number] for number in chosen.tolist()])
+
+    def check(self) -> None:
+        """Reads the header of every file.
+
+        Raises:
+            UserError: for the first file that is not an image.
+        """
+        for path in self.paths:
+            with _opened(path):
+                pass
+
+    def read(self) -> Tensor:
+        """All images.
+
+        Raises:
+            UserError: for the first file that cannot be decoded.
+        """
+        images = torch.empty(self.shape, dtype=torch.uint8)
+        parts = images.split(READ_AT_ONCE)
+        for part, decoded in zip(parts, self.stream(torch.arange(len(images)).split(READ_AT_ONCE)), strict=True):
+            part.copy_(decoded)
+        return images
+
+    def stream(self, chosen: Sequence[Tensor], pin_memory: bool = False) -> Iterator[Tensor]:
+        """The images with these numbers (B,), one batch for each tensor of them; the workers live as long as the iterator.
+
+        Raises:
+            UserError: for the first file that cannot be decoded.
+        """
+        loader = DataLoader(
+            self.paths,
+            batch_sampler=[numbers.tolist() for numbers in chosen],
+            collate_fn=self._decode,
+            num_workers=self.workers,
+            worker_init_fn=_apart,
+            generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
+            pin_memory=pin_memory,
+        )
+        for images in loader:
+            if isinstance(images, UserError):
+                raise images
+            yield images
+
+    def _decode(self, paths: list[str]) -> Tensor | UserError:
+        """A batch, or the error as a value: torch adds a traceback to the message of one that is raised in a worker."""
+        try:
+            return torch.stack([decode(path, self.channels, self.size) for path in paths])
+        except UserError as error:
+            return error
+
+
+def decode(path: str, channels: int, size: int) -> Tensor:
+    """One image (C, S, S) uint8: its shorter side resized to S (bilinear, antialiased), its centre cropped.
+
+    Transparency and orientation tags are ignored, of 16 bits the upper 8 are taken, of several frames the first.
+
+    Raises:
+        UserError: for a file that is not an image, is damaged, or has values without a known range.
+    """
+    with _opened(path) as image:
+        if image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        if image.mode == "P":  # its palette may hold transparency
+            image = image.convert("RGBA")
+        image = resize(image.convert(MODES[channels]), [size])
+        return pil_to_tensor(center_crop(image, [size, size]))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
+    """The image of a file of which only the header has been read; errors of its use name the file."""
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("I", "F"):
+                raise ValueError("no 8 or 16 bits per channel, so its black and white are not known")
+            yield image
+    except Exception as error:  # a damaged file may raise anything
+        raise UserError(f"{path} cannot be read as an image ({first_line(error)}): restore it, or take it out") from error
+
+
+def _apart(worker: int) -> None:
+    """Ctrl-C and the end of `timeout` go to the whole group of a run, which needs its workers for its last step."""
+    os.setpgrp()

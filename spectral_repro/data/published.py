@@ -1,0 +1,129 @@
+"""What downloaded data sets share: their files are fetched whole, compared with the published ones, and read."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from spectral_repro.data.images import ImageData, Split, subset
+from spectral_repro.errors import UserError
+
+
+@dataclass
+class Published(ABC):
+    """The files of a data set as they were published.
+
+    Attributes:
+        name: what notes call it.
+        root: folder that holds, or is to hold, what is downloaded.
+        folder: where the files lie: ``root``, or a folder in it.
+        urls: address of everything that is downloaded into ``root``, a file or a folder of files, by its name there.
+        train_files, test_files: md5 of every file by its name.
+        sizes: the published numbers of training and test images.
+    """
+
+    name: str
+    root: Path
+    folder: Path
+    urls: dict[str, str]
+    train_files: dict[str, str]
+    test_files: dict[str, str]
+    sizes: tuple[int, int]
+
+    @abstractmethod
+    def download(self, name: str, folder: Path) -> None:
+        """Puts what ``urls`` names so into an empty folder; RuntimeError, OSError, HTTPException if it does not come whole."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Split:
+        """The images of one file; ValueError says what is wrong with it."""
+
+    def load(self, download: bool, check_integrity: bool, train_images: int | None, test_images: int | None) -> ImageData:
+        """The data set.
+
+        Args:
+            download: fetch what is missing or empty. What is there is never changed.
+            check_integrity: refuse files whose md5 differs from the published one; False reads and notes them.
+            train_images, test_images: size of a fixed random subset; None: all.
+
+        Raises:
+            UserError: in one line, for data that are missing, cannot be fetched or read, differ from the original or are
+                damaged.
+        """
+        try:
+            for name in self.urls:
+                if _is_missing(self.root / name):
+                    self._fetch(name, download)
+            differing = self._differing()
+            if differing and check_integrity:
+                raise UserError(
+                    f"{self.folder}: the md5 of {', '.join(differing)} differs from the original archive's. Set "
+                    f"dataset.check_integrity=false to use the files as they are, or move {self._places(differing)} away to "
+                    "download anew"
+                )
+            train, test = self._read(self.train_files), self._read(self.test_files)
+        except OSError as error:
+            raise UserError(f"{self.folder} cannot be read ({error}): check dataset.root and its permissions") from error
+        notes = [f"the md5 of {', '.join(differing)} in {self.name} differs from the original archive's"] if differing else []
+        if (found := (len(train.labels), len(test.labels))) != self.sizes:
+            counts = "{} training and {} test images, not {} and {}".format(*found, *self.sizes)
+            notes.append(f"{self.name} holds {counts}")
+        return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes))
+
+    def _fetch(self, name: str, download: bool) -> None:
+        """Downloads beside the place and moves there what is complete."""
+        place = self.root / name
+        if not download:
+            raise UserError(
+                f"{place} is missing or empty and dataset.download=false: "
+                f"set dataset.download=true, or dataset.root to the folder that holds {name}"
+            )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=f".{name}-", dir=self.root) as staging:
+                self.download(name, Path(staging))
+                if _is_missing(place):  # no other run has been faster
+                    Path(staging, name).rename(place)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise UserError(
+                f"{self.urls[name]} could not be downloaded into {self.root} ({error}): "
+                f"put {name} there by hand, or set dataset.root to a folder that holds it"
+            ) from error
+
+    def _differing(self) -> list[str]:
+        """Names of the files with another md5; all files must be there."""
+        from torchvision.datasets.utils import check_md5
+
+        checksums = self.train_files | self.test_files
+        for name in checksums:
+            if not (self.folder / name).is_file():
+                raise UserError(
+                    f"{self.folder / name} is missing: add the file, or move {self._places([name])} away to download it anew"
+                )
+        return [name for name, md5 in checksums.items() if not check_md5(self.folder / name, md5)]
+
+    def _read(self, names: Iterable[str]) -> Split:
+        parts = [self._read_file(name) for name in names]
+        return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+
+    def _read_file(self, name: str) -> Split:
+        path = self.folder / name
+        try:
+            return self.read(path)
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}): restore it, or move {self._places([name])} away to download it anew"
+            ) from error
+
+    def _places(self, names: list[str]) -> str:
+        """What was downloaded with these files in it."""
+        parts = [(self.folder / name).relative_to(self.root).parts[0] for name in names]
+        return ", ".join(str(self.root / part) for part in dict.fromkeys(parts))
+
+
+def _is_missing(path: Path) -> bool:
+    return not path.exists() or (path.is_dir() and not any(path.iterdir()))

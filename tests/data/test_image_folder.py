@@ -1,0 +1,246 @@
+"""The user's own images, in memory and streamed from their files."""
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.data import Batches, image_folder
+from spectral_repro.training.build import build_batches, load_images
+from spectral_repro.training.signals import StopRequest
+
+CLASSES = ("10", "9", "cat")  # in the order of their names
+MODES = ("RGB", "L", "P", "RGBA")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """Images of several sizes and modes: 7, 8 and 9 of the three classes in train, 3 of each in test."""
+    rng = np.random.default_rng(0)
+    for split, counts in (("train", (7, 8, 9)), ("test", (3, 3, 3))):
+        for name, count in zip(CLASSES, counts, strict=True):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(256, size=(10 + number, 17 - number, 3), dtype=np.uint8)
+                Image.fromarray(pixels).convert(MODES[number % 4]).save(folder / f"{number}.png")
+    return tmp_path / "images"
+
+
+def load(root: Path, **changes):
+    return image_folder(str(root), **{"num_classes": 3, "image_size": 8, "workers": 0} | changes)
+
+
+def test_classes_are_the_folders_in_the_order_of_their_names(root):
+    data = load(root)
+    assert data.train.labels.tolist() == [0] * 7 + [1] * 8 + [2] * 9
+    assert data.test.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert data.train.images.shape == (24, 3, 8, 8)
+    assert data.train.images.dtype == torch.uint8
+    assert data.notes == ()
+    assert load(root, channels=1).train.images.shape == (24, 1, 8, 8)
+
+
+def test_a_class_without_test_images_keeps_the_numbers_of_the_others(root):
+    (root / "test" / "10").rename(root / "aside")
+    assert load(root).test.labels.tolist() == [1] * 3 + [2] * 3
+
+
+def test_val_stands_in_for_test(root):
+    expected = load(root).test
+    (root / "test").rename(root / "val")
+    data = load(root)
+    assert torch.equal(data.test.images, expected.images)
+    assert data.notes == ("the test images are those of the folder val",)
+    (root / "test" / "cat").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(root / "test" / "cat" / "black.png")
+    data = load(root)
+    assert data.test.labels.tolist() == [2] and not data.notes
+
+
+def test_hidden_files_are_left_out(root):
+    (root / "train" / ".checkpoints").mkdir()
+    (root / "train" / "cat" / ".DS_Store").touch()
+    (root / "train" / "read.me").touch()
+    assert len(load(root).train.labels) == 24
+
+
+def test_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert len(load(Path("~/images")).train.labels) == 24
+
+
+def test_images_are_held_up_to_the_limit(root):
+    size = 24 * 3 * 8 * 8
+    assert isinstance(load(root, memory_limit_gib=size / 2**30).train.images, torch.Tensor)
+    streamed = load(root, memory_limit_gib=(size - 1) / 2**30)
+    assert not isinstance(streamed.train.images, torch.Tensor)
+    assert isinstance(streamed.test.images, torch.Tensor)
+    assert streamed.train.images.shape == (24, 3, 8, 8)
+
+
+@pytest.mark.parametrize("limit", [0, 4])
+def test_subset_is_fixed_nested_and_leaves_the_rest_unread(root, limit: float):
+    whole = load(root).train
+
+    def part(count: int):
+        split = load(root, train_images=count, memory_limit_gib=limit).train
+        return split.images.read() if limit == 0 else split.images, split.labels
+
+    (large, labels), (small, _) = part(12), part(5)
+    assert torch.equal(large[:5], small)
+    matches = (large.flatten(1)[:, None] == whole.images.flatten(1)[None]).all(-1)
+    assert torch.equal(whole.labels[matches.int().argmax(1)], labels)
+    assert len(labels.unique()) == 3
+    assert len(part(10**6)[1]) == 24
+
+    paths = load(root, memory_limit_gib=0).train.images.paths
+    chosen = load(root, train_images=5, memory_limit_gib=0).train.images.paths
+    for path in set(paths) - set(chosen):
+        Path(path).write_text("no image")
+    assert torch.equal(part(5)[0], small)
+
+
+AUGMENTATION = {"crop_padding": 2, "flip": True, "seed": 3}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("options", [AUGMENTATION, {"shuffle": False}, AUGMENTATION | {"channels_last": False}])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_streamed_batches_are_those_from_memory(root, workers: int, options: dict):
+    splits = [load(root, memory_limit_gib=limit, workers=workers).train for limit in (4, 0)]
+    held, streamed = (Batches(split, 5, (0.4, 0.5, 0.6), (0.2, 0.3, 0.1), **options) for split in splits)
+    assert len(held) == len(streamed) == 5
+    for epoch, start in ((0, 0), (1, 0), (2, 0), (2, 3), (0, 4), (1, 5)):
+        state = torch.get_rng_state()
+        found, expected = list(streamed.epoch(epoch, start)), list(held.epoch(epoch, start))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert len(found) == len(expected) == 5 - start
+        for (images, labels), (expected_images, expected_labels) in zip(found, expected, strict=True):
+            assert torch.equal(images, expected_images)
+            assert images.stride() == expected_images.stride()
+            assert torch.equal(labels, expected_labels)
+    assert not multiprocessing.active_children()
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes", "named"),
+    [
+        (lambda root: (root / "train").rename(root / "trian"), {}, ["train is missing", "dataset.root"]),
+        (lambda root: (root / "test").rename(root / "tets"), {}, ["test is missing", "or val"]),
+        (lambda root: root.rename(root.with_name("moved")), {}, ["images/train is missing", "dataset.root"]),
+        (lambda root: (root / "train").rename(root / "all") and (root / "train").mkdir(), {}, ["train holds no folders"]),
+        (lambda root: (root / "test").rename(root / "all") and (root / "test").mkdir(), {}, ["test holds no folders"]),
+        (lambda root: empty(root / "train" / "9"), {}, ["train/9 is empty"]),
+        (lambda root: empty(root / "test" / "cat"), {}, ["test/cat is empty"]),
+        (lambda root: (root / "test" / "9").rename(root / "test" / "dog"), {}, ["test/dog", "no class of this name"]),
+        (lambda root: None, {"num_classes": 10}, ["dataset.num_classes=10", "has 3 classes"]),
+        (lambda root: None, {"num_classes": 2}, ["dataset.num_classes=2", "has 3 classes"]),
+        (lambda root: None, {"channels": 4}, ["dataset.channels=4", "1 (grey) or 3 (colour)"]),
+        (lambda root: (root / "test" / "9" / "0.png").write_text("no image"), {}, ["test/9/0.png cannot be read as an image"]),
+        (lambda root: (root / "train" / "9" / "notes.txt").touch(), {}, ["train/9/notes.txt cannot be read as an image"]),
+        (lambda root: (root / "train" / "9" / "more").mkdir(), {}, ["train/9/more cannot be read", "Is a directory"]),
+    ],
+)
+@pytest.mark.parametrize("limit", [0, 4])
+def test_what_is_refused(root, spoil: Callable, changes: dict, named: list[str], limit: float, error_of):
+    spoil(root)
+    message = error_of(load, root, memory_limit_gib=limit, **changes)
+    assert all(text in message for text in named), message
+
+
+def test_root_without_permission(root, error_of):
+    root.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # permissions do not bind root
+            os.seteuid(65534)
+        message = error_of(load, root)
+    finally:
+        os.seteuid(user)
+        root.chmod(0o700)
+    assert str(root) in message and "Permission denied" in message and "dataset.root" in message
+
+
+def truncate(path: Path) -> Path:
+    path.write_bytes(path.read_bytes()[:-60])
+    return path
+
+
+def test_truncated_file_is_refused_while_loading(root, error_of):
+    path = truncate(root / "train" / "9" / "4.png")
+    assert error_of(load, root).startswith(f"{path} cannot be read as an image")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_truncated_file_ends_a_streamed_epoch(root, workers: int, error_of):
+    path = truncate(root / "train" / "9" / "4.png")
+    batches = Batches(load(root, memory_limit_gib=0, workers=workers).train, 5, (0.5,) * 3, (0.2,) * 3)
+    assert error_of(lambda: [*batches.epoch(0)]).startswith(f"{path} cannot be read as an image")
+    assert not multiprocessing.active_children()
+
+
+def overrides(root: Path, *more: str) -> list[str]:
+    sizes = ["dataset.num_classes=3", "dataset.image_size=8", "dataset.crop_padding=1", "dataset.workers=0"]
+    return ["dataset=image_folder", f"dataset.root={root}", *sizes, *more]
+
+
+def result(run: Path) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """The metrics but for the timings, and the weights."""
+    rows = (run / "metrics.csv").read_text().splitlines()
+    weights = torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
+    return [",".join(row.split(",")[:5]) for row in rows], weights
+
+
+def same(first: tuple, second: tuple) -> bool:
+    return first[0] == second[0] and all(torch.equal(first[1][key], second[1][key]) for key in first[1])
+
+
+def test_a_run_is_the_same_both_ways(root, train):
+    held = train(*overrides(root))
+    expected = result(held)
+    streamed = train(*overrides(root, "dataset.memory_limit_gib=0", "dataset.workers=1", "force=true"))
+    assert streamed == held  # where and how images are decoded is no part of a run's identity
+    assert same(result(streamed), expected)
+    assert len(expected[0]) == 3
+
+
+def test_a_streamed_run_goes_on_in_memory(root, train, monkeypatch):
+    expected = result(train(*overrides(root)))
+    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
+    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
+    with pytest.raises(KeyboardInterrupt):
+        train(*overrides(root, "force=true", "dataset.memory_limit_gib=0", "dataset.workers=1"))
+    monkeypatch.undo()
+    assert not multiprocessing.active_children()
+    assert same(result(train(*overrides(root))), expected)
+
+
+def test_image_folder_as_the_trainer_builds_it(root):
+    config = compose([*overrides(root), "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"])
+    images = load_images(config)
+    batches, labels = zip(*build_batches(config, images.test, torch.device("cpu"), train=False).epoch(0), strict=True)
+    expected = (images.test.images.double() / 255 - 0.5) / 0.25
+    torch.testing.assert_close(torch.cat(batches).double(), expected, rtol=0, atol=1e-6)
+    assert torch.equal(torch.cat(labels), images.test.labels)
+
+
+def test_truncated_file_ends_a_streamed_run_in_one_line(root, train, tmp_path, error_of):
+    path = truncate(root / "train" / "9" / "4.png")
+    message = error_of(train, *overrides(root, "dataset.memory_limit_gib=0", "dataset.workers=1"))
+    assert message.startswith(f"{path} cannot be read as an image (")
+    (summary,) = tmp_path.glob("runs/*/summary.json")
+    found = json.loads(summary.read_text())
+    assert (found["state"], found["failure"]) == ("failed", {"error": message})
