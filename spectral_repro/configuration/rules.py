@@ -90,14 +90,12 @@ BACKWARD = {
     "digits": whole(1),
     "forward": one_of("eigh", "mpa", "mtp", "newton_schulz"),
     "order": whole(1).or_null(),
+    "switch": number(least=0, most=1),
 }
+BACKWARDS = [f"{user}backward{turn}" for user in ("", "norm.", "pooling.") for turn in ("", ".first", ".second")]
 
 RULES = {
-    **{
-        f"{parent}.{key}": rule
-        for parent in ("backward", "norm.backward", "pooling.backward")
-        for key, rule in BACKWARD.items()
-    },
+    **{f"{backward}.{key}": rule for backward in BACKWARDS for key, rule in BACKWARD.items()},
     "seed": whole(0, below=2**32),
     "device": DEVICE,
     "precision": one_of("float32", "bfloat16", "float16"),
@@ -166,12 +164,10 @@ RULES = {
 
 
 OBJECTS = (
-    "backward",
+    *BACKWARDS,
     "model",
     "norm",
-    "norm.backward",
     "pooling",
-    "pooling.backward",
     "optimizer",
     "schedule",
     "dataset.load",

@@ -92,7 +92,7 @@ class CovariancePooling(Pooling):
 
     def root(self, features: Tensor) -> Tensor:
         """The square root (N, C, C) of the covariance of features (N, C, P)."""
-        method = self.backward_method
+        method = self.backward_method.current
         if method.decomposes:
             return covariance_functions(features, [(Sqrt(), method)])[0]
         return method.evaluate(covariance(features), Sqrt(), shift=0.0)[0]
@@ -123,7 +123,7 @@ class ScalingEigenBranch(CovariancePooling):
 
     def root(self, features: Tensor) -> Tensor:
         damped = Product(Sqrt(), Exp(-1.0))
-        root, branch = covariance_functions(features, [(Sqrt(), self.backward_method), (damped, Exact())])
+        root, branch = covariance_functions(features, [(Sqrt(), self.backward_method.current), (damped, Exact())])
         return root * (1 + torch.linalg.matrix_norm(branch, keepdim=True))
 
 

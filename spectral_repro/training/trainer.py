@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.data.images import ImageData
+from spectral_repro.linalg.backward import Hybrid
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
 from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
@@ -49,6 +50,8 @@ class Trainer:
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
         self.state = TrainingState(model, optimizer, schedule, self.steps, scaler)
         self.layers = covariance_layers(model)
+        methods = [getattr(module, "backward_method", None) for module in model.modules()]
+        self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
         self.last = run.folder / "checkpoints" / "last.pt"
 
     def train(self) -> None:
@@ -92,6 +95,8 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         state = self.state
+        for hybrid in self.hybrids:
+            hybrid.advance(state.step / self.steps)
         with self.autocast:
             logits = self.model(images)
             loss = cross_entropy(logits, labels)

@@ -10,6 +10,7 @@ and differ only in D off the diagonal. Eigenvalues come in descending order, so 
 from spectral_repro.linalg.backward.decomposition import Backward
 from spectral_repro.linalg.backward.exact import Exact
 from spectral_repro.linalg.backward.gaps import PlainSVD, TopN, Truncated
+from spectral_repro.linalg.backward.hybrid import Hybrid
 from spectral_repro.linalg.backward.iterations import Lyapunov, NewtonSchulz
 from spectral_repro.linalg.backward.power import UnrolledPowerIteration
 from spectral_repro.linalg.backward.series import Pade, PowerIteration, Taylor
@@ -17,6 +18,7 @@ from spectral_repro.linalg.backward.series import Pade, PowerIteration, Taylor
 __all__ = [
     "Backward",
     "Exact",
+    "Hybrid",
     "Lyapunov",
     "NewtonSchulz",
     "Pade",

@@ -17,6 +17,11 @@ class Backward(ABC):
     roots_only: ClassVar[bool] = False
 
     @property
+    def current(self) -> "Backward":
+        """The method itself; of several that take turns, the one whose turn it is."""
+        return self
+
+    @property
     def decomposes(self) -> bool:
         """Does F come from eigenvalues and eigenvectors?"""
         return True

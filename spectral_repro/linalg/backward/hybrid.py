@@ -1,0 +1,51 @@
+"""One method first, another one later."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spectral_repro.linalg.backward.decomposition import Backward
+from spectral_repro.linalg.functions import SpectralFunction
+
+
+@dataclass
+class Hybrid(Backward):
+    """``first`` until the part ``switch`` of the training is done, then ``second`` (song2021, hybrid training).
+
+    The paper warms up with Newton-Schulz, whose gradient is smooth, and goes on with a method of the SVD.
+
+    Args:
+        first, second: the methods.
+        switch: in [0, 1]; whoever trains tells what is done by `advance`.
+
+    Raises:
+        ValueError: for another ``switch``.
+    """
+
+    first: Backward
+    second: Backward
+    switch: float = 0.5
+
+    def __post_init__(self):
+        if not 0 <= self.switch <= 1:
+            raise ValueError(f"switch={self.switch} must be in [0, 1]")
+        self.advance(0.0)
+
+    def advance(self, done: float) -> None:
+        """Takes the method for the part ``done`` of the training."""
+        self.now = self.first if done < self.switch else self.second
+
+    @property
+    def current(self) -> Backward:
+        return self.now
+
+    @property
+    def decomposes(self) -> bool:
+        return self.first.decomposes and self.second.decomposes
+
+    def check(self, function: SpectralFunction, shift: float) -> None:
+        self.first.check(function, shift)
+        self.second.check(function, shift)
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        return self.now.evaluate(matrix, function, shift)
