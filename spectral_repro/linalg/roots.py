@@ -16,7 +16,7 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
 
     An eigenvalue below about (4/9)^iterations tr A has not converged.
     """
-    trace = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    trace = _positive(matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None])
     identity = _identity(matrix)
     y, z = matrix / trace, identity
     for _ in range(iterations):
@@ -31,14 +31,14 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
         a^(1/2) ~ sum_k C(2n+1, 2k) a^k / sum_k C(2n+1, 2k+1) a^k,    a = A / |A|_F.
 
     That is (a^(1/2) times) the even over the odd part of (1 + a^(1/2))^(2n+1), off by the factor
-    1 + O(((1 - a^(1/2)) / (1 + a^(1/2)))^(2n+1)): good to 1 % for eigenvalues above 0.05 |A|_F with n = 5.
+    1 + O(((1 - a^(1/2)) / (1 + a^(1/2)))^(2n+1)): good to 1 % for eigenvalues above 0.06 |A|_F with n = 5.
     """
-    norm = torch.linalg.matrix_norm(matrix, keepdim=True)
+    norm = _positive(torch.linalg.matrix_norm(matrix, keepdim=True))
     scaled, power = matrix / norm, _identity(matrix)
     even, odd = torch.zeros_like(matrix), torch.zeros_like(matrix)
     for k in range(degree + 1):
-        even = even + comb(2 * degree + 1, 2 * k) * power
-        odd = odd + comb(2 * degree + 1, 2 * k + 1) * power
+        even = even + float(comb(2 * degree + 1, 2 * k)) * power
+        odd = odd + float(comb(2 * degree + 1, 2 * k + 1)) * power
         power = power @ scaled
     return torch.linalg.solve(even, odd) / norm.sqrt() if inverse else norm.sqrt() * torch.linalg.solve(odd, even)
 
@@ -46,9 +46,10 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
 def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
     """The Taylor polynomial of (I - Z)^(+-1/2) at Z = 0, Z = I - A / |A|_F (MTP, Song et al. 2022).
 
-    Off by about (1 - a)^(degree + 1) relative to the identity for the eigenvalue a of A / |A|_F.
+    For the eigenvalue a of A / |A|_F the root is off by at most (1 - a)^(degree + 1) |A|_F^(1/2), too large, and the inverse root
+    by at most (1 - a)^(degree + 1) of itself, too small.
     """
-    norm, identity = torch.linalg.matrix_norm(matrix, keepdim=True), _identity(matrix)
+    norm, identity = _positive(torch.linalg.matrix_norm(matrix, keepdim=True)), _identity(matrix)
     z, exponent = identity - matrix / norm, -0.5 if inverse else 0.5
     coefficients = [1.0]
     for k in range(1, degree + 1):
@@ -61,3 +62,8 @@ def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
 
 def _identity(matrix: Tensor) -> Tensor:
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """The scale of a matrix; of a zero matrix not 0, so that its root is 0."""
+    return scale.clamp_min(torch.finfo(scale.dtype).tiny)
