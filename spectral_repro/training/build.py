@@ -19,11 +19,38 @@ from spectral_repro.training.loggers import Loggers
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    return _instantiate(config, "model", **layers)
+    model = _instantiate(config, "model", **layers)
+    if "init" in config:
+        _instantiate(config, "init")(model)
+    return model
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return _named_errors(_instantiate(config, "optimizer"), "optimizer")(model.parameters())
+    factory = _named_errors(_instantiate(config, "optimizer"), "optimizer")
+    return factory(trained_parameters(config, model) if "finetune" in config else model.parameters())
+
+
+def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
+    """The groups that config.finetune makes of the parameters; what it freezes is told to need no gradient.
+
+    Raises:
+        UserError: for a frozen part that the network does not have, or if nothing is left to train.
+    """
+    finetune = config.finetune
+    for part in finetune.frozen:
+        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(part)]
+        if not frozen:
+            children = ", ".join(name for name, _ in model.named_children())
+            raise UserError(f"finetune.frozen={part}: no parameter's name begins so; parts of the network: {children}")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+    classifier = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
+    ids = {id(parameter) for parameter in classifier}
+    features = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in ids]
+    groups = [{"params": features}, {"params": classifier, "lr": config.optimizer.lr * finetune.classifier_factor}]
+    if not any(group["params"] for group in groups):
+        raise UserError("finetune.frozen: nothing is left to train")
+    return [group for group in groups if group["params"]]
 
 
 def build_schedule(config: DictConfig) -> Schedule:
