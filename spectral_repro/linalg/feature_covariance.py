@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from spectral_repro.linalg.autocast import in_full_precision
 from spectral_repro.linalg.backward.decomposition import Decomposition
@@ -26,8 +27,9 @@ def covariance_functions(features: Tensor, terms: Sequence[tuple[SpectralFunctio
 
         dL/dX = (2 / P) (V M + (G V - V R) diag(D(lambda, 0))) V^T X J.
 
-    Eigenvalues below u max(C, P) lambda_max (u: rounding unit of the dtype) count as zero, and the kernel between two zeros as
-    0: no gradient passes there, since X has no part in it.
+    Eigenvalues below u max(C, P) max(lambda_max, u max X^2) (u: rounding unit of the dtype; what rounding leaves of an
+    eigenvalue, and of constant features after centring) are zero, and the kernel between two zeros is 0: no gradient passes
+    there, since X has no part in it.
 
     Args:
         features: X (..., C, P), float32 or float64.
@@ -44,31 +46,31 @@ class _OfFeatures(torch.autograd.Function):
         by_gram = positions < channels
         square = centred.mT @ centred if by_gram else centred @ centred.mT
         eigenvalues, vectors = (part.flip(-1) for part in torch.linalg.eigh(square / positions))
-        floor = torch.finfo(features.dtype).eps * max(channels, positions) * eigenvalues[..., :1]
-        null = eigenvalues <= floor
-        floor = floor.clamp_min(torch.finfo(features.dtype).tiny)
-        eigenvalues = torch.maximum(eigenvalues, floor)
+        unit = torch.finfo(features.dtype).eps
+        scale = torch.maximum(eigenvalues[..., 0], unit * features.square().amax((-2, -1)))
+        null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
+        eigenvalues = torch.where(null, 0.0, eigenvalues)
         if by_gram:
             lengths = torch.where(null, torch.inf, (positions * eigenvalues).sqrt())
             basis = centred @ (vectors / lengths.unsqueeze(-2))
         else:
             basis = vectors
         ctx.terms, ctx.by_gram = terms, by_gram
-        ctx.save_for_backward(centred, eigenvalues, vectors, basis, null, floor)
+        ctx.save_for_backward(centred, eigenvalues, vectors, basis)
         results = []
         for function, method in terms:
-            values = torch.where(null, 0.0, method.applied(function)(eigenvalues))
+            values = method.applied(function)(eigenvalues)
             results.append((basis * values.unsqueeze(-2)) @ basis.mT)
         return tuple(results)
 
     @in_full_precision
     @once_differentiable
     def backward(ctx, *incoming):
-        centred, eigenvalues, vectors, basis, null, floor = ctx.saved_tensors
+        centred, eigenvalues, vectors, basis = ctx.saved_tensors
         positions, count = centred.shape[-1], eigenvalues.shape[-1]
-        with_zero = torch.cat([eigenvalues, floor], -1) if ctx.by_gram else eigenvalues
+        with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
+        null = eigenvalues == 0
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
-        between_zeros = between_zeros & ~torch.eye(count, dtype=torch.bool, device=null.device)
         slope = 0
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
             image = (gradient + gradient.mT) @ basis / 2
@@ -77,15 +79,12 @@ class _OfFeatures(torch.autograd.Function):
             slope = slope + basis @ torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:
                 slope = slope + (image - basis @ rotated) * torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
-        if ctx.by_gram:
-            coordinates = torch.where(null, 0.0, (positions * eigenvalues).sqrt()).unsqueeze(-1) * vectors.mT
-        else:
-            coordinates = basis.mT @ centred
+        coordinates = (positions * eigenvalues).sqrt().unsqueeze(-1) * vectors.mT if ctx.by_gram else basis.mT @ centred
         return slope @ coordinates * (2 / positions), None
 
 
 def _bordered(rotated: Tensor) -> Tensor:
     """A last row and column of ones with 0 in the corner: what the kernel makes of it is D(lambda, 0)."""
-    bordered = torch.nn.functional.pad(rotated, (0, 1, 0, 1), value=1.0)
+    bordered = pad(rotated, (0, 1, 0, 1), value=1.0)
     bordered[..., -1, -1] = 0
     return bordered
