@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch.nn.functional import pad
 
 from spectral_repro.data.images import Split
 
+VIEWS = {"plain": 1, "mirrored": 2, "ten_crop": 10}
+
 
 class Batches:
     """Shuffled, cropped, mirrored and normalised batches of a split.
@@ -18,18 +21,26 @@ class Batches:
     Each image is padded with black by ``crop_padding`` on every side, cropped to its own size at a random place, mirrored with
     probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
     made on the CPU at its start: they depend on (seed, epoch) alone. Images in memory stay on the device as one uint8 tensor,
-    and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits.
+    and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits. The
+    cut of a file (`ImageFiles`) gets a random number that depends on (seed, epoch) as well.
+
+    With more than one view every image comes several times in a row, pixels as they are and mirrored in turn: "mirrored" twice,
+    "ten_crop" ten times, in each of the five places of `corner_or_centre`. A batch then holds as many whole images as fit.
 
     Args:
         split: images (N, C, S, S) uint8 and labels (N,) int64.
-        batch_size: images in a batch; the last batch may be smaller.
+        batch_size: images, or views of them, in a batch; the last batch may be smaller.
         mean, std: one value per channel, for images in [0, 1].
         seed: of all random choices, >= 0.
         crop_padding: width of the black frame, in pixels; 0: no crop.
         flip: mirror left and right at random.
         shuffle: a new order in every epoch; False: the order of the split.
+        views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
         device: where images and batches lie.
         channels_last: memory format of the batches; False: contiguous.
+
+    Raises:
+        ValueError: for ten crops of images in memory, which are cut already.
     """
 
     def __init__(
@@ -43,10 +54,14 @@ class Batches:
         crop_padding: int = 0,
         flip: bool = False,
         shuffle: bool = True,
+        views: Literal["plain", "mirrored", "ten_crop"] = "plain",
         device: torch.device | str = "cpu",
         channels_last: bool = True,
     ):
-        self.batch_size, self.seed, self.device = batch_size, seed, device
+        if views == "ten_crop" and isinstance(split.images, Tensor):
+            raise ValueError("views=ten_crop: images in memory are cut already")
+        self.views, self.seed, self.device = VIEWS[views], seed, device
+        self.batch_size = max(batch_size // self.views, 1) * self.views
         self.crop_padding, self.flip, self.shuffle = crop_padding, flip, shuffle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.channels, self.size = split.images.shape[1:3]
@@ -65,12 +80,12 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return math.ceil(len(self.labels) / self.batch_size)
+        return math.ceil(len(self.labels) * self.views / self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, S, S) float32 and labels (B,) int64 of every batch of an epoch, from batch ``start`` on."""
-        order, top, left, mirrored = self._choices(epoch)
-        place, tables = self._tables(order, start)
+        order, top, left, mirrored, cut = self._choices(epoch)
+        place, tables = self._tables(order, cut, start)
         corner = (place * self.padded_size + top) * self.padded_size + left
         order, corner, mirrored = (choice.to(self.device) for choice in (order, corner, mirrored))
         for first, table in zip(range(start * self.batch_size, len(order), self.batch_size), tables, strict=False):
@@ -78,23 +93,31 @@ class Batches:
             chosen = corner[batch, None] + self.window[mirrored[batch]]
             yield self._images(table, chosen), self.labels[order[batch]]
 
-    def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), all (N,) int64."""
+    def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+        """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
+        files what its cut chooses; all (N * views,) int64.
+        """
         entropy = np.random.SeedSequence((self.seed, epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(entropy[0]))
         count = len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         top, left = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
         mirrored = torch.randint(1 + self.flip, (count,), generator=generator)
-        return order, top, left, mirrored
+        cut = torch.randint(2**63 - 1, (count,), generator=generator) if self.files else None
+        if self.views > 1:
+            order, top, left = (choice.repeat_interleave(self.views) for choice in (order, top, left))
+            view = torch.arange(self.views).repeat(count)
+            mirrored, cut = view % 2, view // 2
+        return order, top, left, mirrored, cut
 
-    def _tables(self, order: Tensor, start: int) -> tuple[Tensor, Iterable[Tensor]]:
+    def _tables(self, order: Tensor, cut: Tensor | None, start: int) -> tuple[Tensor, Iterable[Tensor]]:
         """Where an image of the epoch lies in the table of pixels that its batch is taken from (N,), and those tables."""
         if self.files is None:
             return order, repeat(self.pixels)
-        batches = order.split(self.batch_size)[start:]
-        images = self.files.stream(batches, pin_memory=torch.device(self.device).type == "cuda")
-        return torch.arange(len(order)) % self.batch_size, map(self._pixels, images)
+        step = min(self.views, 2)  # an image and its mirror are decoded once
+        numbers, choices = (values[::step].split(self.batch_size // step)[start:] for values in (order, cut))
+        images = self.files.stream(numbers, choices, pin_memory=torch.device(self.device).type == "cuda")
+        return torch.arange(len(order)) % self.batch_size // step, map(self._pixels, images)
 
     def _pixels(self, images: Tensor) -> Tensor:
         """The pixels (n, C) of images (N, C, S, S) with their black frames, image by image and row by row, on the device."""

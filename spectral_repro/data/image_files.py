@@ -1,5 +1,6 @@
 """Image files of any size and mode as one array of images."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+from torchvision.transforms.functional import pil_to_tensor
 
+from spectral_repro.data.cuts import Cut, centre
 from spectral_repro.errors import UserError, first_line
 
 MODES = {1: "L", 3: "RGB"}
@@ -27,12 +29,14 @@ class ImageFiles:
         channels: C, 1 (grey) or 3 (red, green, blue).
         size: S, in pixels.
         workers: processes that decode; 0: the one that asks.
+        cut: what makes an image S x S pixels.
     """
 
     paths: Sequence[str]
     channels: int
     size: int
     workers: int
+    cut: Cut = centre
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -40,6 +44,17 @@ class ImageFiles:
 
     def __getitem__(self, chosen: Tensor) -> "ImageFiles":
         return replace(self, paths=[self.paths[number] for number in chosen.tolist()])
+
+    def within(self, limit_gib: float) -> "Tensor | ImageFiles":
+        """All images, if they are at most ``limit_gib`` GiB; otherwise the files, once their headers are checked.
+
+        Raises:
+            UserError: for the first file that is not an image or, of those that are read, cannot be decoded.
+        """
+        if math.prod(self.shape) <= limit_gib * 2**30:
+            return self.read()
+        self.check()
+        return self
 
     def check(self) -> None:
         """Reads the header of every file.
@@ -63,16 +78,23 @@ class ImageFiles:
             part.copy_(decoded)
         return images
 
-    def stream(self, chosen: Sequence[Tensor], pin_memory: bool = False) -> Iterator[Tensor]:
+    def stream(
+        self, numbers: Sequence[Tensor], choices: Sequence[Tensor] | None = None, pin_memory: bool = False
+    ) -> Iterator[Tensor]:
         """The images with these numbers (B,), one batch for each tensor of them; the workers live as long as the iterator.
+
+        Args:
+            choices: that the cut makes of every image, in the form of ``numbers``; None: 0.
 
         Raises:
             UserError: for the first file that cannot be decoded.
         """
+        choices = choices or [torch.zeros_like(batch) for batch in numbers]
+        batches = zip(numbers, choices, strict=True)
         loader = DataLoader(
-            self.paths,
-            batch_sampler=[numbers.tolist() for numbers in chosen],
-            collate_fn=self._decode,
+            self,
+            batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
+            collate_fn=_as_it_is,
             num_workers=self.workers,
             worker_init_fn=_apart,
             generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
@@ -83,16 +105,18 @@ class ImageFiles:
                 raise images
             yield images
 
-    def _decode(self, paths: list[str]) -> Tensor | UserError:
+    def __getitems__(self, batch: list[tuple[int, int]]) -> Tensor | UserError:
         """A batch, or the error as a value: torch adds a traceback to the message of one that is raised in a worker."""
         try:
-            return torch.stack([decode(path, self.channels, self.size) for path in paths])
+            return torch.stack(
+                [decode(self.paths[number], self.channels, self.size, self.cut, choice) for number, choice in batch]
+            )
         except UserError as error:
             return error
 
 
-def decode(path: str, channels: int, size: int) -> Tensor:
-    """One image (C, S, S) uint8: its shorter side resized to S (bilinear, antialiased), its centre cropped.
+def decode(path: str, channels: int, size: int, cut: Cut = centre, choice: int = 0) -> Tensor:
+    """One image (C, S, S) uint8, by default its shorter side resized to S (bilinear, antialiased), its centre cropped.
 
     Transparency and orientation tags are ignored, of 16 bits the upper 8 are taken, of several frames the first.
 
@@ -104,8 +128,7 @@ def decode(path: str, channels: int, size: int) -> Tensor:
             image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode == "P":  # its palette may hold transparency
             image = image.convert("RGBA")
-        image = resize(image.convert(MODES[channels]), [size])
-        return pil_to_tensor(center_crop(image, [size, size]))
+        return pil_to_tensor(cut(image.convert(MODES[channels]), size, choice))
 
 
 @contextmanager
@@ -118,6 +141,10 @@ def _opened(path: str) -> Iterator[Image.Image]:
             yield image
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path} cannot be read as an image ({first_line(error)}): restore it, or take it out") from error
+
+
+def _as_it_is(images: Tensor | UserError) -> Tensor | UserError:
+    return images
 
 
 def _apart(worker: int) -> None:
