@@ -80,6 +80,10 @@ PROJECT = Rule(
 )
 PART = Rule("a part of the training in [0, 1], a number or a fraction such as 100/350", _is_part)
 POSITIVE_PART = Rule(PART.allowed.replace("[0", "(0"), lambda value: _is_part(value) and part(value) > 0)
+RESIZE = Rule(
+    "a whole number >= 1, or a list of 2 of them",
+    lambda value: whole(1).holds(value) or list_of(whole(1), length=2).holds(value),
+)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
 BACKWARD = {
@@ -123,6 +127,9 @@ RULES = {
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),
     "dataset.image_size": whole(1),
+    "dataset.resize": RESIZE,
+    "dataset.crop": one_of("centre", "random", "random_resized"),
+    "dataset.views": one_of("plain", "mirrored", "ten_crop"),
     "dataset.mean": list_of(number(least=0, most=1)),
     "dataset.std": list_of(number(above=0)),
     "dataset.crop_padding": whole(0),

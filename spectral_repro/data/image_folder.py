@@ -1,6 +1,6 @@
 """The user's own images, in a folder for each class."""
 
-import math
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -45,23 +45,29 @@ def image_folder(
     root = Path(folder).expanduser()
     try:
         test_name = "val" if (root / "val").is_dir() and not (root / "test").is_dir() else "test"
-        classes = [path.name for path in _class_folders(root / "train")]
-        if len(classes) != num_classes:
-            raise UserError(f"dataset.num_classes={num_classes}: {root / 'train'} has {len(classes)} classes")
-        train, test = _labelled(root / "train", classes), _labelled(root / test_name, classes)
+        train, test = labelled_splits(root / "train", root / test_name, num_classes)
     except OSError as error:
         raise UserError(f"{root} cannot be read ({error}): check dataset.root and its permissions") from error
 
     def load(labels: dict[str, int], count: int | None) -> Split:
         files = ImageFiles(list(labels), channels, image_size, workers)
         split = subset(Split(files, torch.tensor(list(labels.values()))), count)
-        if math.prod(split.images.shape) <= memory_limit_gib * 2**30:
-            return Split(split.images.read(), split.labels)
-        split.images.check()
-        return split
+        return Split(split.images.within(memory_limit_gib), split.labels)
 
     notes = ("the test images are those of the folder val",) if test_name == "val" else ()
     return ImageData(load(train, train_images), load(test, test_images), notes)
+
+
+def labelled_splits(train: Path, test: Path, num_classes: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The number of its class for the path of every training and test image; the classes are the folders of ``train``.
+
+    Raises:
+        UserError: for folders that are missing or empty, and another number of classes.
+    """
+    classes = [path.name for path in _class_folders(train)]
+    if len(classes) != num_classes:
+        raise UserError(f"dataset.num_classes={num_classes}: {train} has {len(classes)} classes")
+    return _labelled(train, classes), _labelled(test, classes)
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -78,15 +84,15 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _labelled(folder: Path, classes: list[str]) -> dict[str, int]:
     """The number of its class for every file, in the order of their paths."""
-    labels = {}
+    labels, numbers = {}, {name: number for number, name in enumerate(classes)}
     for path in _class_folders(folder):
-        if path.name not in classes:
+        if path.name not in numbers:
             raise UserError(f"{path}: train has no class of this name; rename the folder or take it out")
         if not (files := _visible(path)):
             raise UserError(f"{path} is empty: put the images of this class there, or take the folder out")
-        labels |= {str(file): classes.index(path.name) for file in files}
+        labels |= {str(file): numbers[path.name] for file in files}
     return labels
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=attrgetter("name"))

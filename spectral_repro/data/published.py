@@ -1,8 +1,9 @@
 """What downloaded data sets share: their files are fetched whole, compared with the published ones, and read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,9 +56,8 @@ class Published(ABC):
                 damaged.
         """
         try:
-            for name in self.urls:
-                if _is_missing(self.root / name):
-                    self._fetch(name, download)
+            for name, url in self.urls.items():
+                fetch(self.root / name, url, partial(self.download, name), download)
             differing = self._differing()
             if differing and check_integrity:
                 raise UserError(
@@ -73,26 +73,6 @@ class Published(ABC):
             counts = "{} training and {} test images, not {} and {}".format(*found, *self.sizes)
             notes.append(f"{self.name} holds {counts}")
         return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes))
-
-    def _fetch(self, name: str, download: bool) -> None:
-        """Downloads beside the place and moves there what is complete."""
-        place = self.root / name
-        if not download:
-            raise UserError(
-                f"{place} is missing or empty and dataset.download=false: "
-                f"set dataset.download=true, or dataset.root to the folder that holds {name}"
-            )
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(prefix=f".{name}-", dir=self.root) as staging:
-                self.download(name, Path(staging))
-                if _is_missing(place):  # no other run has been faster
-                    Path(staging, name).rename(place)
-        except (OSError, RuntimeError, HTTPException) as error:
-            raise UserError(
-                f"{self.urls[name]} could not be downloaded into {self.root} ({error}): "
-                f"put {name} there by hand, or set dataset.root to a folder that holds it"
-            ) from error
 
     def _differing(self) -> list[str]:
         """Names of the files with another md5; all files must be there."""
@@ -123,6 +103,39 @@ class Published(ABC):
         """What was downloaded with these files in it."""
         parts = [(self.folder / name).relative_to(self.root).parts[0] for name in names]
         return ", ".join(str(self.root / part) for part in dict.fromkeys(parts))
+
+
+def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool) -> None:
+    """Downloads what is missing or empty beside its place and moves it there when it is complete.
+
+    Args:
+        place: of a file or a folder.
+        url: where it comes from.
+        get: puts it, under its name, into an empty folder; RuntimeError, OSError, HTTPException if it does not come whole.
+        download: False: not allowed.
+
+    Raises:
+        UserError: if it is missing and not allowed, or cannot be downloaded.
+    """
+    if not _is_missing(place):
+        return
+    name, root = place.name, place.parent
+    if not download:
+        raise UserError(
+            f"{place} is missing or empty and dataset.download=false: "
+            f"set dataset.download=true, or dataset.root to the folder that holds {name}"
+        )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{name}-", dir=root) as staging:
+            get(Path(staging))
+            if _is_missing(place):  # no other run has been faster
+                Path(staging, name).rename(place)
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise UserError(
+            f"{url} could not be downloaded into {root} ({error}): "
+            f"put {name} there by hand, or set dataset.root to a folder that holds it"
+        ) from error
 
 
 def _is_missing(path: Path) -> bool:

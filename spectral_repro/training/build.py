@@ -83,9 +83,10 @@ def load_images(config: DictConfig) -> ImageData:
 
 
 def build_batches(config: DictConfig, split: Split, device: torch.device, train: bool) -> Batches:
-    """Batches of a split: shuffled and augmented for training, as they stand for evaluation."""
+    """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
     dataset = config.dataset
-    augmentation = {"crop_padding": dataset.crop_padding, "flip": dataset.flip} if train else {}
+    augmentation = {"crop_padding": dataset.get("crop_padding", 0), "flip": dataset.flip}
+    options = augmentation if train else {"views": dataset.get("views", "plain")}
     return Batches(
         split,
         batch_size=dataset.batch_size,
@@ -95,7 +96,7 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         shuffle=train,
         device=device,
         channels_last=config.trainer.channels_last,
-        **augmentation,
+        **options,
     )
 
 

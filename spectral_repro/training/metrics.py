@@ -10,7 +10,7 @@ from spectral_repro.training.files import write_whole
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     """A row per epoch."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_whole(path, text.getvalue().encode())

@@ -140,13 +140,12 @@ class Trainer:
     def _finish_epoch(self, epoch: int) -> None:
         state, (loss, correct, count) = self.state, self.seen
         seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
-        test_loss, test_accuracy = self._evaluate()
+        test = self._evaluate()
         row = {
             "epoch": epoch,
             "train_loss": loss / count,
             "train_accuracy": 100 * correct / count,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
+            **{f"test_{name}": value for name, value in test.items()},
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             **self._extremes(),
             "images_per_second": count / (state.seconds - seconds_before),
@@ -159,7 +158,8 @@ class Trainer:
             save_checkpoint(self.last.with_name("best.pt"), state, self.config)
         save_checkpoint(self.last, state, self.config)
         self._record()
-        self.loggers.log({"test/loss": test_loss, "test/accuracy": test_accuracy} | spectrum_scalars(self.layers), state.step)
+        scalars = {f"test/{name}": value for name, value in test.items()}
+        self.loggers.log(scalars | spectrum_scalars(self.layers), state.step)
         self.progress.epoch(state.step, row)
 
     def _extremes(self) -> dict[str, float]:
@@ -182,18 +182,25 @@ class Trainer:
             images_per_second=len(state.rows) * self.train_images / final["seconds"],
         )
 
-    def _evaluate(self) -> tuple[float, float]:
-        """Loss and accuracy in percent on the test images, one synchronisation in all."""
+    def _evaluate(self) -> dict[str, float]:
+        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent on the test images, one synchronisation in all.
+
+        The logits of an image are the mean over its views.
+        """
         self.model.eval()
-        sums = torch.zeros_like(self.state.sums)
+        sums, views = self.state.sums.new_zeros(4), self.test_batches.views
         with torch.inference_mode(), self.autocast:
             for images, labels in self.test_batches.epoch(0):
                 logits = self.model(images)
-                sums += _sums(logits, labels, cross_entropy(logits, labels))
-        loss, correct, count = sums.tolist()
+                if views > 1:
+                    logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
+                near = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).sum().double()
+                sums += torch.cat([_sums(logits, labels, cross_entropy(logits, labels)), near[None]])
+        loss, correct, count, near = sums.tolist()
         if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._replay(self.state.step)
-        return loss / count, 100 * correct / count
+        top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
+        return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
 
     def _replay(self, end: int) -> Diverged:
         """Repeats the steps from the last good look to ``end``, watching every layer: which broke first?"""

@@ -56,6 +56,16 @@ def test_where_images_are_decoded_stays_out(override: str):
     assert run_id("dataset=image_folder", override) == run_id("dataset=image_folder")
 
 
+@pytest.mark.parametrize("override", ["dataset.memory_limit_gib=0", "dataset.workers=0", "dataset.root=elsewhere"])
+def test_where_photographs_lie_and_are_decoded_stays_out(override: str):
+    assert run_id("dataset=aircraft", override) == run_id("dataset=aircraft")
+
+
+@pytest.mark.parametrize("override", ["dataset.resize=[512,512]", "dataset.crop=centre", "dataset.views=plain"])
+def test_how_photographs_are_cut_counts(override: str):
+    assert run_id("dataset=aircraft", override) != run_id("dataset=aircraft")
+
+
 def test_another_folder_of_images_is_another_run():
     assert run_id("dataset=image_folder", "dataset.root=elsewhere") != run_id("dataset=image_folder")
 

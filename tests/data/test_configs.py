@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.compose import compose, options
 from spectral_repro.data import Batches, ImageData
 from spectral_repro.errors import UserError
 
@@ -95,7 +95,7 @@ def test_image_folder(tmp_path):
     assert streamed.train.images.workers == 3
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "digits", "image_folder", "random", "svhn"])
+@pytest.mark.parametrize("name", options("dataset"))
 def test_named_as_its_file(name):
     assert config(name).name == name
 

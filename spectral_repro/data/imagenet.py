@@ -1,0 +1,35 @@
+"""ImageNet (ILSVRC2012) in folders, one for each class."""
+
+from pathlib import Path
+
+from spectral_repro.data.image_folder import labelled_splits
+from spectral_repro.data.images import ImageData
+from spectral_repro.data.photographs import Labelled, Photographs
+
+
+def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
+    """1,281,167 training and 50,000 test images of 1,000 classes from ``root``/train/WNID/* and ``root``/val/WNID/*.
+
+    The classes are the folders of train in the order of their names, as in torchvision. A damaged file is named when its batch
+    is made. Other arguments: see `Photographs.load`.
+
+    Args:
+        num_classes: how many classes there must be.
+
+    Raises:
+        UserError: in one line, for folders that are missing or empty and a number of classes that is not there.
+    """
+    return _ImageNet(Path(root).expanduser(), num_classes).load(**options)
+
+
+class _ImageNet(Photographs):
+    def __init__(self, folder: Path, num_classes: int):
+        source = (
+            "https://image-net.org/challenges/LSVRC/2012 (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, for registered "
+            "users; the images of a class in a folder of its WordNet number, such as n01440764, those of val too)"
+        )
+        super().__init__("ImageNet", folder, ("train", "val"), source, (1_281_167, 50_000))
+        self.num_classes = num_classes
+
+    def read(self) -> tuple[Labelled, Labelled]:
+        return labelled_splits(self.folder / "train", self.folder / "val", self.num_classes)
