@@ -1,13 +1,15 @@
 """Everything in conf/ composes and can be built."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import CONF, compose, options
-from spectral_repro.configuration.identity import flatten
-from spectral_repro.configuration.rules import RULES, check
+from spectral_repro.configuration.rules import check
+from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule
 
 
@@ -32,23 +34,76 @@ def test_every_experiment_and_scale_builds(experiment: str, scale: str):
     "override",
     [
         f"{group}={option}"
-        for group in ("model", "norm", "backward", "dataset", "optimizer", "schedule")
+        for group in ("model", "norm", "pooling", "backward", "dataset", "optimizer", "schedule")
         for option in options(group)
     ],
 )
-def test_every_option_builds(override: str):
-    config = compose([override, "scale=smoke"])
+def test_every_option_builds_and_every_key_of_it_has_a_rule(override: str):
+    config = compose([*(["norm=zca"] if override.startswith("backward=") else []), override, "scale=smoke"])
     check(config)
     build_optimizer(config, build_model(config))
     build_schedule(config)
 
 
-@pytest.mark.parametrize("norm", [norm for norm in options("norm") if norm != "batch"])
-@pytest.mark.parametrize("backward", options("backward"))
+@pytest.mark.parametrize("protocol", options("protocol"))
+def test_every_protocol_builds_under_another_pooling(protocol: str):
+    config = compose([f"+protocol={protocol}", "pooling=seb", "model.width=4"])
+    check(config)
+    assert config.pooling._target_.endswith("ScalingEigenBranch")
+    build_optimizer(config, build_model(config))
+    build_schedule(config)
+
+
+@cache
+def alone(backward: str) -> DictConfig:
+    return compose([f"backward={backward}"]).backward
+
+
+@pytest.mark.parametrize(
+    ("norm", "backward"),
+    [(norm, "taylor") for norm in options("norm") if norm != "batch"]
+    + [("zca_pi", backward) for backward in options("backward") if backward != "taylor"],
+)
 def test_any_backward_in_any_norm(norm: str, backward: str):
     config = compose([f"norm={norm}", f"backward={backward}"])
     assert config.norm.backward == config.backward
-    assert config.backward == compose([f"backward={backward}"]).backward
+    assert config.backward == alone(backward)
+
+
+# of the whole root alone: neither where truncation leaves a part of it, nor for a projector
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["norm=zca_pi", "backward=newton_schulz"],
+        ["norm=zca_pi", "backward=lyapunov"],
+        ["norm=zca", "norm.truncation=reference_svd", "backward=newton_schulz"],
+        ["norm=pca", "backward=newton_schulz"],
+        ["norm=pca", "backward=lyapunov", "backward.forward=mpa"],
+        ["norm=pca", "backward=hybrid"],
+    ],
+    ids=" ".join,
+)
+def test_gradients_of_roots_are_refused_in_one_line_where_the_layer_is_no_root(overrides: list[str]):
+    config = compose([*overrides, "scale=smoke"])
+    check(config)
+    with pytest.raises(UserError, match=r"^norm: \w+ is a gradient of the whole square root and inverse square root") as error:
+        build_model(config)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("backward", ["newton_schulz", "lyapunov", "hybrid"])
+def test_gradients_of_roots_are_those_of_covariance_pooling(backward: str):
+    config = compose(["pooling=gcp", f"backward={backward}", "scale=smoke"])
+    check(config)
+    assert config.pooling.backward == alone(backward)
+    methods = [getattr(module, "backward_method", None) for module in build_model(config).modules()]
+    assert [type(method).__name__ for method in methods if method] == [config.backward._target_.rpartition(".")[2]]
+
+
+def test_a_backward_that_needs_a_shift_is_refused_by_covariance_pooling_in_one_line():
+    with pytest.raises(UserError, match=r"shift=0\.0 must be > 0") as error:
+        build_model(compose(["pooling=gcp", "backward=power", "scale=smoke"]))
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
@@ -62,14 +117,5 @@ def test_configs_are_short(path: Path):
     assert len(path.read_text().splitlines()) <= 60
 
 
-def test_every_key_has_a_rule():
-    leaves = set()
-    for group in ("model", "norm", "backward", "dataset", "optimizer", "schedule", "scale"):
-        for option in options(group):
-            config = compose([f"{group}={option}"])
-            leaves |= {f"{group}.{key}" for key in config[group]} if group in config else set()
-    leaves |= {f"trainer.{key}" for key in compose().trainer}
-    leaves |= {key for key in flatten(compose(["logger=[tensorboard,wandb]"])) if key.startswith("logger.")}
-    leaves = {leaf for leaf in leaves if not leaf.rpartition(".")[2].startswith("_")}
-    composite = {"norm.backward", "dataset.load"}
-    assert leaves - composite - RULES.keys() == set()
+def test_every_key_beside_those_options_has_a_rule():
+    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "init=checkpoint", "init.checkpoint=best.pt"]))
