@@ -5,8 +5,36 @@ import pytest
 import torch
 
 from spectral_repro.linalg import matrix_function
+from spectral_repro.linalg.backward import (
+    Exact,
+    Lyapunov,
+    NewtonSchulz,
+    Pade,
+    PlainSVD,
+    PowerIteration,
+    Taylor,
+    TopN,
+    Truncated,
+    UnrolledPowerIteration,
+)
 from spectral_repro.linalg.functions import InverseSqrt, One, Restricted
 from spectral_repro.linalg.selection import Leading
+
+BOUNDED = [Exact(), Truncated(), Taylor(), PowerIteration(), NewtonSchulz(), Lyapunov()]
+DECOMPOSING = [*BOUNDED, PlainSVD(), TopN(3), Pade()]
+BY_PRODUCTS = [NewtonSchulz(forward="newton_schulz"), *(Lyapunov(forward=root) for root in ("mpa", "mtp", "newton_schulz"))]
+
+each_method = pytest.mark.parametrize("method", [*DECOMPOSING, *BY_PRODUCTS, UnrolledPowerIteration()], ids=str)
+each_repeatable_method = pytest.mark.parametrize("method", [*DECOMPOSING, *BY_PRODUCTS], ids=str)
+
+
+def value_and_gradient(matrix, method, incoming, shift=0.0):
+    """Of the inverse square root; starts of power iteration drawn alike."""
+    torch.manual_seed(0)
+    matrix = matrix.detach().requires_grad_()
+    root, eigenvalues = matrix_function(matrix, InverseSqrt(), method, shift)
+    (gradient,) = torch.autograd.grad(root, matrix, incoming)
+    return root.detach(), eigenvalues, gradient
 
 
 def positive_definite(*shape, dtype=torch.float64):
@@ -54,12 +82,24 @@ def test_eigenvalues_come_largest_first_and_carry_no_gradient():
     assert not eigenvalues.requires_grad
 
 
-def test_shift_is_added_to_the_matrix():
-    matrix = positive_definite(2, 5)
-    shifted, eigenvalues = matrix_function(matrix, InverseSqrt(), shift=0.3)
-    expected, expected_eigenvalues = matrix_function(matrix + 0.3 * torch.eye(5), InverseSqrt())
-    torch.testing.assert_close(shifted, expected)
-    torch.testing.assert_close(eigenvalues, expected_eigenvalues)
+@each_repeatable_method
+def test_shift_is_added_to_the_matrix(method):
+    matrix, gradient = positive_definite(2, 5), positive_definite(2, 5).flip(-1)
+    shifted = value_and_gradient(matrix, method, gradient, shift=0.3)
+    expected = value_and_gradient(matrix + 0.3 * torch.eye(5), method, gradient)
+    for result, reference in zip(shifted, expected, strict=True):
+        torch.testing.assert_close(result, reference, equal_nan=True)
+
+
+@each_method
+def test_a_method_has_eigenvalues_if_it_decomposes_and_no_gradient_of_them(method):
+    matrix = positive_definite(3, 5).requires_grad_()
+    _, eigenvalues = matrix_function(matrix, InverseSqrt(), method, shift=0.1)
+    assert eigenvalues.shape == (3, 5) and not eigenvalues.requires_grad
+    if method in DECOMPOSING:
+        torch.testing.assert_close(eigenvalues, torch.linalg.eigvalsh(matrix.detach()).flip(-1) + 0.1)
+    assert method.decomposes == (method in DECOMPOSING)
+    assert eigenvalues.isnan().all() == (method in BY_PRODUCTS)
 
 
 def test_shift_keeps_what_rounding_made_negative_positive():
@@ -75,30 +115,59 @@ def test_shift_does_not_drown_the_eigenvectors_of_a_tiny_matrix():
     torch.testing.assert_close(matrix_function(1e-26 * matrix, keep, shift=1e-4)[0], matrix_function(matrix, keep)[0])
 
 
-def test_the_gradient_of_a_batch_is_that_of_each_matrix():
-    batch, gradient = positive_definite(3, 4).requires_grad_(), positive_definite(3, 4).flip(-1)
-    matrix_function(batch, InverseSqrt())[0].backward(gradient)
-    for matrix, incoming, expected in zip(batch.detach(), gradient, batch.grad, strict=True):
-        matrix.requires_grad_()
-        matrix_function(matrix, InverseSqrt())[0].backward(incoming)
-        torch.testing.assert_close(matrix.grad, expected)
+@each_repeatable_method
+def test_a_batch_of_matrices_of_any_scale_is_taken_one_by_one(method):
+    """Every norm and every trace is that of one matrix, and no gradient overflows into the matrix beside it."""
+    scales = torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64).view(3, 1, 1)
+    batch, incoming = scales * positive_definite(3, 4), positive_definite(3, 4).flip(-1)
+    together = value_and_gradient(batch, method, incoming)
+    for index in range(3):
+        for result, reference in zip(together, value_and_gradient(batch[index], method, incoming[index]), strict=True):
+            rounding = 1e-12 * reference.nan_to_num().abs().max().item()
+            torch.testing.assert_close(result[index], reference, rtol=0, atol=rounding, equal_nan=True)
 
 
-def test_autocast_does_not_reach_it():
+@each_method
+def test_autocast_does_not_reach_it(method):
     matrix = positive_definite(6, dtype=torch.float32).requires_grad_()
-    expected = matrix_function(matrix, InverseSqrt())[0]
-    expected_gradient = torch.autograd.grad(expected.square().sum(), matrix)[0]
+    torch.manual_seed(0)
+    expected, _ = matrix_function(matrix, InverseSqrt(), method, shift=0.1)
+    (expected_gradient,) = torch.autograd.grad(expected.square().sum(), matrix)
+    torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        root = matrix_function(matrix, InverseSqrt())[0]
-        gradient = torch.autograd.grad(root.square().sum(), matrix)[0]
+        root, _ = matrix_function(matrix, InverseSqrt(), method, shift=0.1)
+    (gradient,) = torch.autograd.grad(root.square().sum(), matrix)
     assert torch.equal(root, expected) and torch.equal(gradient, expected_gradient)
 
 
-def test_the_gradient_is_symmetric():
-    matrix = positive_definite(4).requires_grad_()
-    matrix_function(matrix, InverseSqrt())[0][0, 3].backward()
-    torch.testing.assert_close(matrix.grad, matrix.grad.mT)
-    assert matrix.grad.abs().max() > 0
+# in those left out the steps are differentiated one by one, by products that autocast reaches
+@pytest.mark.parametrize("method", [*DECOMPOSING, Lyapunov(forward="mpa")], ids=str)
+def test_autocast_does_not_reach_a_gradient_taken_under_it(method):
+    matrix = positive_definite(6, dtype=torch.float32).requires_grad_()
+    incoming = positive_definite(6, dtype=torch.float32).flip(-1)
+    root, _ = matrix_function(matrix, InverseSqrt(), method)
+    (expected,) = torch.autograd.grad(root, matrix, incoming, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        (gradient,) = torch.autograd.grad(root, matrix, incoming)
+    assert torch.equal(gradient, expected)
+
+
+@pytest.mark.parametrize("method", [*DECOMPOSING, Lyapunov(forward="mpa")], ids=str)
+def test_the_gradient_is_symmetric(method):
+    matrix, incoming = positive_definite(4), torch.zeros(4, 4, dtype=torch.float64)
+    incoming[0, 3] = 1.0
+    _, _, gradient = value_and_gradient(matrix, method, incoming)
+    torch.testing.assert_close(gradient, gradient.mT)
+    assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", [*BOUNDED, *BY_PRODUCTS, UnrolledPowerIteration()], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spectrum", ["tied", "rank-deficient", "condition-1e14"], indirect=True)
+def test_the_gradient_of_any_shifted_spectrum_is_finite_where_no_gap_divides_it(method, spectrum, dtype, random_gradient):
+    matrix, incoming = torch.diag(torch.tensor(spectrum, dtype=dtype)), random_gradient(5).to(dtype)
+    _, _, gradient = value_and_gradient(matrix, method, incoming, shift=1e-3)
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -1,0 +1,40 @@
+"""One method first, another one later."""
+
+import pytest
+
+from spectral_repro.layers import PCADenoising
+from spectral_repro.linalg.backward import Exact, Hybrid, NewtonSchulz, PowerIteration, UnrolledPowerIteration
+from spectral_repro.linalg.functions import Sqrt
+
+
+@pytest.mark.parametrize("spectrum", ["close"], indirect=True)
+def test_the_second_method_takes_over_at_the_switch(spectrum, symmetric, random_gradient, matrix_gradient):
+    methods, matrix, gradient = (NewtonSchulz(3), PowerIteration(3)), symmetric(spectrum), random_gradient(5)
+    of_first, of_second = (matrix_gradient(matrix, Sqrt(), method, gradient) for method in methods)
+    assert not of_first.equal(of_second)
+    hybrid = Hybrid(*methods, switch=0.3)
+    assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(of_first)
+    for done, expected in ((0.0, of_first), (0.29, of_first), (0.3, of_second), (1.0, of_second), (0.1, of_first)):
+        hybrid.advance(done)
+        assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(expected)
+
+
+def test_it_begins_with_the_second_where_the_switch_is_at_the_start():
+    first, second = NewtonSchulz(3), PowerIteration(3)
+    assert Hybrid(first, second, switch=0).current is second
+    assert Hybrid(first, second).current is first
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_it_can_do_what_both_methods_can(order):
+    hybrid = Hybrid(*[Exact(), NewtonSchulz()][::order])
+    assert hybrid.decomposes
+    assert not Hybrid(*[Exact(), UnrolledPowerIteration()][::order]).decomposes
+    with pytest.raises(ValueError, match=r"^NewtonSchulz is a gradient of the whole square root"):
+        PCADenoising(16, backward=hybrid)
+
+
+@pytest.mark.parametrize("switch", [-0.1, 1.1, float("nan")])
+def test_a_wrong_switch_is_named(switch):
+    with pytest.raises(ValueError, match=rf"^switch={switch} must be in \[0, 1\]$"):
+        Hybrid(Exact(), PowerIteration(), switch)
