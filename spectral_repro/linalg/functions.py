@@ -6,6 +6,7 @@ its divided differences f[a, b] = (f(a) - f(b)) / (a - b) of all pairs, (..., d,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import copysign
 from typing import Protocol
 
 import torch
@@ -53,7 +54,7 @@ class Sqrt:
 
 @dataclass(frozen=True)
 class Power:
-    """f(x) = x^p for x > 0; with x = (b - a) / a, f[a, b] = a^(p-1) expm1(p log1p(x)) / x."""
+    """f(x) = x^p for x > 0; for a <= b, f[a, b] = sign(p) max(f(a), f(b)) (1 - (a / b)^|p|) / (b - a)."""
 
     exponent: float
 
@@ -64,14 +65,15 @@ class Power:
         return self.exponent * eigenvalues ** (self.exponent - 1)
 
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
-        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
-        x = (b - a) / a
-        return a ** (self.exponent - 1) * _quotient(torch.expm1(self.exponent * torch.log1p(x)), x, self.exponent)
+        smaller, gap = _smaller_and_gap(eigenvalues)
+        size = abs(self.exponent)
+        slope = _quotient(-torch.expm1(-size * torch.log1p(gap / smaller)), gap, size / smaller)
+        return copysign(1, self.exponent) * _larger(self(eigenvalues)) * slope
 
 
 @dataclass(frozen=True)
 class Log:
-    """f(x) = log x for x > 0; with x = (b - a) / a, f[a, b] = log1p(x) / (a x)."""
+    """f(x) = log x for x > 0; for a <= b, f[a, b] = log1p((b - a) / a) / (b - a)."""
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.log()
@@ -80,14 +82,13 @@ class Log:
         return 1 / eigenvalues
 
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
-        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
-        x = (b - a) / a
-        return _quotient(torch.log1p(x), x, 1.0) / a
+        smaller, gap = _smaller_and_gap(eigenvalues)
+        return _quotient(torch.log1p(gap / smaller), gap, 1 / smaller)
 
 
 @dataclass(frozen=True)
 class Exp:
-    """f(x) = exp(c x), any x; f[a, b] = exp(c a) expm1(c (b - a)) / (b - a)."""
+    """f(x) = exp(c x), any x; for a <= b, f[a, b] = sign(c) max(f(a), f(b)) (1 - exp(-|c| (b - a))) / (b - a)."""
 
     rate: float = 1.0
 
@@ -98,8 +99,9 @@ class Exp:
         return self.rate * self(eigenvalues)
 
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
-        a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
-        return self(a) * _quotient(torch.expm1(self.rate * (b - a)), b - a, self.rate)
+        _, gap = _smaller_and_gap(eigenvalues)
+        size = abs(self.rate)
+        return copysign(1, self.rate) * _larger(self(eigenvalues)) * _quotient(-torch.expm1(-size * gap), gap, size)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,18 @@ class Restricted:
         return torch.where(both_kept, self.function.divided_differences(eigenvalues), torch.where(one_kept, across_cut, 0.0))
 
 
-def _quotient(numerator: Tensor, denominator: Tensor, limit: float) -> Tensor:
+def _smaller_and_gap(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+    """min(a, b) and |a - b| of all pairs, each (..., d, d)."""
+    a, b = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+    return torch.minimum(a, b), (a - b).abs()
+
+
+def _larger(values: Tensor) -> Tensor:
+    """The larger value of every pair, (..., d, d)."""
+    return torch.maximum(values.unsqueeze(-1), values.unsqueeze(-2))
+
+
+def _quotient(numerator: Tensor, denominator: Tensor, limit: Tensor | float) -> Tensor:
     """numerator / denominator, ``limit`` where the denominator is 0."""
     zero = denominator == 0
     return torch.where(zero, limit, numerator / torch.where(zero, 1.0, denominator))

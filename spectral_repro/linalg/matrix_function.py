@@ -20,7 +20,8 @@ def matrix_function(
         shift: s >= 0; with s > 0 A is taken to be positive semidefinite, and what rounding puts below s / 2 is set to s / 2.
 
     Returns:
-        F (..., d, d), differentiable once, and the shifted eigenvalues (..., d) in descending order, without gradient.
+        F (..., d, d), differentiable once, and the shifted eigenvalues (..., d) in descending order, without gradient;
+        NaN from a method that finds none.
 
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
     """

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.backward.series import check_count
 from spectral_repro.linalg.functions import Restricted, SpectralFunction
 from spectral_repro.linalg.selection import Leading
 
@@ -92,8 +93,7 @@ class TopN(ThroughEigenvectors):
     n: int
 
     def __post_init__(self):
-        if not isinstance(self.n, int) or self.n < 1:
-            raise ValueError(f"n={self.n!r} must be a whole number >= 1")
+        check_count("n", self.n)
 
     def applied(self, function: SpectralFunction) -> SpectralFunction:
         return Restricted(function, Leading(self.n))

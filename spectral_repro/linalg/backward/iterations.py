@@ -165,7 +165,7 @@ class _ByLyapunov(torch.autograd.Function):
             root, incoming = matrix @ result, -result @ incoming @ result
         else:
             root = result
-        norm = torch.linalg.matrix_norm(root, keepdim=True)
+        norm = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
         b, c = root / norm, incoming / norm
         for _ in range(ctx.iterations):
             square = b @ b

@@ -70,14 +70,16 @@ class Pade(Decomposition):
     The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function
     again, and the linear system for its coefficients is singular. The published recipe solves it all the same, in arithmetic of
     20 digits and from Taylor coefficients with an error of 2.5e-21. The result is P = R and Q = (1 - r) R with a polynomial R
-    that rounding chose: `PlainSVD` up to r = 0.9999 or so, and beyond it a bound that is rounding as well.
+    that rounding chose: `PlainSVD` up to r = 0.9999 or so (0.99 in float32), and beyond it a bound that is rounding
+    as well.
 
     Args:
         degree: of P and of Q.
         digits: of the arithmetic in which the coefficients are found.
 
     Raises:
-        ValueError: if ``degree`` or ``digits`` is not a positive whole number.
+        ValueError: if ``degree`` or ``digits`` is not a positive whole number, or rounding leaves the system singular: with
+            degrees below about 24.
     """
 
     degree: int = 50
@@ -86,6 +88,7 @@ class Pade(Decomposition):
     def __post_init__(self):
         check_count("degree", self.degree)
         check_count("digits", self.digits)
+        published_pade(self.degree, self.digits)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
         larger, smaller, values = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2), function(eigenvalues)
@@ -101,7 +104,11 @@ def published_pade(degree: int, digits: int) -> Tensor:
 
     with mpmath.workdps(digits):
         series = mpmath.taylor(lambda x: 1 / (1 - x), 0, 2 * degree)
-        return torch.tensor([[float(c) for c in part] for part in mpmath.pade(series, degree, degree)], dtype=torch.float64)
+        try:
+            parts = mpmath.pade(series, degree, degree)
+        except (ZeroDivisionError, TypeError) as error:
+            raise ValueError(f"degree={degree}: its system is singular to {digits} digits; take a larger degree") from error
+        return torch.tensor([[float(c) for c in part] for part in parts], dtype=torch.float64)
 
 
 def polynomials(x: Tensor, coefficients: Tensor) -> Tensor:
