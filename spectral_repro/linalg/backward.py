@@ -5,8 +5,8 @@ With A = V diag(lambda) V^T, F = V diag(f(lambda)) V^T and G = dL/dF, all but tw
     dL/dA = V (D o (V^T sym(G) V)) V^T,    D_ii = f'(lambda_i),
 
 and differ only in D off the diagonal. Eigenvalues come in descending order, so that of a pair i < j the first is the larger.
-`PlainSVD` goes through the eigenvectors instead, as automatic differentiation does, and `UnrolledPowerIteration` does without
-the decomposition.
+`PlainSVD` goes through the eigenvectors instead, `AutogradSVD` is automatic differentiation itself, and
+`UnrolledPowerIteration` does without the decomposition.
 """
 
 from abc import abstractmethod
@@ -69,6 +69,21 @@ class PlainSVD(Decomposition):
         of_eigenvalues = torch.diag_embed(function.derivative(eigenvalues) * rotated.diagonal(dim1=-2, dim2=-1))
         slope = eigenvectors @ (chained / gaps + of_eigenvalues) @ eigenvectors.mT
         return (slope + slope.mT) / 2
+
+
+@dataclass(frozen=True)
+class AutogradSVD:
+    """What torch makes of F = V diag(f(sigma)) V^T with A + s I = U diag(sigma) V^T from `torch.linalg.svd` (wang2019's SVD).
+
+    As `PlainSVD`, in the form of the published code: the shift comes before the decomposition, and an eigenvalue that rounding
+    left negative counts with its absolute value.
+    """
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        with torch.autocast(matrix.device.type, enabled=False):
+            shifted = matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+            _, values, transposed = torch.linalg.svd(shifted)
+            return (transposed.mT * function(values).unsqueeze(-2)) @ transposed, values.detach()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 from torch.autograd.functional import jacobian
 
 from spectral_repro.linalg import matrix_function
-from spectral_repro.linalg.backward import Exact, PlainSVD, PowerIteration, UnrolledPowerIteration
+from spectral_repro.linalg.backward import AutogradSVD, Exact, PlainSVD, PowerIteration, UnrolledPowerIteration
 from spectral_repro.linalg.functions import InverseSqrt, One, Restricted
 from spectral_repro.linalg.selection import Information, Leading, PublishedCut
 
@@ -198,6 +198,21 @@ def test_plain_svd_is_what_autograd_makes_of_eigh(kept):
 def test_plain_svd_passes_the_float64_check_of_finite_differences():
     matrix = symmetric(SEPARATED).requires_grad_()
     assert gradcheck(lambda a: matrix_function((a + a.mT) / 2, Restricted(InverseSqrt(), Leading(3)), PlainSVD())[0], (matrix,))
+
+
+def test_autograd_svd_equals_exact_where_eigenvalues_are_apart():
+    matrix, gradient = symmetric(SEPARATED).requires_grad_(), random_gradient(5)
+    gradient = (gradient + gradient.T) / 2
+    results = [matrix_function(matrix, InverseSqrt(), method, shift=0.1) for method in (AutogradSVD(), Exact())]
+    (of_svd, of_exact) = (torch.autograd.grad(result, matrix, gradient)[0] for result, _ in results)
+    torch.testing.assert_close(results[0], results[1])
+    assert relative_error((of_svd + of_svd.T) / 2, of_exact) < 1e-12
+
+
+def test_autograd_svd_is_not_finite_at_a_tie():
+    matrix = torch.diag(torch.tensor([2.0, 2.0, 1.0])).requires_grad_()
+    matrix_function(matrix, InverseSqrt(), AutogradSVD())[0].backward(random_gradient(3).float())
+    assert not matrix.grad.isfinite().all()
 
 
 def test_plain_svd_is_not_finite_at_a_tie_across_the_cut():
