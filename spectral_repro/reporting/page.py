@@ -32,7 +32,6 @@ def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
     return {
         "name": section.name,
         "terms": section.terms,
-        "label": section.label,
         "metric": metric.label,
         "measurement": measurement(section),
         "ran": _table(frame[ran], series),
