@@ -4,6 +4,6 @@
 # Arguments go to the training, such as dataset.root=FOLDER. Interrupted, it goes on where it was.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-rows=$(printf 'wang2019/resnet18_%s,' batch zca_svd_d\* zca_power_d\* zca_d\* zca_svd_cut_d64 pca_info\* pca_svd_info99)
+rows=$(printf 'wang2019/resnet18_%s,' batch zca_svd_d\* zca_autograd_d{16,32,64} zca_power_d\* zca_d\* zca_svd_cut_d64 pca_info\* pca_svd_info99)
 python -m spectral_repro.train --multirun paper=wang2019 scale=cpu "experiment=glob([${rows%,}],exclude=*_k*)" "$@"
 python -m spectral_repro.report paper=wang2019

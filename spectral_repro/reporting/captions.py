@@ -1,10 +1,13 @@
 """What stands over and under a section's table."""
 
 from itertools import groupby
+from math import isfinite
 
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Section
+
+ORIGINS = {"protocols": "the full protocol", "machines": "another machine"}
 
 
 def caption(section: Section) -> str:
@@ -15,11 +18,12 @@ def measurement(section: Section) -> str:
     """What the numbers are, where they come from, and on what machine they were measured."""
     runs = section.results
     seeds = sorted({run.seed for run in runs})
-    sentences = [f"{section.paper.metric_name} in percent after the last epoch{_over(seeds)}."]
+    sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds)}."]
     if section.published:
         sentences.append(f"Published values: {section.paper.source}.")
-        if not section.full:
-            sentences.append("They come from the full protocol, so the difference is across protocols.")
+        if section.across:
+            origins = " and ".join(ORIGINS[each] for each in section.across)
+            sentences.append(f"They come from {origins}, so the difference is across {' and '.join(section.across)}.")
     if runs:
         sentences.append(f"Measured on {_machine(runs)}.")
     return " ".join(sentences)
@@ -71,4 +75,7 @@ def _divergence(run: Run) -> str:
         text += f" at step {failure['step']}"
     if failure.get("layer"):
         text += f", first the {failure.get('during') or 'values'} of {failure['layer']}"
+    gap = failure.get("gap")
+    if gap is not None and isfinite(gap):
+        text += f"; smallest relative eigenvalue gap {gap:.2g}"
     return text

@@ -1,19 +1,15 @@
-"""A section as a figure: training loss and the paper's metric against the epoch."""
+"""How figures look, and how they are written."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from html import escape
 from io import BytesIO, StringIO
 from itertools import cycle
 
 import matplotlib
-import numpy as np
-import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
-
-from spectral_repro.reporting.sections import Section
 
 INK = "#1b1b1f"  # text and axes; the page puts its own colour there
 STYLE = (
@@ -23,67 +19,39 @@ STYLE = (
     | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
     | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
 )
-DASHES = ("", (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1))  # so that lines on top of each other stay visible
 UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
-def draw(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None if no run has come to its end.
-    """
-    if not section.results:
-        return None
-    labels = [entry.row.label for entry in section.entries]
-    colours = dict(zip(labels, cycle(sns.color_palette("colorblind", 10)), strict=False))
-    dashes = dict(zip(labels, cycle(DASHES), strict=False))
-    entries = _legend(section, colours, dashes)
-    rows = -(-len(entries) // (2 if max(len(entry.get_label()) for entry in entries) > 28 else 3))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.7 + 0.18 * rows), layout="constrained")
-        figure.get_layout_engine().set(wspace=0.06)
-        loss, metric = figure.subplots(1, 2)
-        _panel(loss, section, "train_loss", colours, dashes)
-        _panel(metric, section, section.paper.metric, colours, dashes)
-        if loss.dataLim.y1 > 10 * loss.dataLim.minposy:
-            loss.set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
-        loss.set(ylabel="Training loss (nats)")
-        metric.set(ylabel=f"{section.paper.metric_name} (%)")
-        figure.legend(handles=entries, loc="outside lower center", ncols=-(-len(entries) // rows), frameon=False)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once for all formats
+@dataclass(frozen=True)
+class Look:
+    """What a line keeps in every panel and figure of its section; dashes keep lines on top of each other visible."""
+
+    colour: object
+    dashes: tuple[float, ...]
+    marker: str
+
+    def handle(self, label: str, **changes: object) -> Line2D:
+        return Line2D([], [], **{"color": self.colour, "dashes": self.dashes or (1, 0), "label": label} | changes)
+
+
+def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
+    """A look for each line, and one without colour for each reference."""
+    colours, greys = cycle(sns.color_palette("colorblind", 10)), cycle((INK, "#7f7f87"))
+    dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1))), cycle("osD^vPX")
+    return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
+        reference: Look(next(greys), (), "") for reference in references
+    }
+
+
+def finish(figure: Figure, handles: list[Line2D]) -> Figure:
+    """Puts the legend under the panels and lays the figure out, once for all formats."""
+    columns = max(1, min(4, 84 // max(len(handle.get_label()) for handle in handles)))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.18 * rows)
+    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // rows), frameon=False)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return figure
-
-
-def _panel(axes: Axes, section: Section, metric: str, colours: dict[str, tuple], dashes: dict[str, tuple]) -> None:
-    curves = [
-        pd.DataFrame({"epoch": run.metrics["epoch"], "method": entry.row.label, metric: run.metrics[metric]})
-        for entry in section.entries
-        for run in entry.in_state("finished")
-    ]
-    if curves:
-        data = pd.concat(curves, ignore_index=True)
-        marker = "o" if data["epoch"].max() <= 20 else None
-        sns.lineplot(
-            data, x="epoch", y=metric, hue="method", palette=colours, hue_order=list(colours), style="method", dashes=dashes,
-            errorbar=("ci", 95), seed=0, err_kws={"alpha": 0.2, "linewidth": 0}, legend=False, ax=axes,
-            marker=marker, markersize=3.5, markeredgewidth=0,
-        )  # fmt: skip
-    for entry in section.entries:
-        for run in entry.in_state("diverged"):
-            rows = run.metrics[np.isfinite(run.metrics[metric])]
-            where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
-            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric])
-            axes.plot(x, y, "--", color=colours[entry.row.label], linewidth=1, marker="x", markevery=[-1], **where)
-    axes.set(xlabel="Epoch", xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _legend(section: Section, colours: dict[str, tuple], dashes: dict[str, tuple]) -> list[Line2D]:
-    shown = [entry.row.label for entry in section.entries if entry.in_state("finished", "diverged")]
-    handles = [Line2D([], [], color=colours[label], dashes=dashes[label] or (1, 0), label=label) for label in shown]
-    if any(run.state == "diverged" for run in section.results):
-        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
-    return handles
 
 
 def image(figure: Figure, kind: str) -> bytes:

@@ -1,61 +1,75 @@
 """A report as one page that needs nothing beside it."""
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from spectral_repro.reporting.captions import measurement, notes
 from spectral_repro.reporting.figures import svg
+from spectral_repro.reporting.metrics import Metric
+from spectral_repro.reporting.pictures import Picture
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
-from spectral_repro.reporting.tables import formatted, spans
+from spectral_repro.reporting.tables import METHOD, UNKNOWN, formatted, spans, text
 
 SOURCES = PackageLoader("spectral_repro.reporting")
 TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def render(report: Report, drawings: dict[str, Figure | None]) -> str:
-    """The page; `drawings` holds the figure of each section by its name."""
+def render(report: Report, drawn: dict[str, list[Picture]]) -> str:
+    """The page; `drawn` holds the figures of each section by its name."""
     views = {table.name: [] for table in report.paper.tables}
     for section in report.sections:
-        views[section.table.name].append(_view(section, drawings[section.name]))
+        views[section.table.name].append(_view(section, drawn[section.name]))
     return TEMPLATES.get_template("page.html.j2").render(paper=report.paper, views=views)
 
 
-def _view(section: Section, drawing: Figure | None) -> dict[str, object]:
-    frame = formatted(section)
-    description = f"Training loss and {section.paper.metric} against the epoch, {section.label}"
+def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
+    frame, metric = formatted(section), section.table.metric
+    ran = pd.Series([bool(entry.runs) for entry in section.entries])
+    series = pd.Series([entry.row.series or "" for entry in section.entries])
+    unrun = frame.loc[~ran, [column for column in frame if column == METHOD or column[0] == "published"]]
     return {
         "name": section.name,
         "terms": section.terms,
-        "label": section.label,
+        "metric": metric.label,
         "measurement": measurement(section),
-        "spans": spans(frame.columns),
-        "columns": [name for _, name in frame.columns],
-        "rows": [
-            (entry.runs, cells[0], cells[1:])
-            for entry, cells in zip(section.entries, frame.itertuples(index=False, name=None), strict=True)
-        ],
+        "ran": _table(frame[ran], series),
+        "unrun": _table(unrun.loc[:, (unrun != UNKNOWN).any()], series),
         "notes": notes(section),
-        "figure": Markup(svg(drawing, description)) if drawing else None,
+        "figures": [(Markup(svg(picture.figure, picture.description)), picture.caption) for picture in drawn],
         "commands": section.commands,
-        "runs": [_run(entry.row.label, run, section.paper.metric) for entry in section.entries for run in entry.runs],
+        "runs": [_run(entry.row.label, run, metric) for entry in section.entries for run in entry.runs],
     }
 
 
-def _run(method: str, run: Run, metric: str) -> dict[str, object]:
+def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, object]:
+    """Columns and rows of cells; a row that begins a series says so."""
+    own = series[frame.index]
+    return {
+        "spans": spans(frame.columns),
+        "columns": [name for _, name in frame.columns],
+        "rows": [
+            (cells[0], cells[1:], first)
+            for cells, first in zip(frame.itertuples(index=False, name=None), own != own.shift(), strict=True)
+        ],
+    }
+
+
+def _run(method: str, run: Run, metric: Metric) -> dict[str, object]:
     summary = run.summary
-    speed = summary.get("images_per_second")
     return {
         "folder": run.folder,
         "method": method,
         "seed": run.seed,
         "state": run.state,
         "epochs": len(run.metrics),
-        "final": f"{run.final(metric):.2f}" if len(run.metrics) else "–",
+        "value": text(metric.of(run.metrics), metric.form),
+        "gradient": text(run.largest_gradient, ".3g"),
+        "gap": text(run.smallest_gap, ".2g"),
         "time": _duration(summary.get("wall_time_s")),
-        "speed": "–" if speed is None else f"{speed:,.0f}",
-        "device": summary.get("device") or "–",
+        "speed": text(summary.get("images_per_second"), ",.0f"),
+        "device": summary.get("device") or UNKNOWN,
         "versions": ", ".join([*(f"{name} {version}" for name, version in run.versions.items()), *_commit(summary.get("git"))]),
     }
 
@@ -66,7 +80,7 @@ def _commit(git: dict[str, object] | None) -> list[str]:
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
-        return "–"
+        return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,6 +1,8 @@
 """A paper's tables, as its file in conf/paper describes them."""
 
+import functools
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from spectral_repro.configuration.compose import compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 
 TRAIN = ("python", "-m", "spectral_repro.train")
@@ -20,16 +23,28 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std, best and success_rate in percent, as far as published.
+        published: mean, std and best in the metric's unit and success_rate in percent, as far as published.
+        series: the line of the table's axis that it is a point of; None for a row beside the axis.
+        at: where on the axis.
     """
 
     label: str
     overrides: tuple[str, ...]
     values: Values
     published: dict[str, float]
+    series: str | None = None
+    at: float | None = None
 
     def command(self, *more: str) -> str:
         return shlex.join([*TRAIN, *self.overrides, *more])
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the rows with a series are drawn against."""
+
+    label: str
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,24 +53,30 @@ class Table:
 
     name: str
     title: str
+    metric: Metric
     rows: tuple[Row, ...]
     protocol: Values
+    axis: Axis | None = None
+
+    @property
+    def series(self) -> list[str]:
+        return list(dict.fromkeys(row.series for row in self.rows if row.series))
+
+    @property
+    def references(self) -> list[str]:
+        """The rows beside the axis."""
+        return [row.label for row in self.rows if not row.series]
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables of a paper; `compare` holds the dotted prefixes that tell rows apart, `metric` is in percent."""
+    """The tables of a paper; `compare` holds the dotted prefixes that tell rows apart."""
 
     name: str
     title: str
     source: str
     compare: tuple[str, ...]
-    metric: str
     tables: tuple[Table, ...]
-
-    @property
-    def metric_name(self) -> str:
-        return self.metric.replace("_", " ").capitalize()
 
     @property
     def command(self) -> str:
@@ -66,28 +87,51 @@ def load_paper(config: DictConfig | None) -> Paper:
     """The paper of a file in conf/paper, its rows composed as they stand.
 
     Raises:
-        UserError: no paper is given, or rows of one table differ in what the paper does not compare.
+        UserError: no paper is given, a table has an unknown metric or an axis that does not fit its rows, or rows of one table
+            differ in what the paper does not compare.
     """
     if config is None:
         raise UserError(f"paper=null: name one of {', '.join(options('paper'))}")
     settings = OmegaConf.to_container(config, resolve=True)
     compare = tuple(settings["compare"])
-    tables = tuple(_table(settings["name"], key, table, compare) for key, table in settings["tables"].items())
-    return Paper(settings["name"], settings["title"], settings["source"], compare, settings["metric"], tables)
+
+    @functools.cache
+    def parts(overrides: tuple[str, ...]) -> tuple[Values, Values]:
+        return split(identity(compose(overrides)), compare)
+
+    tables = tuple(
+        _table(f"paper={settings['name']}: in table {name},", name, {"metric": settings["metric"]} | table, parts)
+        for name, table in settings["tables"].items()
+    )
+    return Paper(settings["name"], settings["title"], settings["source"], compare, tables)
 
 
-def _table(paper: str, name: str, settings: dict, compare: tuple[str, ...]) -> Table:
+def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ...]], tuple[Values, Values]]) -> Table:
+    if settings["metric"] not in METRICS:
+        raise UserError(f"{place} metric={settings['metric']}: must be one of {', '.join(METRICS)}")
     rows, protocols = [], []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
-        values, protocol = split(identity(compose(overrides)), compare)
+        values, protocol = parts(overrides)
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
-        rows.append(Row(row["label"], overrides, values, published))
+        rows.append(Row(row["label"], overrides, values, published, row.get("series"), row.get("at")))
         protocols.append(protocol)
     for row, protocol in zip(rows, protocols, strict=True):
         if differences := differing(protocol, protocols[0]):
             raise UserError(
-                f"paper={paper}: in table {name}, the rows {rows[0].label} and {row.label} differ in {', '.join(differences)}, "
+                f"{place} the rows {rows[0].label} and {row.label} differ in {', '.join(differences)}, "
                 "which paper.compare does not name"
             )
-    return Table(name, settings["title"], tuple(rows), protocols[0])
+    axis = Axis(**settings["axis"]) if "axis" in settings else None
+    _check_points(place, axis, rows)
+    return Table(name, settings["title"], METRICS[settings["metric"]], tuple(rows), protocols[0], axis)
+
+
+def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:
+    for row in rows:
+        if (row.series is None) != (row.at is None):
+            raise UserError(f"{place} the row {row.label} has one of series and at; a point of the axis needs both")
+        if axis and axis.log and row.at is not None and row.at <= 0:
+            raise UserError(f"{place} the row {row.label} has at={row.at:g}; a logarithmic axis needs a number > 0")
+    if (axis is not None) != any(row.series for row in rows):
+        raise UserError(f"{place} an axis and rows with series and at need each other")

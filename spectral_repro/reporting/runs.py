@@ -15,7 +15,7 @@ from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
-METRICS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
 
 
@@ -27,7 +27,8 @@ class Run:
         folder: its name without the path.
         identity: the configuration's values that decide the result, by dotted key.
         scale: how much of the published protocol was asked for.
-        metrics: a row for each finished epoch, the first of them 1; accuracies in percent.
+        metrics: a row for each finished epoch, the first of them 1; accuracies in percent; any column beyond `COLUMNS` may be
+            missing.
         summary: what the trainer says of it; any key but `state` may be missing.
     """
 
@@ -58,9 +59,18 @@ class Run:
     def versions(self) -> dict[str, str]:
         return self.summary.get("versions") or {}
 
-    def final(self, metric: str) -> float:
-        """The metric after the last epoch; NaN before the first."""
-        return self.metrics[metric].iloc[-1] if len(self.metrics) else float("nan")
+    @property
+    def largest_gradient(self) -> float:
+        """The largest gradient norm of any step of its epochs; NaN where none is recorded."""
+        return self._recorded("largest_gradient").max()
+
+    @property
+    def smallest_gap(self) -> float:
+        """The smallest (lambda_i - lambda_(i+1)) / lambda_i of any step of its epochs; NaN where none is recorded."""
+        return self._recorded("smallest_gap").min()
+
+    def _recorded(self, column: str) -> pd.Series:
+        return self.metrics.get(column, pd.Series(dtype=float))
 
 
 def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
@@ -102,9 +112,9 @@ def read_run(folder: Path) -> Run:
 
 def _read_metrics(path: Path) -> pd.DataFrame:
     if not path.exists():
-        return pd.DataFrame(columns=METRICS, dtype=float)
+        return pd.DataFrame(columns=COLUMNS, dtype=float)
     metrics = pd.read_csv(path, dtype=float)
-    missing = [column for column in METRICS if column not in metrics]
+    missing = [column for column in COLUMNS if column not in metrics]
     if missing:
         raise ValueError(f"metrics.csv has no {', '.join(missing)}")
     if metrics["epoch"].tolist() != list(range(1, len(metrics) + 1)):

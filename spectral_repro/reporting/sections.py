@@ -65,10 +65,19 @@ class Section:
         same_data = self.protocol["dataset.name"] == self.table.protocol["dataset.name"]
         return same_data and any(row.published for row in self.table.rows)
 
+    @property
+    def across(self) -> list[str]:
+        """What lies between our values and the published ones."""
+        return ["protocols"] * (not self.full) + ["machines"] * self.table.metric.timing
+
+    @property
+    def unrun(self) -> list[Entry]:
+        return [entry for entry in self.entries if not entry.runs]
+
     @cached_property
     def commands(self) -> list[str]:
-        """What to run for the rows without a run, where a scale gives this protocol."""
-        missing = [entry.row for entry in self.entries if not entry.runs]
+        """What to run for each of the rows without a run, where a scale gives this protocol."""
+        missing = [entry.row for entry in self.unrun]
         if self.full:
             return [row.command() for row in missing]
         for scale in sorted({run.scale for run in self.runs}) if missing else ():

@@ -6,68 +6,71 @@ from itertools import groupby
 import pandas as pd
 
 from spectral_repro.reporting.captions import caption, notes
+from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.sections import Entry, Section
 
 PUBLISHED = ("mean", "std", "best", "success_rate")
 UNKNOWN = "–"
+METHOD = ("", "Method")
 
 
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
-    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric after the last
-    epoch, in percent; seeds, diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged).
+    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds,
+    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), but not for a time;
+    largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
     Where there are published values for the data set, also published_mean, published_std, published_best,
     published_success_rate and difference = mean - published_mean.
     """
-    frame = pd.DataFrame([_numbers(entry, section.paper.metric) for entry in section.entries])
+    metric = section.table.metric
+    frame = pd.DataFrame([_numbers(entry, metric) for entry in section.entries])
     if section.published:
         for key in PUBLISHED:
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
         frame["difference"] = frame["mean"] - frame["published_mean"]
-    return frame
+    return frame.drop(columns=[column for column in frame if metric.timing and column.endswith("success_rate")])
 
 
-def _numbers(entry: Entry, metric: str) -> dict[str, object]:
+def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
     finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
-    values = pd.Series([run.final(metric) for run in finished], dtype=float)
+    values = pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
     return {
         "method": entry.row.label,
         "mean": values.mean(),
         "std": values.std(ddof=1),
-        "best": values.max(),
+        "best": values.agg(metric.best),
         "seeds": len(finished),
         "diverged": len(diverged),
         "unfinished": len(entry.runs) - len(finished) - len(diverged),
         "success_rate": 100 * len(finished) / (len(finished) + len(diverged)) if finished or diverged else float("nan"),
+        "largest_gradient": pd.Series([run.largest_gradient for run in (*finished, *diverged)], dtype=float).max(),
+        "smallest_gap": pd.Series([run.smallest_gap for run in (*finished, *diverged)], dtype=float).min(),
     }
 
 
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
-    frame = aggregate(section)
-    measured = {
-        ("", "Method"): frame["method"],
-        ("", "mean ± std"): [_measured(row) for row in frame.itertuples()],
-        ("", "best"): _texts(frame["best"], "{:.2f}"),
+    frame, form = aggregate(section), section.table.metric.form
+    columns = {
+        METHOD: frame["method"],
+        ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()],
+        ("", "best"): _texts(frame["best"], form),
         ("", "seeds"): frame["seeds"].astype(str),
-        ("", "success\n(%)"): _texts(frame["success_rate"], "{:.0f}"),
     }
-    if not section.published:
-        return pd.DataFrame(measured)
-    means_and_stds = zip(frame["published_mean"], frame["published_std"], strict=True)
-    published = {
-        ("published", "mean ± std"): [_mean_and_std(*pair) for pair in means_and_stds],
-        ("published", "best"): _texts(frame["published_best"], "{:.2f}"),
-        ("published", "success\n(%)"): _texts(frame["published_success_rate"], "{:.0f}"),
-    }
-    difference = "difference" if section.full else "difference\nacross protocols"
-    return pd.DataFrame(
-        measured
-        | {column: texts for column, texts in published.items() if set(texts) != {UNKNOWN}}
-        | {("", difference): _texts(frame["difference"], "{:+.2f}")}
-    )
+    if "success_rate" in frame:
+        columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
+    if section.published:
+        means_and_stds = zip(frame["published_mean"], frame["published_std"], strict=True)
+        published = {"mean ± std": [_mean_and_std(*pair, form) for pair in means_and_stds]}
+        published["best"] = _texts(frame["published_best"], form)
+        if "published_success_rate" in frame:
+            published["success\n(%)"] = _texts(frame["published_success_rate"], ".0f")
+        columns |= {("published", name): texts for name, texts in published.items() if set(texts) != {UNKNOWN}}
+        difference = " ".join(["difference\nacross", " and ".join(section.across)]) if section.across else "difference"
+        columns["", difference] = _texts(frame["difference"], f"+{form}")
+    return pd.DataFrame(columns)
 
 
 def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
@@ -76,22 +79,22 @@ def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
     return [(group, len(list(members))) for group, members in groupby(groups)] if any(groups) else []
 
 
-def _measured(row: tuple) -> str:
+def _measured(row: tuple, form: str) -> str:
     if row.seeds:
-        return _mean_and_std(row.mean, row.std)
+        return _mean_and_std(row.mean, row.std, form)
     return "diverged" if row.diverged else "no finished run" if row.unfinished else "no run"
 
 
-def _mean_and_std(mean: float, std: float) -> str:
-    return _text(mean, "{:.2f}") if pd.isna(std) else f"{mean:.2f} ± {std:.2f}"
+def _mean_and_std(mean: float, std: float, form: str) -> str:
+    return text(mean, form) if pd.isna(std) else f"{mean:{form}} ± {std:{form}}"
 
 
 def _texts(values: pd.Series, form: str) -> list[str]:
-    return [_text(value, form) for value in values]
+    return [text(value, form) for value in values]
 
 
-def _text(value: float, form: str) -> str:
-    return UNKNOWN if pd.isna(value) else form.format(value).replace("-", "−")
+def text(value: float | None, form: str) -> str:
+    return UNKNOWN if pd.isna(value) else f"{value:{form}}".replace("-", "−")
 
 
 def markdown(section: Section) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spectral_repro import models
 from spectral_repro.layers import ZCAWhitening
 from spectral_repro.models import resnet18, resnet34, resnet50, resnext50_32x4d
-from spectral_repro.models.blocks import Block
+from spectral_repro.models.blocks import Block, Projection
 
 IMAGENET_PARAMETERS = {  # as torchvision documents them
     "resnet18": 11_689_512,
@@ -62,7 +62,9 @@ def stages_of_torchvision(network: nn.Module) -> dict[str, Tensor]:
 
 def convolutions(module: nn.Module) -> list[tuple]:
     found = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
-    return [(c.kernel_size, c.stride, c.padding, c.dilation, c.groups, c.bias is None) for c in found]
+    strides = [c.stride if c.kernel_size != (1, 1) else "of the block" for c in found]  # a projection takes its pixels first
+    shapes = [(c.kernel_size, c.padding, c.dilation, c.groups, c.bias is None) for c in found]
+    return list(zip(shapes, strides, strict=True))
 
 
 @pytest.mark.parametrize("name", IMAGENET_PARAMETERS)
@@ -84,8 +86,25 @@ def test_the_stages_compute_what_those_of_torchvision_compute(name: str):
     x = torch.rand(4, 64, 8, 8)
     network.stages.load_state_dict(stages_of_torchvision(reference))
     with torch.no_grad():
-        torch.testing.assert_close(network.stages(x), layers(x))  # in training, which moves the running statistics
-        torch.testing.assert_close(network.eval().stages(x), layers.eval()(x))
+        for mode in (True, False):  # the first moves the running statistics
+            found, expected = network.train(mode).stages(x), layers.train(mode)(x)
+            assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
+def test_a_projection_is_a_strided_convolution():
+    """On the images where torch's own gradient of one corrupts memory: few channels, 64 x 64 pixels, channels_last."""
+    torch.manual_seed(0)
+    projection = Projection(4, 8, 2, norm=lambda channels: nn.Identity()).to(memory_format=torch.channels_last)
+    reference = nn.Conv2d(4, 8, 1, 2, bias=False)
+    reference.load_state_dict(projection[0].state_dict())
+    x, incoming = torch.rand(16, 4, 64, 64), torch.rand(16, 8, 32, 32)
+    found, expected = x.contiguous(memory_format=torch.channels_last).requires_grad_(), x.clone().requires_grad_()
+    results = []
+    for network, images in ((projection, found), (reference, expected)):
+        y = network(images)
+        y.backward(incoming)
+        results.append((y, images.grad, next(network.parameters()).grad))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [32, 28, 8, 5])

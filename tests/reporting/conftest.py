@@ -2,9 +2,11 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,6 +31,34 @@ tables:
       - {label: "ZCA, SVD-PI", overrides: [norm=zca_pi]}
 """
 
+SIZES = """
+name: quickstart
+title: Group sizes
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+tables:
+  sizes:
+    title: Two gradients
+    axis: {label: Group size d, log: true}
+    rows:
+      - {label: Batch norm, overrides: [norm=batch], published: {mean: 90.0, std: 0.5}}
+      - label: "SVD, d = 4"
+        overrides: [norm=zca_svd, norm.group_size=4]
+        series: SVD
+        at: 4
+        published: {mean: 92.0, success_rate: 40.0}
+      - {label: "SVD, d = 8", overrides: [norm=zca_svd, norm.group_size=8], series: SVD, at: 8, published: {success_rate: 0.0}}
+      - {label: "PI, d = 4", overrides: [norm=zca_pi, norm.group_size=4], series: PI, at: 4, published: {mean: 91.0, std: 0.25}}
+      - {label: "PI, d = 8", overrides: [norm=zca_pi, norm.group_size=8], series: PI, at: 8}
+  times:
+    title: Time of a step
+    metric: step_time
+    rows:
+      - {label: Batch norm, overrides: [norm=batch], published: {mean: 80.0}}
+      - {label: "PI, d = 4", overrides: [norm=zca_pi, norm.group_size=4]}
+"""
+
 
 @functools.cache
 def configuration(overrides: tuple[str, ...]) -> DictConfig:
@@ -41,6 +71,12 @@ def paper() -> Paper:
     return load_paper(OmegaConf.create(DIGITS))
 
 
+@pytest.fixture(scope="session")
+def sizes_paper() -> Paper:
+    """A table with an axis and two series on it, and one of times."""
+    return load_paper(OmegaConf.create(SIZES))
+
+
 @pytest.fixture
 def runs_folder(tmp_path: Path) -> Path:
     return tmp_path / "runs"
@@ -48,7 +84,7 @@ def runs_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def write_run() -> Callable[..., Path]:
-    """Writes the folder of one run, by default a finished one of the paper's protocol."""
+    """Writes the folder of one run, by default a finished one of the papers' protocol; `columns` joins metrics.csv."""
 
     def write(
         root: Path,
@@ -58,22 +94,25 @@ def write_run() -> Callable[..., Path]:
         state: str = "finished",
         seed: int = 0,
         name: str = "run",
+        columns: Mapping[str, Sequence[float]] = MappingProxyType({}),
         **summary: object,
     ) -> Path:
-        config = configuration(("paper=quickstart", *overrides)).copy()
+        config = configuration(overrides).copy()
         config.seed = seed
         id = digest(identity(config))
         folder = root / f"{name}-{id}"
         (folder / ".hydra").mkdir(parents=True)
         OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-        columns = "epoch,train_loss,train_accuracy,test_loss,test_accuracy,learning_rate,images_per_second,seconds"
         losses = losses or [1 / epoch for epoch in range(1, len(accuracies) + 1)]
-        rows = [
-            f"{epoch},{loss},{accuracy + 1},{loss + 0.1},{accuracy},0.1,1000.0,{1.5 * epoch}"
-            for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True), start=1)
-        ]
-        if rows:
-            (folder / "metrics.csv").write_text("\n".join([columns, *rows]) + "\n")
+        curves = {
+            "train_loss": losses,
+            "train_accuracy": [accuracy + 1 for accuracy in accuracies],
+            "test_loss": [loss + 0.1 for loss in losses],
+            "test_accuracy": accuracies,
+        }
+        if accuracies:
+            epochs = pd.RangeIndex(1, len(accuracies) + 1, name="epoch")
+            pd.DataFrame(curves | columns, index=epochs).to_csv(folder / "metrics.csv")
         written = {"name": name, "id": id, "state": state, "wall_time_s": 75.4, "images_per_second": 1000.4, "threads": 2}
         written |= {"device": "2 x Some CPU", "versions": {"python": "3.11.9", "torch": "2.14.1"}}
         (folder / "summary.json").write_text(json.dumps(written | summary))

@@ -1,6 +1,7 @@
 import pytest
 
 from spectral_repro.reporting.captions import caption, measurement, notes, ranges
+from spectral_repro.reporting.sections import gather
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ def test_caption_names_table_protocol_seeds_source_and_machine(make_run, report)
     (section,) = report().sections
     assert caption(section) == (
         f"Digits_1. Protocol: {section.label}. "
-        "Test accuracy in percent after the last epoch, mean ± sample standard deviation over seeds 0–2. "
+        "Test accuracy (%) after the last epoch, mean ± sample standard deviation over seeds 0–2. "
         "Published values: Someone, 2019. "
         "Measured on 2 x Some CPU, 2 threads, torch 2.14.1, 2026-03-01 to 2026-03-03."
     )
@@ -44,10 +45,24 @@ def test_a_reduced_protocol_says_where_the_published_values_come_from(make_run, 
     assert "across protocols" not in measurement(full) and "Measured" not in measurement(full)
 
 
+def test_times_come_from_another_machine(make_run, sizes_paper, read):
+    make_run("norm=batch", "scale=smoke", columns={"step_time": [60.0, 50.0]})
+    reduced, full = (each for each in gather(sizes_paper, read()).sections if each.table.name == "times")
+    assert measurement(full) == (
+        "Step time (ms) averaged over the epochs of a run. Published values: Someone, 2019. "
+        "They come from another machine, so the difference is across machines."
+    )
+    assert "from the full protocol and another machine, so the difference is across protocols and machines" in measurement(
+        reduced
+    )
+
+
 def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
-    failure = {"step": 12, "layer": "norm1", "during": "gradient of the input"}
+    failure = {"step": 12, "layer": "norm1", "during": "gradient of the input", "gap": 0.0}
     make_run("norm=zca_svd", seed=1, accuracies=[10.0], state="diverged", failure=failure)
-    make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged", failure={"step": 3, "layer": None, "during": None})
+    make_run(
+        "norm=zca_svd", seed=2, accuracies=[], state="diverged", failure={"step": 3, "layer": None, "during": None, "gap": None}
+    )
     make_run("norm=zca_svd", seed=3, accuracies=[], state="diverged")
     make_run("norm=zca_pi", seed=0, state="interrupted")
     make_run("norm=zca_pi", seed=1, state="failed", failure={"error": "out of memory"})
@@ -56,7 +71,7 @@ def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
         make_run("norm=batch", seed=seed, notes=["md5 of a file differs"])
     (section,) = report().sections
     assert notes(section) == [
-        "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1.",
+        "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1; smallest relative eigenvalue gap 0.",
         "ZCA, SVD, seed 2: diverged at step 3.",
         "ZCA, SVD, seed 3: diverged.",
         "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",

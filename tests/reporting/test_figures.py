@@ -1,112 +1,39 @@
 import struct
-from functools import partial
 
-import numpy as np
+import matplotlib
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from spectral_repro.reporting.figures import draw, image, svg
-from spectral_repro.reporting.runs import read_runs
-from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.figures import STYLE, finish, image, looks, svg
 
 
-@pytest.fixture(scope="module")
-def section(write_run, tmp_path_factory, paper):
-    """Batch norm with two seeds, ZCA-SVD with three diverged runs, ZCA-PI with one seed and a running one."""
-    root = tmp_path_factory.mktemp("runs")
-    make_run = partial(write_run, root)
-    make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0], losses=[1.0, 0.5, 0.05])
-    make_run("norm=batch", seed=1, accuracies=[60.0, 80.0, 80.0], losses=[2.0, 0.7, 0.15])
-    make_run("norm=zca_svd", seed=0, accuracies=[30.0, 20.0], losses=[2.0, float("nan")], state="diverged")
-    make_run("norm=zca_svd", seed=1, accuracies=[35.0], state="diverged")
-    make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged")
-    make_run("norm=zca_pi", seed=0, accuracies=[40.0, 50.0, 90.0])
-    make_run("norm=zca_pi", seed=1, accuracies=[10.0], state="running")
-    (section,) = gather(paper, read_runs(root, made_by="nobody")[0]).sections
-    return section
+def figure() -> Figure:
+    with matplotlib.rc_context(STYLE):
+        drawing = Figure(figsize=(7.2, 2), layout="constrained")
+        drawing.subplots().plot([1, 2], [3, 4])
+        return finish(drawing, [look.handle(label) for label, look in looks(["a", "b"], ["c"]).items()])
 
 
-@pytest.fixture(scope="module")
-def figure(section):
-    return draw(section)
+def test_looks_tell_lines_apart_and_references_from_lines():
+    found = looks((f"line {number}" for number in range(10)), ["reference"])
+    assert len({look.colour for look in found.values()}) == 11
+    assert [label for label, look in found.items() if not look.marker] == ["reference"]
+    first, second, *_ = found.values()
+    assert (first.dashes, first.marker) != (second.dashes, second.marker)
 
 
-def points(line) -> list[tuple[float, float]]:
-    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+@pytest.mark.parametrize(
+    ("labels", "columns"), [(["short"] * 9, 3), (["short"] * 4, 4), (["a label of thirty-two characters"] * 4, 2)]
+)
+def test_a_legend_has_room_for_its_labels(labels, columns):
+    handle = next(iter(looks(["a"]).values())).handle
+    with matplotlib.rc_context(STYLE):
+        (legend,) = finish(Figure(figsize=(7.2, 2), layout="constrained"), [handle(label) for label in labels]).legends
+    assert legend._ncols == columns
 
 
-def test_a_line_for_each_method_and_each_diverged_run(figure):
-    loss, accuracy = figure.axes
-    assert len(loss.lines) == len(accuracy.lines) == 2 + 3
-    assert points(accuracy.lines[0]) == [(1, 55.0), (2, 70.0), (3, 75.0)]
-    assert points(accuracy.lines[1]) == [(1, 40.0), (2, 50.0), (3, 90.0)]
-    assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.1))]
-
-
-def test_diverged_runs_end_in_a_cross_where_their_rows_end(figure):
-    loss, accuracy = figure.axes
-    crosses = [line for line in accuracy.lines if line.get_marker() == "x"]
-    assert [points(line) for line in crosses] == [[(1, 30.0), (2, 20.0)], [(1, 35.0)], [(0, 0.0)]]
-    assert all(line.get_markevery() == [-1] for line in crosses)
-    assert points(next(line for line in loss.lines if line.get_marker() == "x")) == [(1, 2.0)], "a loss that is not finite"
-
-
-def test_colours_tell_methods_apart_and_agree_between_panels(figure):
-    loss, accuracy = figure.axes
-    colours = [line.get_color() for line in accuracy.lines]
-    assert colours == [line.get_color() for line in loss.lines]
-    assert len(set(map(tuple, colours))) == 3 and len(set(map(tuple, colours[2:]))) == 1
-
-
-def test_the_band_is_the_bootstrap_interval_of_several_seeds(figure):
-    band, *others = figure.axes[1].collections
-    edges = band.get_paths()[0].vertices
-    heights = edges[edges[:, 0] == 2][:, 1]
-    assert (heights.min(), heights.max()) == (60.0, 80.0)  # of two seeds, the seeds themselves
-    assert all(len(path.vertices) == 0 or np.isnan(path.vertices).any() for other in others for path in other.get_paths())
-
-
-def test_labels_and_legend(figure):
-    loss, accuracy = figure.axes
-    assert (loss.get_xlabel(), loss.get_ylabel(), loss.get_yscale()) == ("Epoch", "Training loss (nats)", "log")
-    assert accuracy.get_yscale() == "linear"
-    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("Epoch", "Test accuracy (%)")
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Batch norm", "ZCA, SVD", "ZCA, SVD-PI", "a run that diverged"]
-
-
-def test_nothing_lies_over_the_data(figure):
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    (legend,) = figure.legends
-    below = legend.get_window_extent(renderer).y1
-    assert all(axes.get_tightbbox(renderer).y0 >= below for axes in figure.axes)
-    loss, accuracy = (axes.get_tightbbox(renderer) for axes in figure.axes)
-    assert loss.x1 <= accuracy.x0
-
-
-def test_no_figure_before_a_run_has_come_to_its_end(make_run, report):
-    make_run("norm=batch", accuracies=[10.0], state="running")
-    (section,) = report().sections
-    assert draw(section) is None
-
-
-def test_a_loss_within_a_decade_stays_linear(make_run, report):
-    make_run("norm=batch", losses=[2.0, 1.0])
-    (section,) = report().sections
-    assert draw(section).axes[0].get_yscale() == "linear"
-
-
-@pytest.mark.parametrize("losses", [[], [float("nan")]])
-def test_only_diverged_runs(make_run, report, losses):
-    make_run("norm=zca_svd", accuracies=[50.0] * len(losses), losses=losses, state="diverged")
-    (section,) = report().sections
-    figure = draw(section)
-    assert [len(axes.lines) for axes in figure.axes] == [1, 1]
-    assert image(figure, "png").startswith(b"\x89PNG")
-
-
-def test_files_are_what_they_say_and_the_same_each_time(section, figure):
-    first, second = figure, draw(section)
+def test_files_are_what_they_say_and_the_same_each_time():
+    first, second = figure(), figure()
     png = image(first, "png")
     width, height = struct.unpack(">II", png[16:24])
     assert png.startswith(b"\x89PNG") and width == 1440 and height > 400
@@ -116,8 +43,8 @@ def test_files_are_what_they_say_and_the_same_each_time(section, figure):
     assert svg(first, "text") == svg(second, "text")
 
 
-def test_svg_is_an_element_in_the_colour_of_the_page(figure):
-    drawing = svg(figure, 'accuracy & "loss"')
+def test_svg_is_an_element_in_the_colour_of_the_page():
+    drawing = svg(figure(), 'accuracy & "loss"')
     assert drawing.startswith("<svg ") and drawing.rstrip().endswith("</svg>")
     assert 'aria-label="accuracy &amp; &quot;loss&quot;"' in drawing
     assert "currentColor" in drawing and "http" not in drawing and "#1b1b1f" not in drawing

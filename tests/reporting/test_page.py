@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from spectral_repro.reporting.figures import draw
 from spectral_repro.reporting.page import render
+from spectral_repro.reporting.pictures import pictures
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
 
@@ -55,7 +55,7 @@ def source(write_run, runs_root, paper) -> str:
     make_run("norm=zca_svd", accuracies=[30.0], state="diverged", failure={"step": 1, "layer": "<norm>", "during": "output"})
     make_run("norm=zca_svd", "scale=smoke", accuracies=[], state="running", wall_time_s=3725, images_per_second=None)
     whole = gather(paper, read_runs(runs_root, made_by="nobody")[0])
-    return render(whole, {section.name: draw(section) for section in whole.sections})
+    return render(whole, {section.name: pictures(section) for section in whole.sections})
 
 
 @pytest.fixture
@@ -67,14 +67,18 @@ def test_it_needs_nothing_beside_it(source, page, runs_root):
     assert "http" not in source and "//" not in source and "@import" not in source and "url(" not in source.replace("url(#", "")
     assert str(runs_root) not in source
     links = [value for _, attributes, _ in page.elements for key, value in attributes.items() if key.endswith(("href", "src"))]
-    assert links and all(link.startswith("#") for link in links)
+    assert all(link.startswith("#") for link in links)
     assert not {tag for tag, _, _ in page.elements} & {"script", "link", "iframe", "object"}
 
 
-def test_every_link_has_its_target(page):
+def test_several_tables_are_listed_with_their_runs(make_run, read, sizes_paper):
+    make_run("norm=zca_pi", "norm.group_size=8", "scale=smoke")
+    whole = gather(sizes_paper, read())
+    page = Page(render(whole, {section.name: [] for section in whole.sections}))
     ids = {attributes["id"] for _, attributes, _ in page.elements if "id" in attributes}
-    targets = {attributes["href"] for tag, attributes, _ in page.elements if tag == "a"}
-    assert targets and {target.removeprefix("#") for target in targets} <= ids
+    targets = [attributes["href"] for tag, attributes, _ in page.elements if tag == "a"]
+    assert len(targets) == 2 and {target.removeprefix("#") for target in targets} <= ids
+    assert "Two gradients , 1 run Time of a step , no runs" in page.text
 
 
 def test_it_says_what_the_tables_say(page):
@@ -82,20 +86,20 @@ def test_it_says_what_the_tables_say(page):
     assert "92.00 ± 2.65" in page.text and "90.00 ± 0.50" in page.text and "+2.00" in page.text
     assert "full scale" in page.text and "scale smoke" in page.text
     assert "first the output of <norm>" in page.text, "text is escaped, not lost"
-    assert "python -m spectral_repro.train paper=quickstart norm=zca_pi scale=smoke" in page.text
+    assert "python -m spectral_repro.train norm=zca_pi scale=smoke" in page.text
 
 
 def test_it_lists_every_run(page):
     assert page.text.count("finished seeds") == 1
-    assert "diverged 1 30.00 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text
+    assert "diverged 1 30.00 – – 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text
     assert "torch 2.14.1, commit 0123456 with changes" in page.text
-    assert "running 0 – 1 h 02 min – 2 x Some CPU" in page.text
+    assert "running 0 – – – 1 h 02 min – 2 x Some CPU" in page.text
     assert "4 runs" in page.text and "1 run " in page.text
 
 
 def test_wide_things_scroll_in_their_box_and_both_schemes_are_served(source, page):
     tables = [(within, attributes) for tag, attributes, within in page.elements if tag == "table"]
-    assert len(tables) == 4 and all(within[-1] == "div" for within, _ in tables)
+    assert len(tables) == 6 and all(within[-1] == "div" for within, _ in tables)
     boxes = [attributes for tag, attributes, _ in page.elements if tag == "div" and attributes.get("class") == "scroll"]
     assert len(boxes) == len(tables) and "overflow-x: auto" in source
     assert "prefers-color-scheme: dark" in source and 'name="viewport"' in source
@@ -105,11 +109,41 @@ def test_a_section_without_a_figure_has_none(page):
     assert [tag for tag, _, _ in page.elements].count("figure") == 1
 
 
+def test_rows_without_a_run_are_folded_with_what_is_published_and_their_commands(make_run, read, sizes_paper):
+    make_run("norm=zca_pi", "norm.group_size=8", "scale=smoke")
+    whole = gather(sizes_paper, read())
+    page = Page(render(whole, {section.name: pictures(section) for section in whole.sections}))
+    commands = [within for tag, _, within in page.elements if tag == "code"]
+    assert len(commands) == 4 + 5 + 2 and all("details" in within for within in commands)
+    assert "4 rows without a run" in page.text and "5 rows without a run" in page.text
+    assert "SVD, d = 4 92.00 40 python -m spectral_repro.train norm=zca_svd norm.group_size=4 scale=smoke" in page.text
+    open_tables = [within for tag, _, within in page.elements if tag == "table" and "details" not in within]
+    assert len(open_tables) == 1, "a section without a run is folded as a whole"
+
+
+def test_many_notes_are_folded(make_run, report):
+    for seed in range(7):
+        make_run("norm=zca_svd", seed=seed, accuracies=[], state="diverged")
+    whole = report()
+    page = Page(render(whole, {section.name: [] for section in whole.sections}))
+    (within,) = (within for tag, attributes, within in page.elements if attributes.get("class") == "notes")
+    assert within[-1] == "details" and "7 notes" in page.text
+
+
+def test_extremes_of_a_run(make_run, report):
+    make_run("norm=zca_pi", columns={"largest_gradient": [12.345, 1.0], "smallest_gap": [1e-3, 2e-9]})
+    make_run("norm=zca_pi", seed=1)
+    whole = report()
+    page = Page(render(whole, {section.name: [] for section in whole.sections}))
+    assert "Test accuracy (%) Largest gradient Smallest gap" in page.text
+    assert "80.00 12.3 2e−09 1 min 15 s" in page.text and "80.00 – – 1 min 15 s" in page.text
+
+
 def test_labels_are_escaped(make_run, report):
     make_run("norm=batch")
     whole = report()
     (section,) = whole.sections
     first, *others = section.entries
     section = replace(section, entries=(replace(first, row=replace(first.row, label="<b>bold</b>")), *others))
-    source = render(replace(whole, sections=(section,)), {section.name: draw(section)})
+    source = render(replace(whole, sections=(section,)), {section.name: pictures(section)})
     assert "<b>" not in source and Page(source).text.count("<b>bold</b>") >= 2

@@ -1,15 +1,22 @@
 import shlex
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.compose import CONF, compose
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.papers import load_paper
+from spectral_repro.reporting import papers
+from spectral_repro.reporting.papers import Axis, load_paper
 from spectral_repro.reporting.protocols import split
 
 PAPERS = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
+
+
+def settings(**tables: dict) -> DictConfig:
+    return OmegaConf.create(
+        {"name": "quickstart", "title": "", "source": "", "compare": ["norm"], "metric": "test_accuracy", "tables": tables}
+    )
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -47,8 +54,48 @@ def test_no_paper_lists_the_papers():
         load_paper(None)
 
 
+def test_a_table_measures_what_the_paper_does_unless_it_says_otherwise(sizes_paper):
+    assert [(table.name, table.metric.name) for table in sizes_paper.tables] == [
+        ("sizes", "test_accuracy"),
+        ("times", "step_time"),
+    ]
+
+
+def test_rows_on_the_axis_and_beside_it(sizes_paper):
+    sizes, times = sizes_paper.tables
+    assert (sizes.axis, times.axis) == (Axis("Group size d", log=True), None)
+    assert [(row.series, row.at) for row in sizes.rows] == [(None, None), ("SVD", 4), ("SVD", 8), ("PI", 4), ("PI", 8)]
+    assert (sizes.series, sizes.references) == (["SVD", "PI"], ["Batch norm"])
+
+
+def test_a_row_of_several_tables_is_composed_once(monkeypatch):
+    composed = []
+    monkeypatch.setattr(papers, "compose", lambda overrides: composed.append(overrides) or compose(overrides))
+    rows = [{"label": norm, "overrides": [f"norm={norm}"]} for norm in ("batch", "zca")]
+    paper = load_paper(settings(one={"title": "", "rows": rows}, two={"title": "", "rows": rows[1:]}))
+    assert composed == [("norm=batch",), ("norm=zca",)]
+    assert paper.tables[0].rows[1].values == paper.tables[1].rows[0].values
+
+
+POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"metric": "speed", "rows": [POINT]}, r"metric=speed: must be one of train_loss, .*step_time"),
+        ({"rows": [POINT]}, "an axis and rows with series and at need each other"),
+        ({"axis": {"label": "d"}, "rows": [POINT | {"series": None, "at": None}]}, "an axis and rows .* need each other"),
+        ({"axis": {"label": "d"}, "rows": [POINT | {"at": None}]}, "row A has one of series and at"),
+        ({"axis": {"label": "d", "log": True}, "rows": [POINT | {"at": 0}]}, "row A has at=0; a logarithmic axis"),
+    ],
+)
+def test_a_table_that_cannot_be_drawn_is_refused(table, message):
+    with pytest.raises(UserError, match=f"paper=quickstart: in table t, .*{message}"):
+        load_paper(settings(t={"title": ""} | table))
+
+
 def test_rows_that_differ_in_what_is_not_compared_are_refused():
     rows = [{"label": "A", "overrides": ["norm=batch"]}, {"label": "B", "overrides": ["norm=zca", "optimizer.lr=0.5"]}]
-    settings = {"name": "quickstart", "title": "", "source": "", "compare": ["norm"], "metric": "test_accuracy"}
-    with pytest.raises(UserError, match=r"table t.*A and B differ in optimizer\.lr.*paper\.compare"):
-        load_paper(OmegaConf.create(settings | {"tables": {"t": {"title": "", "rows": rows}}}))
+    with pytest.raises(UserError, match=r"table t,.*A and B differ in optimizer\.lr.*paper\.compare"):
+        load_paper(settings(t={"title": "", "rows": rows}))

@@ -2,10 +2,10 @@
 
 
 def test_report_of_the_runs_there_are(command, make_run, tmp_path):
-    make_run("norm=batch", seed=0, accuracies=[50.0, 90.0])
-    make_run("norm=batch", seed=1, accuracies=[50.0, 92.0])
+    make_run("experiment=quickstart/batch", seed=0, accuracies=[50.0, 90.0])
+    make_run("experiment=quickstart/batch", seed=1, accuracies=[50.0, 92.0])
     make_run(
-        "norm=zca_svd",
+        "experiment=quickstart/zca_svd",
         "scale=smoke",
         accuracies=[],
         state="diverged",
@@ -15,7 +15,7 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     result = command("report", "paper=quickstart", "runs=runs", "out=pages")
     assert result.returncode == 0, result.stderr
     assert "91.00 ± 1.41" in result.stdout and "first the output of norm1" in result.stdout
-    assert "python -m spectral_repro.train paper=quickstart norm=zca_svd\n" in result.stdout
+    assert "python -m spectral_repro.train experiment=quickstart/zca_svd\n" in result.stdout
     assert result.stderr.splitlines() == ["broken-00000000: left out, no config.yaml"]
     written = sorted(path.name for path in (tmp_path / "pages").iterdir())
     assert "index.html" in written and len(written) == 1 + 2 * 5

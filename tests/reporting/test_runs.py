@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.runs import read_run, read_runs
 
 
@@ -14,14 +15,25 @@ def test_a_run_reads_as_it_was_written(make_run):
     assert run.folder == folder.name
     assert folder.name.endswith(run.id), "the identity survives the way through YAML"
     assert (run.seed, run.state, run.scale) == (3, "finished", "cpu")
-    assert run.final("test_accuracy") == 54.25
+    assert METRICS["test_accuracy"].of(run.metrics) == 54.25
     assert run.metrics["epoch"].tolist() == [1, 2, 3]
     assert run.summary["device"] == "2 x Some CPU"
 
 
 def test_a_run_before_its_first_epoch_has_no_result(make_run):
     run = read_run(make_run(accuracies=[], state="running"))
-    assert run.metrics.empty and np.isnan(run.final("test_accuracy"))
+    assert run.metrics.empty and all(np.isnan(metric.of(run.metrics)) for metric in METRICS.values())
+
+
+def test_extremes_over_the_whole_run(make_run):
+    columns = {"largest_gradient": [1.0, 7.5, 2.0], "smallest_gap": [1e-3, 2e-9, 1e-4]}
+    run = read_run(make_run(accuracies=[10.0, 20.0, 30.0], columns=columns))
+    assert (run.largest_gradient, run.smallest_gap) == (7.5, 2e-9)
+
+
+def test_extremes_that_nobody_recorded_are_unknown(make_run):
+    for run in (read_run(make_run()), read_run(make_run(accuracies=[], state="running", seed=1))):
+        assert np.isnan(run.largest_gradient) and np.isnan(run.smallest_gap)
 
 
 def damage_config(folder):

@@ -71,7 +71,7 @@ def test_no_runs_leave_the_full_protocol_with_a_command_for_each_row(report, run
     (section,) = result.sections
     assert section.full and section.runs == []
     assert section.commands == [row.command() for row in paper.tables[0].rows]
-    assert section.commands[1] == "python -m spectral_repro.train paper=quickstart norm=zca_svd"
+    assert section.commands[1] == "python -m spectral_repro.train norm=zca_svd"
     (remark,) = result.remarks
     assert "no run" in remark and "python -m spectral_repro.train -m paper=quickstart" in remark
 

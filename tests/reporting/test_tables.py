@@ -1,10 +1,18 @@
 import io
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
+
+
+@pytest.fixture
+def sizes(sizes_paper, read) -> Callable[[str], Section]:
+    """The first section of a table of the paper with an axis."""
+    return lambda name: next(section for section in gather(sizes_paper, read()).sections if section.table.name == name)
 
 
 @pytest.fixture
@@ -48,6 +56,39 @@ def test_text(filled, report):
         ["ZCA, SVD-PI", "92.25", "92.25", "1", "100", "–", "–", "–", "–"],
     ]
     assert spans(frame.columns) == [("", 5), ("published", 3), ("", 1)]
+
+
+def test_a_time_is_a_mean_over_epochs_and_the_smallest_is_best(make_run, sizes):
+    for seed, times in enumerate(([60.0, 50.0], [52.0, 50.0])):
+        make_run("norm=batch", seed=seed, columns={"step_time": times})
+    make_run("norm=zca_pi", "norm.group_size=4")
+    section = sizes("times")
+    batch = aggregate(section).iloc[0]
+    assert (batch["mean"], batch["best"], batch["difference"]) == (53.0, 51.0, -27.0)
+    frame = formatted(section)
+    assert list(frame.columns) == [
+        ("", "Method"), ("", "mean ± std"), ("", "best"), ("", "seeds"),
+        ("published", "mean ± std"), ("", "difference\nacross machines"),
+    ]  # fmt: skip
+    assert frame.to_numpy().tolist() == [
+        ["Batch norm", "53.0 ± 2.8", "51.0", "2", "80.0", "−27.0"],
+        ["PI, d = 4", "–", "–", "1", "–", "–"],
+    ]
+    assert not [column for column in aggregate(section) if "success" in column]
+
+
+def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):
+    make_run("norm=zca_svd", "norm.group_size=4", columns={"largest_gradient": [3.0, 2.0], "smallest_gap": [1e-3, 1e-5]})
+    make_run(
+        "norm=zca_svd", "norm.group_size=4", seed=1, state="diverged",
+        columns={"largest_gradient": [9.0, 1.0], "smallest_gap": [1e-4, 1e-2]},
+    )  # fmt: skip
+    make_run("norm=batch", columns={"largest_gradient": [5.0, 4.0]})
+    frame = pd.read_csv(io.StringIO(csv(sizes("sizes"))), index_col="method")
+    extremes = frame[["largest_gradient", "smallest_gap"]]
+    assert extremes.loc["SVD, d = 4"].tolist() == [9.0, 1e-5]
+    assert extremes.loc["Batch norm", "largest_gradient"] == 5.0
+    assert extremes.isna().sum().tolist() == [3, 4]
 
 
 def test_rows_without_a_mean_say_why(make_run, report):
@@ -99,4 +140,4 @@ def test_markdown_names_the_command_of_a_missing_row(make_run, report):
     make_run("norm=zca_svd")
     make_run("norm=zca_pi")
     (section,) = report().sections
-    assert markdown(section).endswith("Rows without a run:\n\n    python -m spectral_repro.train paper=quickstart norm=batch\n")
+    assert markdown(section).endswith("Rows without a run:\n\n    python -m spectral_repro.train norm=batch\n")

@@ -7,6 +7,7 @@ With A = V diag(lambda) V^T, F = V diag(f(lambda)) V^T and G = dL/dF, most of th
 and differ only in D off the diagonal. Eigenvalues come in descending order, so that of a pair i < j the first is the larger.
 """
 
+from spectral_repro.linalg.backward.autograd import AutogradSVD
 from spectral_repro.linalg.backward.decomposition import Backward
 from spectral_repro.linalg.backward.exact import Exact
 from spectral_repro.linalg.backward.gaps import PlainSVD, TopN, Truncated
@@ -16,6 +17,7 @@ from spectral_repro.linalg.backward.power import UnrolledPowerIteration
 from spectral_repro.linalg.backward.series import Pade, PowerIteration, Taylor
 
 __all__ = [
+    "AutogradSVD",
     "Backward",
     "Exact",
     "Hybrid",

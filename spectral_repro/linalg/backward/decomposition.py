@@ -23,7 +23,7 @@ class Backward(ABC):
 
     @property
     def decomposes(self) -> bool:
-        """Does F come from eigenvalues and eigenvectors?"""
+        """Is it a `Decomposition`: does F come from eigenvalues and eigenvectors, its gradient from a kernel?"""
         return True
 
     @abstractmethod

@@ -1,0 +1,99 @@
+"""A section's training: loss and the table's metric against the epoch."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from spectral_repro.reporting.figures import INK, STYLE, Look, finish, looks
+from spectral_repro.reporting.metrics import LOSS, Metric
+from spectral_repro.reporting.papers import Table
+from spectral_repro.reporting.sections import Entry, Section
+
+Lines = list[tuple[str, Entry]]
+
+
+def draw_curves(section: Section) -> Figure | None:
+    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
+    diverged run by itself, up to a cross. None for a time, or if no run has come to its end.
+
+    Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
+    beside the axis are in every column.
+    """
+    table = section.table
+    if table.metric.timing or not section.results:
+        return None
+    ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
+    metrics = list(dict.fromkeys((LOSS, table.metric)))
+    values = sorted({entry.row.at for entry in ended if entry.row.series}) if len(table.series) > 1 else []
+    if values:
+        look_of = looks(table.series, table.references)
+        columns = [[(each.row.series or each.row.label, each) for each in ended if each.row.at in (None, at)] for at in values]
+    else:
+        look_of = looks(entry.row.label for entry in section.entries)
+        columns = [[(each.row.label, each) for each in ended]]
+    with matplotlib.rc_context(STYLE):
+        figure, panels = _small_panels(table, metrics, values) if values else _panels_side_by_side(metrics)
+        for metric, row in zip(metrics, panels, strict=True):
+            for axes, lines in zip(row, columns, strict=True):
+                _draw(axes, lines, metric, look_of)
+                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
+                axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if values else 10, integer=True))
+                if values:
+                    axes.label_outer()
+            limits = [axes.dataLim for axes in row]
+            if metric.unit == "nats" and max(each.y1 for each in limits) > 10 * min(each.minposy for each in limits):
+                row[0].set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
+        drawn = {line for lines in columns for line, _ in lines}
+        handles = [look.handle(line) for line, look in look_of.items() if line in drawn]
+        if any(run.state == "diverged" for run in section.results):
+            handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
+        return finish(figure, handles)
+
+
+def _panels_side_by_side(metrics: list[Metric]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(7.2, 2.7), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    return figure, figure.subplots(1, len(metrics), squeeze=False).T
+
+
+def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(max(7.2, 1.44 * len(values)), 0.5 + 1.7 * len(metrics)), layout="constrained")
+    panels = figure.subplots(len(metrics), len(values), sharex=True, sharey="row", squeeze=False)
+    figure.suptitle(table.axis.label, fontsize="medium")
+    for axes, value in zip(panels[0], values, strict=True):
+        axes.set_title(f"{value:g}")
+    return figure, panels
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    """What seaborn's ("ci", 95) is, all 1000 draws at once: a table of full runs has some ten thousand intervals."""
+    draws = np.random.default_rng(0).choice(values, (1000, len(values)))
+    return tuple(np.percentile(draws.mean(axis=1), (2.5, 97.5)))
+
+
+def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
+    curves = [
+        pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.name]})
+        for line, entry in lines
+        for run in entry.in_state("finished")
+    ]
+    if curves:
+        data = pd.concat(curves, ignore_index=True)
+        marker = "o" if data["epoch"].max() <= 20 else None
+        sns.lineplot(
+            data, x="epoch", y="value", errorbar=_interval, err_kws={"alpha": 0.2, "linewidth": 0},
+            hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
+            style="line", dashes={line: look.dashes for line, look in look_of.items()},
+            marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,
+        )  # fmt: skip
+    for line, entry in lines:
+        for run in entry.in_state("diverged"):
+            rows = run.metrics[np.isfinite(run.metrics[metric.name])]
+            where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
+            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.name])
+            axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)

@@ -1,0 +1,45 @@
+"""The figures of a section."""
+
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.points import draw_points
+from spectral_repro.reporting.sections import Section
+
+CURVES = (
+    "Mean over the finished seeds with its 95 % percentile bootstrap interval, "
+    "which for two or three seeds is close to their range."
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, what its files are named, what stands under it, and what it shows in words."""
+
+    name: str
+    figure: Figure
+    caption: str
+    description: str
+
+
+def pictures(section: Section) -> list[Picture]:
+    """What there is to see, the main one first."""
+    words, found = section.table.metric.words, []
+    if points := draw_points(section):
+        description = f"{words} against {section.table.axis.label}, {section.label}"
+        found.append(Picture(f"{section.name}-axis", points, _points(section), description))
+    if curves := draw_curves(section):
+        description = f"Training loss and {words} against the epoch, {section.label}"
+        found.append(Picture(section.name, curves, CURVES, description))
+    return found
+
+
+def _points(section: Section) -> str:
+    text = "Mean ± sample standard deviation over the finished seeds, as in the table"
+    if section.table.references:
+        text += f"; level line and band: {', '.join(section.table.references)}"
+    if section.published:
+        text += "; published values " + ("in panels and at a scale of their own" if section.across else "with open markers")
+    return f"{text}."

@@ -1,0 +1,136 @@
+from functools import partial
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.figures import image, svg
+from spectral_repro.reporting.runs import read_runs
+from spectral_repro.reporting.sections import gather
+
+
+@pytest.fixture(scope="module")
+def section(write_run, tmp_path_factory, paper):
+    """Batch norm with two seeds, ZCA-SVD with three diverged runs, ZCA-PI with one seed and a running one."""
+    root = tmp_path_factory.mktemp("runs")
+    make_run = partial(write_run, root)
+    make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0], losses=[1.0, 0.5, 0.05])
+    make_run("norm=batch", seed=1, accuracies=[60.0, 80.0, 80.0], losses=[2.0, 0.7, 0.15])
+    make_run("norm=zca_svd", seed=0, accuracies=[30.0, 20.0], losses=[2.0, float("nan")], state="diverged")
+    make_run("norm=zca_svd", seed=1, accuracies=[35.0], state="diverged")
+    make_run("norm=zca_svd", seed=2, accuracies=[], state="diverged")
+    make_run("norm=zca_pi", seed=0, accuracies=[40.0, 50.0, 90.0])
+    make_run("norm=zca_pi", seed=1, accuracies=[10.0], state="running")
+    (section,) = gather(paper, read_runs(root, made_by="nobody")[0]).sections
+    return section
+
+
+@pytest.fixture(scope="module")
+def figure(section):
+    return draw_curves(section)
+
+
+def points(line) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_a_line_for_each_method_and_each_diverged_run(figure):
+    loss, accuracy = figure.axes
+    assert len(loss.lines) == len(accuracy.lines) == 2 + 3
+    assert points(accuracy.lines[0]) == [(1, 55.0), (2, 70.0), (3, 75.0)]
+    assert points(accuracy.lines[1]) == [(1, 40.0), (2, 50.0), (3, 90.0)]
+    assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.1))]
+
+
+def test_diverged_runs_end_in_a_cross_where_their_rows_end(figure):
+    loss, accuracy = figure.axes
+    crosses = [line for line in accuracy.lines if line.get_marker() == "x"]
+    assert [points(line) for line in crosses] == [[(1, 30.0), (2, 20.0)], [(1, 35.0)], [(0, 0.0)]]
+    assert all(line.get_markevery() == [-1] for line in crosses)
+    assert points(next(line for line in loss.lines if line.get_marker() == "x")) == [(1, 2.0)], "a loss that is not finite"
+
+
+def test_colours_tell_methods_apart_and_agree_between_panels(figure):
+    loss, accuracy = figure.axes
+    colours = [line.get_color() for line in accuracy.lines]
+    assert colours == [line.get_color() for line in loss.lines]
+    assert len(set(map(tuple, colours))) == 3 and len(set(map(tuple, colours[2:]))) == 1
+
+
+def test_the_band_is_the_bootstrap_interval_of_several_seeds(figure):
+    band, *others = figure.axes[1].collections
+    edges = band.get_paths()[0].vertices
+    heights = edges[edges[:, 0] == 2][:, 1]
+    assert (heights.min(), heights.max()) == (60.0, 80.0)  # of two seeds, the seeds themselves
+    assert all(len(path.vertices) == 0 or np.isnan(path.vertices).any() for other in others for path in other.get_paths())
+
+
+def test_labels_and_legend(figure):
+    loss, accuracy = figure.axes
+    assert (loss.get_xlabel(), loss.get_ylabel(), loss.get_yscale()) == ("Epoch", "Training loss (nats)", "log")
+    assert accuracy.get_yscale() == "linear"
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("Epoch", "Test accuracy (%)")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Batch norm", "ZCA, SVD", "ZCA, SVD-PI", "a run that diverged"]
+
+
+def test_nothing_lies_over_the_data(figure):
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    (legend,) = figure.legends
+    below = legend.get_window_extent(renderer).y1
+    assert all(axes.get_tightbbox(renderer).y0 >= below for axes in figure.axes)
+    loss, accuracy = (axes.get_tightbbox(renderer) for axes in figure.axes)
+    assert loss.x1 <= accuracy.x0
+
+
+def test_no_figure_before_a_run_has_come_to_its_end(make_run, report):
+    make_run("norm=batch", accuracies=[10.0], state="running")
+    (section,) = report().sections
+    assert draw_curves(section) is None
+
+
+def test_a_loss_within_a_decade_stays_linear(make_run, report):
+    make_run("norm=batch", losses=[2.0, 1.0])
+    (section,) = report().sections
+    assert draw_curves(section).axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("losses", [[], [float("nan")]])
+def test_only_diverged_runs(make_run, report, losses):
+    make_run("norm=zca_svd", accuracies=[50.0] * len(losses), losses=losses, state="diverged")
+    (section,) = report().sections
+    figure = draw_curves(section)
+    assert [len(axes.lines) for axes in figure.axes] == [1, 1]
+    assert image(figure, "png").startswith(b"\x89PNG")
+
+
+def test_the_same_figure_each_time(section, figure):
+    assert svg(figure, "text") == svg(draw_curves(section), "text")
+
+
+def test_a_time_has_no_curves(make_run, read, sizes_paper):
+    make_run("norm=batch", columns={"step_time": [60.0, 50.0]})
+    sections = {section.table.name: section for section in gather(sizes_paper, read()).sections}
+    assert draw_curves(sections["times"]) is None
+    assert [len(axes.lines) for axes in draw_curves(sections["sizes"]).axes] == [1, 1], "nothing on the axis yet"
+
+
+def test_a_column_of_panels_for_each_value_of_the_axis(make_run, read, sizes_paper):
+    make_run("norm=batch", accuracies=[50.0, 60.0])
+    for size, accuracy in ((4, 70.0), (8, 80.0)):
+        make_run("norm=zca_pi", f"norm.group_size={size}", accuracies=[50.0, accuracy], losses=[1.0, 0.01])
+    make_run("norm=zca_svd", "norm.group_size=8", accuracies=[30.0], state="diverged")
+    section = next(section for section in gather(sizes_paper, read()).sections if section.table.name == "sizes")
+    figure = draw_curves(section)
+    losses, accuracies = figure.axes[:2], figure.axes[2:]
+    assert figure.get_suptitle() == "Group size d" and [axes.get_title() for axes in losses] == ["4", "8"]
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log", "linear", "linear"]
+    assert [[points(line)[-1] for line in axes.lines] for axes in accuracies] == [
+        [(2, 70.0), (2, 60.0)],
+        [(2, 80.0), (2, 60.0), (1, 30.0)],
+    ]
+    pi, batch = ([axes.lines[place].get_color() for axes in figure.axes] for place in (0, 1))
+    assert len(set(map(str, pi))) == len(set(map(str, batch))) == 1 and str(pi[0]) != str(batch[0])
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["SVD", "PI", "Batch norm", "a run that diverged"]

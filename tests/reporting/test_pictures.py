@@ -1,0 +1,31 @@
+from spectral_repro.reporting.pictures import pictures
+from spectral_repro.reporting.sections import gather
+
+
+def test_the_table_against_its_axis_comes_before_the_curves(make_run, read, sizes_paper):
+    make_run("norm=batch", "scale=smoke", columns={"step_time": [60.0, 50.0]})
+    sizes, full, times, _ = gather(sizes_paper, read()).sections
+    points, curves = pictures(sizes)
+    assert (points.name, curves.name) == (f"{sizes.name}-axis", sizes.name)
+    assert points.description == f"Test accuracy against Group size d, {sizes.label}"
+    assert points.caption == (
+        "Mean ± sample standard deviation over the finished seeds, as in the table; level line and band: Batch norm; "
+        "published values in panels and at a scale of their own."
+    )
+    assert (
+        "bootstrap" in curves.caption
+        and curves.description == f"Training loss and Test accuracy against the epoch, {sizes.label}"
+    )
+    assert pictures(full) == pictures(times) == []
+
+
+def test_published_values_of_the_same_protocol_are_open_markers(make_run, read, sizes_paper):
+    make_run("norm=batch")
+    points, _ = pictures(gather(sizes_paper, read()).sections[0])
+    assert points.caption.endswith("; published values with open markers.")
+
+
+def test_a_table_without_an_axis_has_curves_alone(make_run, report):
+    make_run("norm=batch")
+    (section,) = report().sections
+    assert [picture.name for picture in pictures(section)] == [section.name]
