@@ -50,7 +50,7 @@ def test_what_is_not_published_is_left_out(paper):
 
 
 def test_no_paper_lists_the_papers():
-    with pytest.raises(UserError, match=r"paper=null.*quickstart, wang2019"):
+    with pytest.raises(UserError, match=r"paper=null: name one of quickstart, .*wang2019"):
         load_paper(None)
 
 
