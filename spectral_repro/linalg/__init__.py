@@ -1,5 +1,5 @@
 """Pure functions of tensors; imports torch alone."""
 
-from spectral_repro.linalg.matrix_function import matrix_function
+from spectral_repro.linalg.matrix_function import expm, inverse_sqrtm, logm, matrix_function, powerm, sqrtm
 
-__all__ = ["matrix_function"]
+__all__ = ["expm", "inverse_sqrtm", "logm", "matrix_function", "powerm", "sqrtm"]

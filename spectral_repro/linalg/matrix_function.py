@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from spectral_repro.linalg.backward import Backward, Exact
-from spectral_repro.linalg.functions import SpectralFunction
+from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, Power, SpectralFunction, Sqrt
 
 
 def matrix_function(
@@ -26,3 +26,28 @@ def matrix_function(
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
     """
     return backward.evaluate(matrix, function, shift)
+
+
+def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
+    """(A + s I)^(1/2), shapes and errors as `matrix_function`."""
+    return matrix_function(matrix, Sqrt(), backward, shift)[0]
+
+
+def inverse_sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
+    """(A + s I)^(-1/2), shapes and errors as `matrix_function`."""
+    return matrix_function(matrix, InverseSqrt(), backward, shift)[0]
+
+
+def powerm(matrix: Tensor, exponent: float, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
+    """(A + s I)^p of a positive definite argument, shapes and errors as `matrix_function`."""
+    return matrix_function(matrix, Power(exponent), backward, shift)[0]
+
+
+def logm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
+    """log(A + s I) of a positive definite argument, shapes and errors as `matrix_function`."""
+    return matrix_function(matrix, Log(), backward, shift)[0]
+
+
+def expm(matrix: Tensor, rate: float = 1.0, backward: Backward = Exact()) -> Tensor:
+    """exp(c A), shapes and errors as `matrix_function`."""
+    return matrix_function(matrix, Exp(rate), backward)[0]

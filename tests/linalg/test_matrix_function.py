@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torch.autograd import gradcheck
 
-from spectral_repro.linalg import matrix_function
+from spectral_repro.linalg import expm, inverse_sqrtm, logm, matrix_function, powerm, sqrtm
 from spectral_repro.linalg.backward import (
     Exact,
     Lyapunov,
@@ -179,3 +180,24 @@ def test_nan_never_becomes_a_number(size):
     except torch.linalg.LinAlgError:
         return
     assert result[1].isnan().any() and result[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("function", "scalar"),
+    [
+        (sqrtm, np.sqrt),
+        (inverse_sqrtm, lambda x: x**-0.5),
+        (lambda a: powerm(a, 0.3), lambda x: x**0.3),
+        (logm, np.log),
+        (expm, np.exp),
+        (lambda a: expm(a, rate=-2.0), lambda x: np.exp(-2 * x)),
+        (lambda a: inverse_sqrtm(a, NewtonSchulz(30), shift=0.2), lambda x: (x + 0.2) ** -0.5),
+    ],
+    ids=["sqrtm", "inverse_sqrtm", "powerm", "logm", "expm", "expm-rate", "newton-schulz"],
+)
+def test_named_functions(function, scalar):
+    matrix = positive_definite(2, 4)
+    values, vectors = np.linalg.eigh(matrix.numpy())
+    expected = (vectors * scalar(values)[:, None]) @ vectors.transpose(0, 2, 1)
+    np.testing.assert_allclose(function(matrix).numpy(), expected, rtol=1e-9, atol=1e-9)
+    assert gradcheck(lambda a: function((a + a.mT) / 2), (matrix.requires_grad_(),))
