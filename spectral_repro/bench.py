@@ -1,0 +1,56 @@
+"""Gradient methods or layers measured side by side: python -m spectral_repro.bench suite=gradients [scale=cpu] [out=...]"""
+
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from spectral_repro.configuration.compose import command, options
+from spectral_repro.configuration.rules import DEVICE, TEXT, whole
+from spectral_repro.errors import UserError
+
+RULES = {"out": TEXT, "device": DEVICE, "threads": whole(1).or_null(), "seed": whole(0, below=2**32)}
+KEYS = ("suite", "scale", *RULES)
+
+
+@command("bench")
+def main(config: DictConfig) -> None:
+    for override in HydraConfig.get().overrides.task:
+        if override.partition("=")[0] not in KEYS:
+            raise UserError(f"{override}: the bench takes {', '.join(KEYS)} alone")
+    if config.get("suite") is None:
+        raise UserError(f"suite=null: name one of {', '.join(options('suite'))}")
+    for key, rule in RULES.items():
+        if not rule.holds(config[key]):
+            raise UserError(f"{key}={config[key]}: must be {rule.allowed}")
+    out = Path(config.out)
+    _make(out)
+    import torch
+
+    from spectral_repro.benchmarks.machine import measured_on
+    from spectral_repro.benchmarks.write import write
+    from spectral_repro.training.environment import choose_device
+
+    device = choose_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    scale = config.suite.scales[config.scale.name]
+    suite = instantiate(config.suite.measure, **scale, device=device, seed=config.seed, _convert_="all")
+    where = measured_on(device)
+    for text in write(suite.measure(), where, out):
+        print(text)
+
+
+def _make(out: Path) -> None:
+    """The folder, before anything is measured in vain."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise UserError(f"out={out}: nothing can be written there ({error.strerror}); name another folder") from error
+
+
+if __name__ == "__main__":
+    main()

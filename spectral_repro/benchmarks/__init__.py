@@ -1,0 +1,1 @@
+"""What the gradient methods and the layers do and cost, measured side by side."""

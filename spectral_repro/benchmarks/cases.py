@@ -1,0 +1,106 @@
+"""One function of one batch of matrices in one dtype, and what a gradient method makes of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from spectral_repro.benchmarks.accuracy import angle, norms, relative_error
+from spectral_repro.benchmarks.clock import Job
+from spectral_repro.benchmarks.problems import Problem
+from spectral_repro.benchmarks.tasks import DTYPES, TASKS, Task
+from spectral_repro.linalg import matrix_function
+from spectral_repro.linalg.backward import Backward
+from spectral_repro.linalg.functions import SpectralFunction
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem rounded to one of `DTYPES`, on a device, under one of `TASKS`."""
+
+    problem: Problem
+    function_name: str
+    dtype_name: str
+    device: torch.device
+
+    @property
+    def names(self) -> dict[str, object]:
+        return {"function": self.function_name, "size": self.problem.size, "dtype": self.dtype_name}
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.function_name]
+
+    @property
+    def function(self) -> SpectralFunction:
+        return self.task.function(self.problem.size)
+
+    @property
+    def shift(self) -> float:
+        return self.task.shift(DTYPES[self.dtype_name])
+
+    @cached_property
+    def value(self) -> Tensor:
+        """F (n, d, d), float64."""
+        return self.problem.value(self.function, self.shift)
+
+    @cached_property
+    def gradient(self) -> Tensor:
+        """dL/dA (n, d, d), float64."""
+        return self.problem.gradient(self.function, self.shift)
+
+    @cached_property
+    def given(self) -> tuple[Tensor, Tensor]:
+        """A and dL/dF as the methods get them."""
+        return tuple(x.to(self.device, DTYPES[self.dtype_name]) for x in (self.problem.matrices, self.problem.incoming))
+
+    def refusal(self, method: Backward) -> str | None:
+        """Why the method has no meaning here."""
+        try:
+            method.check(self.function, self.shift)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def forward(self, method: Backward) -> tuple[Tensor, Callable[[], Tensor]]:
+        """F, and what computes dL/dA."""
+        matrices, incoming = self.given
+        leaf = matrices.detach().requires_grad_()
+        result, _ = matrix_function(leaf, self.function, method, self.shift)
+        return result.detach(), lambda: torch.autograd.grad(result, leaf, incoming)[0]
+
+    def job(self, method: Backward) -> Job:
+        return lambda: self.forward(method)[1]
+
+    def accuracy(self, method: Backward) -> dict[str, float]:
+        """Over the matrices whose gradient is finite:
+
+        error, error_max: median and largest |dL/dA - exact| / |exact|; angle_deg: median angle between the two; feature_error:
+        median relative error of dL/dX = 2 dL/dA X for features X with A = X X^T, where what has no part in X does not count;
+        forward_error: median relative error of F; gain_max: largest |dL/dA| / |dL/dF|. non_finite: share of the other matrices.
+        """
+        value, backward = self.forward(method)
+        value, gradient = (x.cpu().double() for x in (value, backward()))
+        measured = pd.DataFrame(
+            {
+                "error": relative_error(gradient, self.gradient),
+                "angle": angle(gradient, self.gradient),
+                "features": relative_error(gradient @ self.problem.features, self.gradient @ self.problem.features),
+                "forward": relative_error(value, self.value),
+                "gain": norms(gradient) / norms(self.problem.incoming),
+            }
+        )
+        finite = gradient.isfinite().all(-1).all(-1)
+        medians, largest = measured[finite.numpy()].median(), measured[finite.numpy()].max()
+        return {
+            "error": medians["error"],
+            "error_max": largest["error"],
+            "angle_deg": medians["angle"],
+            "feature_error": medians["features"],
+            "forward_error": medians["forward"],
+            "gain_max": largest["gain"],
+            "non_finite": 1 - finite.double().mean().item(),
+        }

@@ -1,0 +1,112 @@
+"""The figures of suite=gradients; a method has the same style in all of them."""
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+
+import matplotlib
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from spectral_repro.benchmarks.tasks import DTYPES, TASKS
+from spectral_repro.reporting.figures import INK, STYLE
+
+DASHES = ((0, (4, 1.5)), "-", (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)))
+MARKERS = "sD^vPX<>ph*d8H"
+LIMITS = {"float64": (1e-16, 1e3), "float32": (1e-8, 1e3)}  # of the axes of errors
+NAMES = {"whitening": "Whitening", "sqrt": "Square root", "pca": "PCA"}
+ERRORS = {"error": "Relative error of dL/dA", "feature_error": "Relative error of dL/dX"}
+SWEEPS = {"condition": "Condition number", "gap": "Relative gap in each pair of eigenvalues"}
+
+
+def styles(methods: Iterable[str]) -> dict[str, dict[str, object]]:
+    """A broad line for the first, for others to lie on; ten colours in turn for those, told apart by dashes and markers."""
+    first, *others = methods
+    looks = zip(others, cycle(sns.color_palette("colorblind", 10)), cycle(DASHES), cycle(MARKERS), strict=False)
+    return {
+        first: {"color": INK, "linestyle": "-", "marker": "", "linewidth": 4, "alpha": 0.35},
+        **{
+            name: {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.2} for name, color, dash, marker in looks
+        },
+    }
+
+
+def sweep(frame: pd.DataFrame, kind: str, error: str = "error") -> Figure:
+    """A column of errors against the numbers of the spectra "<kind> <number>": panels for each function and dtype."""
+    swept = frame[frame["spectrum"].str.startswith(kind)]
+    swept = swept.assign(x=swept["spectrum"].str.split().str[1].astype(float))
+    style = styles(frame["method"].unique())
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 8.4), layout="constrained")
+        panels = figure.subplots(len(TASKS), len(DTYPES), sharex=True, sharey="col")
+        for function, row in zip(TASKS, panels, strict=True):
+            for dtype, axes in zip(DTYPES, row, strict=True):
+                _lines(axes, swept.query("function == @function and dtype == @dtype"), error, style)
+                axes.set_title(f"{NAMES[function]}, {dtype}", fontsize="medium")
+        for axes in panels[:, 0]:
+            axes.set_ylabel(ERRORS[error])
+        for axes in panels[-1]:
+            axes.set_xlabel(SWEEPS[kind])
+        if kind == "gap":
+            panels[0, 0].invert_xaxis()
+        _legend(figure, [Line2D([], [], label=name, markersize=3.5, **look) for name, look in style.items()])
+    return _laid_out(figure)
+
+
+def _lines(axes: Axes, frame: pd.DataFrame, error: str, style: dict[str, dict[str, object]]) -> None:
+    floor, ceiling = LIMITS[frame["dtype"].iloc[0]]
+    axes.set(xscale="log", yscale="log", ylim=(floor, ceiling))
+    axes.minorticks_off()
+    height = 0.96
+    for name, rows in frame.groupby("method", sort=False):
+        rows = rows.sort_values("x")
+        axes.plot(rows["x"], rows[error].clip(floor, ceiling), markersize=3, **style[name])
+        broken = rows["x"][rows["non_finite"] > 0]
+        if len(broken):
+            cross = {"marker": "x", "linestyle": "", "markersize": 4.5, "color": style[name]["color"]}
+            axes.plot(broken, [height] * len(broken), transform=axes.get_xaxis_transform(), **cross)
+            height -= 0.045
+
+
+def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[int]) -> Figure:
+    """Error for separated eigenvalues against time: a row of panels for each root, a column for each size."""
+    keys = ["method", "function", "size", "dtype"]
+    points = accuracy[accuracy["spectrum"] == "separated"].merge(times[[*keys, "total_ms"]], on=keys)
+    style = styles(accuracy["method"].unique())
+    functions = ("whitening", "sqrt")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 6.2), layout="constrained")
+        panels = figure.subplots(len(functions), len(shown), sharex="col", sharey=True, squeeze=False)
+        for function, row in zip(functions, panels, strict=True):
+            for size, axes in zip(shown, row, strict=True):
+                for point in points.query("function == @function and size == @size").itertuples():
+                    axes.plot(point.total_ms, point.error, markersize=5.5, **_mark(style[point.method], point.dtype))
+                axes.set(xscale="log", yscale="log", ylim=LIMITS["float64"], title=f"{NAMES[function]}, d = {size}")
+        for axes in panels[:, 0]:
+            axes.set_ylabel(ERRORS["error"])
+        for axes in panels[-1]:
+            axes.set_xlabel("Milliseconds for one matrix")
+        handles = [Line2D([], [], label=name, **_mark(look, "float64")) for name, look in style.items()]
+        handles.append(Line2D([], [], label="hollow: float32", **_mark({"color": INK, "marker": "o"}, "float32")))
+        _legend(figure, handles)
+    return _laid_out(figure)
+
+
+def _mark(look: dict[str, object], dtype: str) -> dict[str, object]:
+    """A style of lines as one of points: filled for float64, hollow for float32."""
+    face = look["color"] if dtype == "float64" else "none"
+    return {"marker": look["marker"] or "o", "linestyle": "", "color": look["color"], "markerfacecolor": face}
+
+
+def _legend(figure: Figure, handles: list[Line2D]) -> None:
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _laid_out(figure: Figure) -> Figure:
+    """Laid out once for all formats."""
+    with matplotlib.rc_context(STYLE):
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure

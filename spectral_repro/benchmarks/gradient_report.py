@@ -1,0 +1,194 @@
+"""The numbers of suite=gradients as tables and figures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from spectral_repro.benchmarks import gradient_figures as figures
+from spectral_repro.benchmarks.sections import Section, short
+from spectral_repro.benchmarks.spectra import NAMED
+from spectral_repro.benchmarks.tasks import DTYPES, TASKS
+
+CONDITIONS = ("condition 1e4", "condition 1e8", "condition 1e12")  # columns of the tables, where measured
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What `Gradients` measures."""
+
+    accuracy: pd.DataFrame
+    times: pd.DataFrame
+    precision: pd.DataFrame
+    approximation: pd.DataFrame
+    factors: pd.DataFrame
+
+
+def sections(numbers: Numbers, shown: Sequence[int]) -> list[Section]:
+    """Errors at the first of the sizes shown, times at all of them."""
+    accuracy = numbers.accuracy[numbers.accuracy["size"] == shown[0]]
+    return [*_figures(numbers, accuracy, shown), *_errors(accuracy), *_times(numbers.times, shown), *_checks(numbers)]
+
+
+def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> list[Section]:
+    return [
+        Section(
+            "error_by_condition",
+            "Error against the condition number",
+            f"Relative error of dL/dA, median over the matrices, d = {shown[0]}; eigenvalues from 1 to 1 / condition number in "
+            "equal ratios. A cross at the top: some or all gradients are not finite.",
+            figure=figures.sweep(accuracy, "condition"),
+        ),
+        Section(
+            "feature_error_by_condition",
+            "Error of the gradient of features",
+            "The same for dL/dX of features X with A = X Xᵀ, which is what the layers before get: directions that the features "
+            "hardly have count for less.",
+            figure=figures.sweep(accuracy, "condition", "feature_error"),
+        ),
+        Section(
+            "error_by_gap",
+            "Error against the gap between eigenvalues",
+            f"Relative error of dL/dA for pairs of eigenvalues a and a (1 − gap), a from 1 to {2 / shown[0]:.2g}.",
+            figure=figures.sweep(accuracy, "gap"),
+        ),
+        Section(
+            "error_by_time",
+            "Error against time",
+            "Relative error of dL/dA for separated eigenvalues, against the time of the forward and backward pass for one "
+            "matrix of a batch.",
+            figure=figures.error_by_time(numbers.accuracy, numbers.times, shown),
+        ),
+    ]
+
+
+def _errors(accuracy: pd.DataFrame) -> list[Section]:
+    size, matrices = accuracy["size"].iloc[0], accuracy["matrices"].iloc[0]
+    by_function = [
+        Section(
+            f"errors_{function}_{dtype}",
+            f"{task.title}, {dtype}",
+            f"Relative error of dL/dA, median over the finite ones of {matrices} matrices, d = {size}; in brackets its angle "
+            "to the exact gradient from 1° on. Largest gain: |dL/dA| / |dL/dF| over all spectra of this size.",
+            table=errors(accuracy.query("function == @function and dtype == @dtype")),
+        )
+        for function, task in TASKS.items()
+        for dtype in DTYPES
+    ]
+    of_features = [
+        Section(
+            f"feature_errors_{dtype}",
+            f"Gradient of features, {dtype}",
+            f"Relative error of dL/dX, A = X Xᵀ, where the features have little or nothing of some directions; d = {size}.",
+            table=feature_errors(accuracy.query("dtype == @dtype")),
+        )
+        for dtype in DTYPES
+    ]
+    broken = Section(
+        "not_finite",
+        "Gradients that are not finite",
+        f"Percent of the matrices of a spectrum, over all functions, d = {size}. Methods and spectra that are not listed: "
+        "none.",
+        table=not_finite(accuracy),
+    )
+    return [*by_function, *of_features, broken]
+
+
+def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Section]:
+    return [
+        Section(
+            f"times_{dtype}",
+            f"Time and memory, square root, {dtype}",
+            "Milliseconds for the forward and backward pass of one matrix of a batch, median of interleaved rounds. Memory: "
+            "the most MiB of new tensors alive at once, for one matrix.",
+            table=times(frame.query("function == 'sqrt' and dtype == @dtype"), shown),
+        )
+        for dtype in DTYPES
+    ]
+
+
+def _checks(numbers: Numbers) -> list[Section]:
+    factors = numbers.factors.assign(**{name: numbers.factors[name].map("{:.2e}".format) for name in ("published", "own")})
+    return [
+        Section(
+            "approximation_error",
+            "The poster's approximation errors",
+            "|series(r) − 1 / (1 − r)| for the ratio r of two eigenvalues. Recipe: how the published figures come about, "
+            "powers of r multiplied up in float64, coefficients and sums in 20 digits; float64 alone cannot come closer to a "
+            "number near 1 than 1e−16. float64: the kernels of this package. The Padé approximant is 1 / (1 − r) itself, so "
+            "that its errors are rounding; those of Taylor are r^101 / (1 − r) and rounding.",
+            table=approximation(numbers.approximation),
+        ),
+        Section(
+            "largest_factor",
+            "The poster's upper bounds of the gradient",
+            "The largest factor between two eigenvalues clamped to the rounding unit u = 2.2e−16: |P(1) / Q(1)| / u (Padé, "
+            "Q(1) = 0 but for rounding in 20 digits), 101 / u (Taylor), the limit (truncated), 1 / u (TopN).",
+            table=factors,
+        ),
+        Section(
+            "precision",
+            "The exact gradient in 50 digits",
+            f"Relative errors against 50 digits, d = {numbers.precision['size'].max()}. Reference: what all methods are "
+            "compared with, from the eigenvalues and eigenvectors that the matrix was made of. Exact: the method, from the "
+            "matrix. Rounding the matrix, u times its condition number, is in both.",
+            table=precision(numbers.precision),
+        ),
+    ]
+
+
+def errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method, a column for each spectrum."""
+    spectra = [name for name in (*NAMED, *CONDITIONS) if name in set(frame["spectrum"])]
+    cells = frame.assign(cell=[_error(row) for row in frame.itertuples()])
+    table = cells.pivot(index="method", columns="spectrum", values="cell").loc[frame["method"].unique(), spectra]
+    gains = frame.groupby("method")["gain_max"].max()
+    return table.assign(**{"largest gain": gains.map(short)}).reset_index()
+
+
+def _error(row: tuple) -> str:
+    if row.non_finite == 1:
+        return "not finite"
+    return short(row.error) + (f" ({row.angle_deg:.0f}°)" if row.angle_deg >= 1 else "")
+
+
+def feature_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method, a column for each function and each spectrum with small eigenvalues."""
+    spectra = [name for name in ("deficient", *CONDITIONS) if name in set(frame["spectrum"])]
+    table = frame.pivot(index="method", columns=["function", "spectrum"], values="feature_error").loc[frame["method"].unique()]
+    table = table[[(function, spectrum) for function in TASKS for spectrum in spectra]].map(short)
+    table.columns = [f"{function}, {spectrum}" for function, spectrum in table.columns]
+    return table.reset_index()
+
+
+def not_finite(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each method and dtype, a column for each spectrum, of those with any."""
+    shares = frame.pivot_table(index=["method", "dtype"], columns="spectrum", values="non_finite", sort=False)
+    shares = shares.loc[(shares > 0).any(axis=1), (shares > 0).any()]
+    return shares.map(lambda share: f"{100 * share:.0f}").reset_index()
+
+
+def times(frame: pd.DataFrame, shown: Sequence[int]) -> pd.DataFrame:
+    """A row for each method: milliseconds by size, and memory for the sizes shown."""
+    order = frame["method"].unique()
+    milliseconds = frame.pivot(index="method", columns="size", values="total_ms").loc[order]
+    memory = frame.pivot(index="method", columns="size", values="peak_mib").loc[order, list(shown)]
+    milliseconds.columns = [f"d = {size}" for size in milliseconds.columns]
+    memory.columns = [f"MiB, d = {size}" for size in memory.columns]
+    return pd.concat([milliseconds, memory], axis=1).map(short).reset_index()
+
+
+def approximation(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each ratio."""
+    kinds = ("published", "recipe", "float64")
+    table = frame.pivot(index="ratio", columns="method", values=list(kinds)).map("{:.1e}".format)
+    table.columns = [f"{method} {kind}" for kind, method in table.columns]
+    return table[[f"{method} {kind}" for method in frame["method"].unique() for kind in kinds]].reset_index()
+
+
+def precision(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each spectrum."""
+    table = frame.pivot(index="spectrum", columns="function", values=["reference_error", "exact_error"]).map(short)
+    table.columns = [f"{function} {kind.removesuffix('_error')}" for kind, function in table.columns]
+    ordered = [f"{function} {kind}" for function in frame["function"].unique() for kind in ("reference", "exact")]
+    return table.loc[frame["spectrum"].unique(), ordered].reset_index()

@@ -1,0 +1,105 @@
+"""suite=layers: time and memory of every layer beside the plain one that it takes the place of."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from spectral_repro.benchmarks.clock import Job, race
+from spectral_repro.benchmarks.layer_figure import draw
+from spectral_repro.benchmarks.memory import peak
+from spectral_repro.benchmarks.sections import Measurement, Section, short
+
+TITLES = {"norm": "Norm layers", "pooling": "Pooling layers"}
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What to measure, and how much of it.
+
+    Args:
+        families: layers by family and name, each of the number of its channels; the first of a family is its plain layer.
+        inputs: shapes (N, C, H, W) by family.
+        seconds, rounds: for the times of all layers of a family on one input, the rounds at least; see `race`.
+        device, seed: where, and which random features.
+    """
+
+    families: Mapping[str, Mapping[str, Callable[[int], nn.Module]]]
+    inputs: Mapping[str, Sequence[Sequence[int]]]
+    seconds: float
+    rounds: int
+    device: torch.device
+    seed: int
+
+    def measure(self) -> Measurement:
+        torch.manual_seed(self.seed)
+        numbers = pd.concat([self.compared(*pair) for pair in tqdm(list(self.pairs()), "layers", disable=None)])
+        note = "float32 features in channels_last, training mode; forward and backward pass, median of interleaved rounds."
+        return Measurement("Spectral layers beside the plain ones", [note], {"layers": numbers}, sections(numbers))
+
+    def pairs(self) -> Iterator[tuple[str, Sequence[int]]]:
+        return ((family, shape) for family in self.families for shape in self.inputs[family])
+
+    def compared(self, family: str, shape: Sequence[int]) -> pd.DataFrame:
+        """A row for each layer: milliseconds and MiB, and how many times those of the plain layer."""
+        features = torch.randn(*shape, device=self.device).relu().contiguous(memory_format=torch.channels_last)
+        layers = {name: make(shape[1]).to(self.device) for name, make in self.families[family].items()}
+        jobs = {name: passes(layer, features) for name, layer in layers.items()}
+        frame = race(jobs, self.device, self.seconds, self.rounds).rename(columns={"name": "layer"})
+        frame["peak_mib"] = [peak(job, self.device) / 2**20 for job in jobs.values()]
+        frame["relative_time"] = frame["total_ms"] / frame["total_ms"][0]
+        frame["relative_memory"] = frame["peak_mib"] / frame["peak_mib"][0]
+        frame.insert(0, "family", family)
+        frame.insert(1, "input", " × ".join(map(str, shape)))
+        return frame
+
+
+def passes(layer: nn.Module, features: Tensor) -> Job:
+    """A forward pass, and a backward pass to features and parameters."""
+    incoming = torch.randn_like(layer(features))
+
+    def forward() -> Callable[[], object]:
+        leaf = features.detach().requires_grad_()
+        result = layer(leaf)
+        return lambda: torch.autograd.grad(result, [leaf, *layer.parameters()], incoming)
+
+    return forward
+
+
+def sections(numbers: pd.DataFrame) -> list[Section]:
+    figure = Section(
+        "layers",
+        "Time of the layers",
+        "Milliseconds of the forward and backward pass, median; whiskers: quartiles of their sum.",
+        figure=draw(numbers),
+    )
+    tables = [
+        Section(
+            "_".join(("layers", family, *shape.split(" × "))),
+            f"{TITLES[family]}, features {shape}",
+            f"The last two columns: how many times those of the plain layer, {frame['layer'].iloc[0]}.",
+            table=table(frame),
+        )
+        for (family, shape), frame in numbers.groupby(["family", "input"], sort=False)
+    ]
+    return [figure, *tables]
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each layer."""
+    totals = zip(frame["total_ms"], frame["total_low_ms"], frame["total_high_ms"], strict=True)
+    return pd.DataFrame(
+        {
+            "layer": frame["layer"],
+            "forward (ms)": frame["forward_ms"].map(short),
+            "backward (ms)": frame["backward_ms"].map(short),
+            "both (ms) [quartiles]": ["{} [{}–{}]".format(*map(short, cells)) for cells in totals],
+            "rounds": frame["rounds"].astype(str),
+            "memory (MiB)": frame["peak_mib"].map(short),
+            "× time": frame["relative_time"].map(short),
+            "× memory": frame["relative_memory"].map(short),
+        }
+    )

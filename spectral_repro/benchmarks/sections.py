@@ -1,0 +1,38 @@
+"""What a suite hands back: numbers, and the tables and figures made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of texts or a figure under a title; ``caption`` says what it shows."""
+
+    name: str
+    title: str
+    caption: str
+    table: pd.DataFrame | None = None
+    figure: Figure | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``notes`` hold for all of it; ``numbers`` are written as CSV by their names, ``sections`` make everything else."""
+
+    title: str
+    notes: Sequence[str]
+    numbers: dict[str, pd.DataFrame]
+    sections: Sequence[Section]
+
+
+def short(value: float) -> str:
+    """Two digits, or a power of ten outside 0.001 ... 1000; a dash for NaN."""
+    if pd.isna(value):
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e3:
+        return f"{value:.2g}" if abs(value) < 99.5 else f"{value:.0f}"
+    digit, exponent = f"{value:.0e}".split("e")
+    return f"{digit}e{int(exponent)}".replace("-", "−")
