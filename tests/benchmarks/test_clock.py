@@ -1,0 +1,38 @@
+import time
+
+import torch
+
+from spectral_repro.benchmarks.clock import race
+
+CPU = torch.device("cpu")
+
+
+def test_every_round_runs_every_job_once_after_a_round_that_warms_up():
+    calls = []
+
+    def job(name: str):
+        def forward():
+            calls.append(f"{name} forward")
+            return lambda: calls.append(f"{name} backward")
+
+        return forward
+
+    frame = race({"a": job("a"), "b": job("b")}, CPU, seconds=0, least=3)
+    assert calls == ["a forward", "a backward", "b forward", "b backward"] * 4
+    assert frame["name"].tolist() == ["a", "b"] and frame["rounds"].tolist() == [3, 3]
+
+
+def test_times_of_both_passes():
+    def forward():
+        time.sleep(0.002)
+        return lambda: time.sleep(0.006)
+
+    (row,) = race({"slow": forward}, CPU, seconds=0, least=3).itertuples()
+    assert row.forward_ms >= 2 and row.backward_ms >= 6 and row.total_ms >= 8
+    assert row.total_low_ms <= row.total_ms <= row.total_high_ms
+
+
+def test_rounds_end_with_the_time_or_their_number():
+    assert race({"a": lambda: lambda: None}, CPU, seconds=60, least=1, most=7)["rounds"].tolist() == [7]
+    (rounds,) = race({"a": lambda: lambda: time.sleep(0.01)}, CPU, seconds=0.05, least=1)["rounds"]
+    assert 1 <= rounds <= 5
