@@ -23,6 +23,7 @@ class AutogradSVD(Backward):
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
         with torch.autocast(matrix.device.type, enabled=False):
-            shifted = matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+            shift_matrix = shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+            shifted = (matrix + matrix.mT) / 2 + shift_matrix  # symmetric, so that its gradient is
             _, values, transposed = torch.linalg.svd(shifted)
             return (transposed.mT * function(values).unsqueeze(-2)) @ transposed, values.detach()
