@@ -149,6 +149,7 @@ RULES = {
     "optimizer.weight_decay": number(least=0),
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
+    "gradient.max_norm": number(above=0),
     "init.checkpoint": TEXT,
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),

@@ -106,6 +106,28 @@ def test_a_backward_that_needs_a_shift_is_refused_by_covariance_pooling_in_one_l
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["norm=zca", "backward=pade", "backward.degree=10"], "backward.degree"),
+        (["pooling=gcp", "backward=hybrid", "backward.second.degree=10"], "backward.second.degree"),
+    ],
+)
+def test_an_argument_of_a_gradient_method_is_named_by_its_key(overrides: list[str], key: str):
+    config = compose([*overrides, "scale=smoke"])
+    check(config)
+    with pytest.raises(UserError, match=rf"^{key}=10: its system is singular"):
+        build_model(config)
+    check(compose([*overrides, f"{key}=50"]))
+
+
+def test_a_gradient_method_of_a_layers_own_is_named_there():
+    config = compose(["norm=zca", "scale=smoke"])
+    config.norm.backward = {"_target_": "spectral_repro.linalg.backward.Pade", "degree": 10}
+    with pytest.raises(UserError, match=r"^norm\.backward\.degree=10: "):
+        build_model(config)
+
+
 def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
     spelled = compose(["norm=zca", "backward=pi", "norm.truncation=reference"])
@@ -118,4 +140,5 @@ def test_configs_are_short(path: Path):
 
 
 def test_every_key_beside_those_options_has_a_rule():
-    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "init=checkpoint", "init.checkpoint=best.pt"]))
+    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient=clipped"]))
+    check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
