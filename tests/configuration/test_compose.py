@@ -142,3 +142,4 @@ def test_configs_are_short(path: Path):
 def test_every_key_beside_those_options_has_a_rule():
     check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient=clipped"]))
     check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
+    check(compose(["init=pretrained", "init.network=resnet50"]))
