@@ -98,6 +98,11 @@ BACKWARD = {
 }
 BACKWARDS = [f"{user}backward{turn}" for user in ("", "norm.", "pooling.") for turn in ("", ".first", ".second")]
 
+PUBLISHED_NETWORKS = (
+    *("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
+    *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+)
+
 RULES = {
     **{f"{backward}.{key}": rule for backward in BACKWARDS for key, rule in BACKWARD.items()},
     "seed": whole(0, below=2**32),
@@ -149,7 +154,10 @@ RULES = {
     "optimizer.weight_decay": number(least=0),
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
-    "init.checkpoint": TEXT,
+    "gradient.max_norm": number(above=0),
+    "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
+    "init.network": one_of(*PUBLISHED_NETWORKS),
+    "init.weights": TEXT,
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),
     "schedule.every": POSITIVE_PART,

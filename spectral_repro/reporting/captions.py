@@ -19,8 +19,9 @@ def measurement(section: Section) -> str:
     runs = section.results
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds)}."]
+    sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
     if section.published:
-        sentences.append(f"Published values: {section.paper.source}.")
+        sentences.append(f"Published values: {section.table.source}.")
         if section.across:
             origins = " and ".join(ORIGINS[each] for each in section.across)
             sentences.append(f"They come from {origins}, so the difference is across {' and '.join(section.across)}.")
@@ -57,7 +58,7 @@ def _machine(runs: list[Run]) -> str:
 
 
 def notes(section: Section) -> list[str]:
-    """What the table cannot show: every divergence, the runs left out of the means, and what is special about the data."""
+    """What the table cannot show: divergences, runs left out of the means, weights to start from, peculiarities of the data."""
     lines = []
     for entry in section.entries:
         lines += [f"{entry.row.label}, seed {run.seed}: {_divergence(run)}." for run in entry.in_state("diverged")]
@@ -65,6 +66,8 @@ def notes(section: Section) -> list[str]:
         if unfinished := sum(states.values()):
             each = ", ".join(f"{number} {state}" for state, number in states.items() if number)
             lines.append(f"{entry.row.label}: {counted(unfinished, 'unfinished run')} left out of the mean ({each}).")
+    starts = dict.fromkeys(run.identity.get("init.checkpoint") for run in section.results)
+    lines += [f"Started from the weights of {checkpoint}." for checkpoint in starts if checkpoint]
     return lines + [f"Data: {note}." for note in dict.fromkeys(note for run in section.results for note in run.notes)]
 
 

@@ -78,7 +78,7 @@ def _interval(values: pd.Series) -> tuple[float, float]:
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = [
-        pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.name]})
+        pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.column]})
         for line, entry in lines
         for run in entry.in_state("finished")
     ]
@@ -93,7 +93,7 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
         )  # fmt: skip
     for line, entry in lines:
         for run in entry.in_state("diverged"):
-            rows = run.metrics[np.isfinite(run.metrics[metric.name])]
+            rows = run.metrics[np.isfinite(run.metrics[metric.column])]
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
-            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.name])
+            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
             axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)

@@ -23,7 +23,8 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std and best in the metric's unit and success_rate in percent, as far as published.
+        published: mean, std and best in the metric's unit, success_rate in percent, and means under the names of the metrics
+            beside it, as far as published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
     """
@@ -49,14 +50,22 @@ class Axis:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that differ in the compared values alone: they share one protocol, the full one."""
+    """Rows that differ in the compared values alone: they share one protocol, the full one.
+
+    Attributes:
+        metric: what is compared.
+        source: where its published values come from.
+        also: metrics that have a column beside it.
+    """
 
     name: str
     title: str
     metric: Metric
+    source: str
     rows: tuple[Row, ...]
     protocol: Values
     axis: Axis | None = None
+    also: tuple[Metric, ...] = ()
 
     @property
     def series(self) -> list[str]:
@@ -99,16 +108,19 @@ def load_paper(config: DictConfig | None) -> Paper:
     def parts(overrides: tuple[str, ...]) -> tuple[Values, Values]:
         return split(identity(compose(overrides)), compare)
 
+    defaults = {"metric": settings["metric"], "source": settings["source"], "also": []}
     tables = tuple(
-        _table(f"paper={settings['name']}: in table {name},", name, {"metric": settings["metric"]} | table, parts)
+        _table(f"paper={settings['name']}: in table {name},", name, defaults | table, parts)
         for name, table in settings["tables"].items()
     )
     return Paper(settings["name"], settings["title"], settings["source"], compare, tables)
 
 
 def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ...]], tuple[Values, Values]]) -> Table:
-    if settings["metric"] not in METRICS:
-        raise UserError(f"{place} metric={settings['metric']}: must be one of {', '.join(METRICS)}")
+    names = [settings["metric"], *settings["also"]]
+    if unknown := [name for name in names if name not in METRICS]:
+        raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
+    metric, *also = (METRICS[name] for name in names)
     rows, protocols = [], []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
@@ -124,7 +136,7 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
             )
     axis = Axis(**settings["axis"]) if "axis" in settings else None
     _check_points(place, axis, rows)
-    return Table(name, settings["title"], METRICS[settings["metric"]], tuple(rows), protocols[0], axis)
+    return Table(name, settings["title"], metric, settings["source"], tuple(rows), protocols[0], axis, tuple(also))
 
 
 def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:

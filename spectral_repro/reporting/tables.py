@@ -21,26 +21,33 @@ def aggregate(section: Section) -> pd.DataFrame:
     diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), but not for a time;
     largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
     Where there are published values for the data set, also published_mean, published_std, published_best,
-    published_success_rate and difference = mean - published_mean.
+    published_success_rate and difference = mean - published_mean. Of each metric beside it, under its name, NAME_mean and
+    NAME_std, and published_NAME.
     """
-    metric = section.table.metric
-    frame = pd.DataFrame([_numbers(entry, metric) for entry in section.entries])
+    metric, also = section.table.metric, section.table.also
+    frame = pd.DataFrame([_numbers(entry, metric, also) for entry in section.entries])
     if section.published:
-        for key in PUBLISHED:
+        for key in (*PUBLISHED, *(each.name for each in also)):
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
         frame["difference"] = frame["mean"] - frame["published_mean"]
     return frame.drop(columns=[column for column in frame if metric.timing and column.endswith("success_rate")])
 
 
-def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
+def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, object]:
     finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
-    values = pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
+
+    def of(metric: Metric) -> pd.Series:
+        return pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
+
+    values, beside = of(metric), {each.name: of(each) for each in also}
     return {
         "method": entry.row.label,
         "mean": values.mean(),
         "std": values.std(ddof=1),
         "best": values.agg(metric.best),
+        **{f"{name}_mean": others.mean() for name, others in beside.items()},
+        **{f"{name}_std": others.std(ddof=1) for name, others in beside.items()},
         "seeds": len(finished),
         "diverged": len(diverged),
         "unfinished": len(entry.runs) - len(finished) - len(diverged),
@@ -52,19 +59,22 @@ def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
 
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
-    frame, form = aggregate(section), section.table.metric.form
+    frame, form, also = aggregate(section), section.table.metric.form, section.table.also
     columns = {
         METHOD: frame["method"],
         ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()],
         ("", "best"): _texts(frame["best"], form),
+        **{("", each.short): _means_and_stds(frame, f"{each.name}_mean", f"{each.name}_std", each.form) for each in also},
         ("", "seeds"): frame["seeds"].astype(str),
     }
     if "success_rate" in frame:
         columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
     if section.published:
-        means_and_stds = zip(frame["published_mean"], frame["published_std"], strict=True)
-        published = {"mean ± std": [_mean_and_std(*pair, form) for pair in means_and_stds]}
-        published["best"] = _texts(frame["published_best"], form)
+        published = {
+            "mean ± std": _means_and_stds(frame, "published_mean", "published_std", form),
+            "best": _texts(frame["published_best"], form),
+            **{each.short: _texts(frame[f"published_{each.name}"], each.form) for each in also},
+        }
         if "published_success_rate" in frame:
             published["success\n(%)"] = _texts(frame["published_success_rate"], ".0f")
         columns |= {("published", name): texts for name, texts in published.items() if set(texts) != {UNKNOWN}}
@@ -83,6 +93,10 @@ def _measured(row: tuple, form: str) -> str:
     if row.seeds:
         return _mean_and_std(row.mean, row.std, form)
     return "diverged" if row.diverged else "no finished run" if row.unfinished else "no run"
+
+
+def _means_and_stds(frame: pd.DataFrame, means: str, stds: str, form: str) -> list[str]:
+    return [_mean_and_std(*pair, form) for pair in zip(frame[means], frame[stds], strict=True)]
 
 
 def _mean_and_std(mean: float, std: float, form: str) -> str:

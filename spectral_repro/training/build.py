@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from spectral_repro.data.batches import Batches
@@ -63,7 +63,7 @@ def load_images(config: DictConfig) -> ImageData:
     Raises:
         UserError: if it is not what the configuration says of it, or makes a batch of a single image.
     """
-    dataset, images = config.dataset, _instantiate(config.dataset, "load")
+    dataset, images = config.dataset, _instantiate(config, "dataset.load")
     _, channels, *size = images.train.images.shape
     classes = 1 + max(int(split.labels.max()) for split in (images.train, images.test))
     if channels != dataset.channels or size != [dataset.image_size] * 2:
@@ -106,17 +106,18 @@ def build_loggers(config: DictConfig) -> Loggers:
     Raises:
         UserError: for a logger whose package is missing or whose server does not let the user in.
     """
-    return Loggers([_instantiate(config.logger, name) for name in config.logger])
+    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger])
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
     try:
-        return instantiate(config[key], **arguments)
+        return instantiate(OmegaConf.select(config, key), **arguments)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
         if isinstance(error.__cause__, TypeError | ValueError):
-            raise UserError(_under(key, error.__cause__)) from error
+            inner = re.findall(r"^full_key: (.+)$", str(error), re.MULTILINE)
+            raise UserError(_under(_settable(config, *inner or [key]), error.__cause__)) from error
         raise
 
 
@@ -130,6 +131,12 @@ def _named_errors(factory: Callable[..., object], key: str) -> Callable[..., obj
             raise UserError(_under(key, error)) from error
 
     return make
+
+
+def _settable(config: DictConfig, key: str) -> str:
+    """The key itself, or that of the group which a layer takes in: backward.second for norm.backward.second."""
+    layer, _, inner = key.partition(".")
+    return inner if inner and OmegaConf.is_interpolation(config[layer], inner.partition(".")[0]) else key
 
 
 def _under(key: str, error: Exception) -> str:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.models.pretrained import translate
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,64 @@ class FromCheckpoint:
     def __call__(self, model: nn.Module) -> None:
         path = Path(self.checkpoint).expanduser()
         try:
-            weights = torch.load(path, map_location="cpu", weights_only=True)["model"]
-            own = model.state_dict()
-            fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+            weights = fitting(model, torch.load(path, map_location="cpu", weights_only=True)["model"])
         except Exception as error:  # what is no checkpoint may raise anything
             raise UserError(
                 f"init.checkpoint={path}: cannot be read as a checkpoint of a run, with weights under model"
             ) from error
-        if not fitting:
-            raise UserError(
-                f"init.checkpoint={path}: none of its {len(weights)} weights fits this network; take the same model"
-            )
-        model.load_state_dict(fitting, strict=False)
-        anew = sorted(own.keys() - fitting.keys())
-        print(f"{path}: {len(fitting)} of {len(own)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)
+        take(model, weights, f"init.checkpoint={path}")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights that torchvision publishes for a network of its own, as far as `translate` finds a place for them.
+
+    They are downloaded, checked against their hash and kept by `torch.hub`.
+
+    Raises:
+        UserError: when called, if there are no such weights, they cannot be had, or nothing in them fits.
+    """
+
+    network: str
+    weights: str
+
+    def __call__(self, model: nn.Module) -> None:
+        import torchvision
+
+        published = {each.name: each for each in torchvision.models.get_model_weights(self.network)}
+        place = f"init.weights={self.weights}"
+        if self.weights not in published:
+            raise UserError(f"{place}: those of {self.network} are {', '.join(published)}")
+        with torch.device("meta"):
+            source = torchvision.models.get_model(self.network)
+        try:
+            state = published[self.weights].get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
+            source.load_state_dict(state, assign=True)
+        except Exception as error:  # of the network, the disk or a damaged file
+            url, folder = published[self.weights].url, Path(torch.hub.get_dir()) / "checkpoints"
+            raise UserError(f"{place}: {url} is neither to be had nor in {folder} ({first_line(error)})") from error
+        try:
+            weights = fitting(model, translate(source, model))
+        except ValueError as error:
+            raise UserError(f"init.network={self.network}: {error}") from error
+        take(model, weights, f"init.network={self.network}, {place}")
+
+
+def fitting(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose names and shapes agree with the network's own."""
+    own = model.state_dict()
+    return {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+
+
+def take(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
+    """Puts weights into a network and prints which it is left without.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if not weights:
+        raise UserError(f"{origin}: none of its weights fits this network; take the same model")
+    own = model.state_dict()
+    model.load_state_dict(weights, strict=False)
+    anew = sorted(own.keys() - weights.keys())
+    print(f"{origin}: {len(weights)} of {len(own)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)

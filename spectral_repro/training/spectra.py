@@ -18,9 +18,12 @@ def smallest_gap(layers: dict[str, CovarianceNorm]) -> Tensor:
 
 
 def relative_gaps(eigenvalues: Tensor) -> Tensor:
-    """(lambda_i - lambda_{i+1}) / lambda_i of (..., d) eigenvalues, (..., d - 1); infinite where both are 0: no direction."""
+    """(lambda_i - lambda_{i+1}) / lambda_i of (..., d) eigenvalues, (..., d - 1); infinite where both are 0: no direction.
+
+    NaN, of a method that finds no eigenvalues, stays NaN.
+    """
     larger, smaller = eigenvalues[..., :-1], eigenvalues[..., 1:]
-    return torch.where(larger > 0, (larger - smaller) / larger, torch.inf)
+    return torch.where(larger <= 0, torch.inf, (larger - smaller) / larger)
 
 
 def effective_rank(eigenvalues: Tensor) -> Tensor:

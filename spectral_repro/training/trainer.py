@@ -49,6 +49,7 @@ class Trainer:
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
         self.state = TrainingState(model, optimizer, schedule, self.steps, scaler)
+        self.max_norm = config.gradient.max_norm if "gradient" in config else None
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
         self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
@@ -102,14 +103,17 @@ class Trainer:
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss).backward()
-        self._note_extremes()
+        norm = self._note_extremes()
+        if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
         state.schedule_learning_rate()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
         state.sums += _sums(logits.detach(), labels, loss.detach())
 
-    def _note_extremes(self) -> None:
+    def _note_extremes(self) -> Tensor:
+        """Returns the norm of the gradient."""
         scaler, extremes = self.state.scaler, self.state.extremes
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -118,6 +122,7 @@ class Trainer:
         extremes[0] = torch.maximum(extremes[0], norm)
         if self.layers:
             extremes[1] = torch.minimum(extremes[1], smallest_gap(self.layers))
+        return norm
 
     def _look(self) -> None:
         """Reads the sums, makes sure that the loss is finite, and shows what is new since the last look."""

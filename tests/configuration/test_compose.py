@@ -1,5 +1,6 @@
 """Everything in conf/ composes and can be built."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -12,14 +13,27 @@ from spectral_repro.configuration.rules import check
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule
 
+# of the large photographs one experiment of each kind: the others differ in their gradient alone, and tests of the papers'
+# tables check the configuration of every experiment
+PHOTOGRAPHS = [
+    "imagenet_alexnet_taylor_hybrid",
+    "imagenet_resnet50_average",
+    "imagenet_resnet101_isqrt_cov",
+    "birds_topn",
+    "dogs_seb",
+    "cars_newton_schulz",
+    "aircraft_pade",
+]
+ON_SMALL_IMAGES = [name for name in options("experiment") if not re.match(r"song2021/(?!cifar10)", name)]
+
 
 @pytest.mark.parametrize(
     ("experiment", "scale"),
-    [(experiment, "smoke") for experiment in options("experiment")]
+    [(experiment, "smoke") for experiment in [*ON_SMALL_IMAGES, *(f"song2021/{name}" for name in PHOTOGRAPHS)]]
     + [("wang2019/resnet18_zca_d16", scale) for scale in options("scale")],
 )
 def test_every_experiment_and_scale_builds(experiment: str, scale: str):
-    config = compose([f"experiment={experiment}", f"scale={scale}"])
+    config = compose([f"experiment={experiment}", f"scale={scale}", "~init"])
     check(config)
     model = build_model(config)
     build_optimizer(config, model)
@@ -47,7 +61,7 @@ def test_every_option_builds_and_every_key_of_it_has_a_rule(override: str):
 
 @pytest.mark.parametrize("protocol", options("protocol"))
 def test_every_protocol_builds_under_another_pooling(protocol: str):
-    config = compose([f"+protocol={protocol}", "pooling=seb", "model.width=4"])
+    config = compose([f"+protocol={protocol}", "pooling=seb", "model.width=4", "~init"])
     check(config)
     assert config.pooling._target_.endswith("ScalingEigenBranch")
     build_optimizer(config, build_model(config))
@@ -106,6 +120,28 @@ def test_a_backward_that_needs_a_shift_is_refused_by_covariance_pooling_in_one_l
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["norm=zca", "backward=pade", "backward.degree=10"], "backward.degree"),
+        (["pooling=gcp", "backward=hybrid", "backward.second.degree=10"], "backward.second.degree"),
+    ],
+)
+def test_an_argument_of_a_gradient_method_is_named_by_its_key(overrides: list[str], key: str):
+    config = compose([*overrides, "scale=smoke"])
+    check(config)
+    with pytest.raises(UserError, match=rf"^{key}=10: its system is singular"):
+        build_model(config)
+    check(compose([*overrides, f"{key}=50"]))
+
+
+def test_a_gradient_method_of_a_layers_own_is_named_there():
+    config = compose(["norm=zca", "scale=smoke"])
+    config.norm.backward = {"_target_": "spectral_repro.linalg.backward.Pade", "degree": 10}
+    with pytest.raises(UserError, match=r"^norm\.backward\.degree=10: "):
+        build_model(config)
+
+
 def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
     spelled = compose(["norm=zca", "backward=pi", "norm.truncation=reference"])
@@ -118,4 +154,6 @@ def test_configs_are_short(path: Path):
 
 
 def test_every_key_beside_those_options_has_a_rule():
-    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "init=checkpoint", "init.checkpoint=best.pt"]))
+    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient=clipped"]))
+    check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
+    check(compose(["init=pretrained", "init.network=resnet50"]))

@@ -38,6 +38,7 @@ def test_what_cannot_change_the_result_stays_out(override: str):
         "model.width=32",
         "optimizer.lr=0.2",
         "schedule=cosine",
+        "gradient=clipped",
         "trainer.epochs=3",
         "precision=bfloat16",
         "dataset.train_images=100",
@@ -73,6 +74,10 @@ def test_another_folder_of_images_is_another_run():
 def test_the_gradient_counts_only_where_a_layer_uses_it():
     assert run_id("norm=batch", "backward=pi") == run_id("norm=batch")
     assert run_id("norm=zca", "backward=pi") != run_id("norm=zca")
+
+
+def test_a_group_that_is_null_leaves_no_key():
+    assert not {"gradient", "init", "finetune", "pooling"} & compose([]).keys()
 
 
 def test_an_experiment_is_its_values():

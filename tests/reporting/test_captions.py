@@ -1,6 +1,8 @@
 import pytest
+from omegaconf import OmegaConf
 
 from spectral_repro.reporting.captions import caption, measurement, notes, ranges
+from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import gather
 
 
@@ -77,3 +79,25 @@ def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
         "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",
         "Data: md5 of a file differs.",
     ]
+
+
+STARTED = """
+name: quickstart
+title: Fine-tuned
+source: ""
+compare: [norm]
+metric: test_accuracy
+tables:
+  started:
+    title: Fine-tuned
+    rows:
+      - {label: Batch norm, overrides: [norm=batch, init=checkpoint]}
+"""
+
+
+def test_runs_of_a_row_name_the_weights_that_they_started_from(make_run, read):
+    for seed, checkpoint in enumerate(("a/best.pt", "b/best.pt", "a/best.pt")):
+        make_run("norm=batch", "init=checkpoint", f"init.checkpoint={checkpoint}", seed=seed)
+    (section,) = gather(load_paper(OmegaConf.create(STARTED)), read()).sections
+    assert section.full and len(section.results) == 3
+    assert notes(section) == ["Started from the weights of a/best.pt.", "Started from the weights of b/best.pt."]

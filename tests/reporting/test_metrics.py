@@ -6,8 +6,10 @@ from spectral_repro.reporting.metrics import METRICS
 EPOCHS = pd.DataFrame({"train_loss": [2.0, 1.0], "test_accuracy": [90.0, 80.0], "step_time": [30.0, 20.0]})
 
 
-@pytest.mark.parametrize(("name", "value"), [("train_loss", 1.0), ("test_accuracy", 80.0), ("step_time", 25.0)])
-def test_a_result_is_that_of_the_last_epoch_and_a_time_the_mean(name, value):
+@pytest.mark.parametrize(
+    ("name", "value"), [("train_loss", 1.0), ("test_accuracy", 80.0), ("best_test_accuracy", 90.0), ("step_time", 25.0)]
+)
+def test_a_result_is_that_of_the_last_or_the_best_epoch_and_a_time_the_mean(name, value):
     assert METRICS[name].of(EPOCHS) == value
 
 
@@ -23,5 +25,8 @@ def test_labels_and_directions():
         "train_accuracy": "max",
         "test_loss": "min",
         "test_accuracy": "max",
+        "test_top5_accuracy": "max",
+        "best_test_accuracy": "max",
+        "best_top5_accuracy": "max",
         "step_time": "min",
     }

@@ -25,6 +25,11 @@ def test_split_takes_the_compared_values_and_the_seed_out():
     assert split(values, ("norm",)) == ({"norm._target_": "Z", "norm.eps": 1e-4}, {"normal": 2, "optimizer.lr": 0.1})
 
 
+def test_runs_of_a_row_may_start_from_different_weights():
+    values = {"seed": 1, "init._target_": "F", "init.checkpoint": "a.pt"}
+    assert split(values, ("norm",)) == ({}, {"init._target_": "F"})
+
+
 def test_differing_counts_missing_keys_and_tells_null_from_missing():
     assert differing({"a": 1, "b": None, "c": 3}, {"a": 1, "c": 4, "d": 0}) == ["b", "c", "d"]
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
+from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
 
@@ -75,6 +77,44 @@ def test_a_time_is_a_mean_over_epochs_and_the_smallest_is_best(make_run, sizes):
         ["PI, d = 4", "–", "–", "1", "–", "–"],
     ]
     assert not [column for column in aggregate(section) if "success" in column]
+
+
+TWO_METRICS = """
+name: quickstart
+title: Two metrics
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+tables:
+  two:
+    title: Two
+    source: Another, 2021
+    also: [best_test_accuracy, test_top5_accuracy]
+    rows:
+      - {label: Batch norm, overrides: [norm=batch], published: {mean: 90.0, best_test_accuracy: 91.5}}
+      - {label: "ZCA, SVD", overrides: [norm=zca_svd], published: {mean: 92.0, test_top5_accuracy: 99.0}}
+"""
+
+
+def test_metrics_beside_the_one_that_is_compared(make_run, read):
+    for seed, accuracies in enumerate(([88.0, 86.0], [90.0, 90.0])):
+        make_run("norm=batch", seed=seed, accuracies=accuracies, columns={"test_top5_accuracy": [95.0, 97.0 + seed]})
+    (section,) = gather(load_paper(OmegaConf.create(TWO_METRICS)), read()).sections
+    frame = formatted(section)
+    assert list(frame.columns) == [
+        ("", "Method"), ("", "mean ± std"), ("", "best"), ("", "best\nepoch"), ("", "top-5"), ("", "seeds"),
+        ("", "success\n(%)"), ("published", "mean ± std"), ("published", "best\nepoch"), ("published", "top-5"),
+        ("", "difference"),
+    ]  # fmt: skip
+    assert frame.to_numpy().tolist() == [
+        ["Batch norm", "88.00 ± 2.83", "90.00", "89.00 ± 1.41", "97.50 ± 0.71", "2", "100", "90.00", "91.50", "–", "−2.00"],
+        ["ZCA, SVD", "no run", "–", "–", "–", "0", "–", "92.00", "–", "99.00", "–"],
+    ]
+    assert "Best epoch: Test accuracy (%) in a run's best epoch. Top-5: Top-5 test accuracy (%) after the last" in markdown(
+        section
+    )
+    assert "Published values: Another, 2021." in markdown(section)
+    assert aggregate(section)["published_test_top5_accuracy"].tolist()[1] == 99.0
 
 
 def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening
+from spectral_repro.linalg.backward import NewtonSchulz
 from spectral_repro.training.spectra import covariance_layers, effective_rank, relative_gaps, smallest_gap
 
 
@@ -30,3 +31,11 @@ def test_smallest_gap_is_that_of_all_layers_and_groups():
 
 def test_single_channels_have_no_gap():
     assert smallest_gap(covariance_layers(ZCAWhitening(4, group_size=1))).item() == torch.inf
+
+
+def test_eigenvalues_that_a_method_does_not_find_have_an_unknown_gap():
+    unknown = torch.full((1, 3), torch.nan)
+    assert relative_gaps(unknown).isnan().all()
+    layer = ZCAWhitening(3, group_size=3, backward=NewtonSchulz(forward="newton_schulz"))
+    layer(torch.randn(8, 3))
+    assert smallest_gap(covariance_layers(layer)).isnan()

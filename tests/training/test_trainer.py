@@ -55,6 +55,31 @@ def test_extremes_of_every_epoch(train, monkeypatch):
     assert (rows["step_time"] * steps / 1000).sum() == pytest.approx(rows["seconds"].iloc[-1])
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_long_gradient_is_shortened_and_a_short_one_left(train, monkeypatch, precision: str):
+    gradients, step = [], torch.optim.SGD.step
+
+    def noting_step(optimizer, *arguments, **options):
+        gradients.append(torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]))
+        return step(optimizer, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noting_step)
+    options = ("norm=batch", "trainer.epochs=3", f"precision={precision}")  # in float16 the first steps overflow
+    train(*options)
+    free = gradients.copy()
+    first, longest = free[0].norm().item(), max(gradient.norm().item() for gradient in free)
+
+    gradients.clear()
+    rows = pd.read_csv(train(*options, "gradient=clipped", f"gradient.max_norm={first / 4}") / "metrics.csv")
+    torch.testing.assert_close(gradients[0], free[0] / 4, rtol=1e-4, atol=1e-7)
+    assert all(gradient.norm().item() <= 1.0001 * first / 4 for gradient in gradients)
+    assert rows["largest_gradient"][0] >= 0.9999 * first  # before it is shortened
+
+    gradients.clear()
+    train(*options, "gradient=clipped", f"gradient.max_norm={2 * longest}")
+    assert len(gradients) == len(free) and all(map(torch.equal, gradients, free))
+
+
 def test_only_networks_with_a_covariance_have_a_gap(train):
     assert "smallest_gap" not in pd.read_csv(train("norm=batch", "trainer.epochs=1") / "metrics.csv")
 

@@ -64,6 +64,14 @@ class Decomposition(Backward):
         return eigenvectors @ self.inner(function, eigenvalues, rotated) @ eigenvectors.mT
 
 
+class Gapped(Decomposition):
+    """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`."""
+
+    @abstractmethod
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        """K (..., d, d), 0 on the diagonal, of eigenvalues (..., d) in descending order."""
+
+
 class _Decomposed(torch.autograd.Function):
     @in_full_precision
     def forward(ctx, matrix, function, method, shift):

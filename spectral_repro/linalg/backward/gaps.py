@@ -1,28 +1,23 @@
 """Gradients through the eigenvectors, divided by the gaps between eigenvalues."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.backward.decomposition import Gapped
 from spectral_repro.linalg.backward.series import check_count
 from spectral_repro.linalg.functions import Restricted, SpectralFunction
 from spectral_repro.linalg.selection import Leading
 
 
-class ThroughEigenvectors(Decomposition):
+class ThroughEigenvectors(Gapped):
     """The gradient chained through the eigenvectors, as automatic differentiation does it.
 
     dL/dV = 2 sym(G) V diag(f), and with K_ij in the place of 1 / (lambda_j - lambda_i) off the diagonal, 0 on it,
 
         dL/dA = sym(V (K o (V^T dL/dV) + diag(dL/dlambda)) V^T).
     """
-
-    @abstractmethod
-    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
-        """K (..., d, d) of eigenvalues (..., d) in descending order."""
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
         """f_j K_ij + f_i K_ji: what the chain comes to."""

@@ -25,7 +25,8 @@ class NewtonSchulz(Decomposition):
     With ``forward`` "newton_schulz", F is what the iterations give (iSQRT-COV); with "eigh" it is exact and the gradient alone
     is theirs (song2021, SVD-Newton). In the eigenbasis an iteration acts on every eigenvalue by itself: F = sqrt(s) h(A / s),
     s = tr A, and the derivative is the kernel of divided differences h[a_i, a_j], carried from step to step by the product
-    rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s and passes less below; always bounded.
+    rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s and passes less below; always bounded, and 0
+    for the exact root of a zero matrix.
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, ``forward`` is unknown, or F is another function.
@@ -66,7 +67,7 @@ class NewtonSchulz(Decomposition):
 
     def _scaled(self, function: SpectralFunction, eigenvalues: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """a = lambda / s, h(a), the divided differences of h, and what makes the last those of F."""
-        trace = eigenvalues.sum(-1, keepdim=True)
+        trace = _or_infinite(eigenvalues.sum(-1, keepdim=True))
         scaled = eigenvalues / trace
         (y, dy), (z, dz) = self._divided_differences(scaled)
         if isinstance(function, Sqrt):
@@ -97,8 +98,8 @@ class Lyapunov(Decomposition):
         C <- (3 C - B^2 C + B C B - C B^2) / 2,   B <- (3 B - B^3) / 2;    X ~ C / 2.
 
     In the eigenbasis, with b_i = sqrt(lambda_i) / |R|_F, that is D_ij = prod_k (3 - b_i^2 + b_i b_j - b_j^2) / 2, over 2 |R|_F:
-    `Exact` as K grows, smaller where b_i + b_j is below about (2/3)^K, bounded by (3/2)^K / (2 |R|_F). The inverse root has
-    -F G F in the place of G.
+    `Exact` as K grows, smaller where b_i + b_j is below about (2/3)^K, bounded by (3/2)^K / (2 |R|_F), and 0 for the exact
+    root of a zero matrix. The inverse root has -F G F in the place of G.
 
     Args:
         iterations: K.
@@ -135,7 +136,7 @@ class Lyapunov(Decomposition):
         return _ByLyapunov.apply(_shifted(matrix, shift), root, inverse, self.iterations), _unknown(matrix)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        norm = eigenvalues.sum(-1, keepdim=True).sqrt()
+        norm = _or_infinite(eigenvalues.sum(-1, keepdim=True).sqrt())
         b = eigenvalues.sqrt() / norm
         kernel = (0.5 / norm).unsqueeze(-1).expand(*b.shape, b.shape[-1])
         for _ in range(self.iterations):
@@ -172,6 +173,11 @@ class _ByLyapunov(torch.autograd.Function):
             c = (3 * c - square @ c + b @ c @ b - c @ square) / 2
             b = (3 * b - square @ b) / 2
         return (c + c.mT) / 4, None, None, None
+
+
+def _or_infinite(scale: Tensor) -> Tensor:
+    """The scale of a spectrum; of one of zeros infinite, so that nothing passes."""
+    return torch.where(scale == 0, torch.inf, scale)
 
 
 def _with_order(root: Callable[..., Tensor], order: int, matrix: Tensor, inverse: bool) -> Tensor:

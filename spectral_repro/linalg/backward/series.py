@@ -10,12 +10,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.backward.decomposition import Gapped
 from spectral_repro.linalg.functions import SpectralFunction
 
 
 @dataclass(frozen=True)
-class Taylor(Decomposition):
+class Taylor(Gapped):
     """D_ij = (f_i - f_j) S_K(r) / lambda_i, S_K = 1 + r + ... + r^K (song2021, SVD-Taylor).
 
     The exact D up to the factor 1 - r^(K+1): relative error 2.4e-5 at r = 0.9 and 0.36 at 0.99 for K = 100, and 0 instead of f'
@@ -35,9 +35,13 @@ class Taylor(Decomposition):
         series = geometric_sum(relative_gaps(eigenvalues), self.degree)
         return _symmetric((values.unsqueeze(-1) - values.unsqueeze(-2)) * series / larger, function.derivative(eigenvalues))
 
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        series = geometric_sum(relative_gaps(eigenvalues), self.degree) / eigenvalues.unsqueeze(-1)
+        return _reciprocals(series, series)
+
 
 @dataclass(frozen=True)
-class PowerIteration(Decomposition):
+class PowerIteration(Gapped):
     """The gradient through K power iterations and deflation (wang2019, SVD-PI), all eigenvectors at once.
 
     With r = lambda_j / lambda_i <= 1 and S_K(r) = 1 + r + ... + r^K,
@@ -62,9 +66,14 @@ class PowerIteration(Decomposition):
         upper = (values.unsqueeze(-1) * longer - values.unsqueeze(-2) * shorter) / eigenvalues.unsqueeze(-1)
         return _symmetric(upper, function.derivative(eigenvalues))
 
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        gaps, larger = relative_gaps(eigenvalues), eigenvalues.unsqueeze(-1)
+        longer, shorter = geometric_sum(gaps, self.iterations), geometric_sum(gaps, self.iterations - 1)
+        return _reciprocals(longer / larger, shorter / larger)
+
 
 @dataclass(frozen=True)
-class Pade(Decomposition):
+class Pade(Gapped):
     """D_ij = (f_i - f_j) P(r) / (Q(r) lambda_i), P / Q the diagonal Pade approximant of 1 + r + r^2 + ... (song2021, SVD-Pade).
 
     The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function
@@ -91,10 +100,19 @@ class Pade(Decomposition):
         published_pade(self.degree, self.digits)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        larger, smaller, values = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2), function(eigenvalues)
-        numerator, denominator = polynomials((smaller / larger).triu(1), published_pade(self.degree, self.digits))
-        upper = (values.unsqueeze(-1) - values.unsqueeze(-2)) * numerator / (denominator * larger)
+        values, (numerator, denominator) = function(eigenvalues), self._quotient(eigenvalues)
+        upper = (values.unsqueeze(-1) - values.unsqueeze(-2)) * numerator / denominator
         return _symmetric(upper, function.derivative(eigenvalues))
+
+    def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
+        numerator, denominator = self._quotient(eigenvalues)
+        return _reciprocals(numerator / denominator, numerator / denominator)
+
+    def _quotient(self, eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
+        """P(r) and Q(r) lambda_i above the diagonal."""
+        larger, smaller = eigenvalues.unsqueeze(-1), eigenvalues.unsqueeze(-2)
+        numerator, denominator = polynomials((smaller / larger).triu(1), published_pade(self.degree, self.digits))
+        return numerator, denominator * larger
 
 
 @cache
@@ -147,3 +165,8 @@ def _symmetric(upper: Tensor, diagonal: Tensor) -> Tensor:
     """The symmetric matrix with the strict upper triangle of ``upper``."""
     upper = upper.triu(1)
     return upper + upper.mT + torch.diag_embed(diagonal)
+
+
+def _reciprocals(longer: Tensor, shorter: Tensor) -> Tensor:
+    """K_ji = longer_ij and K_ij = -shorter_ij for i < j, 0 on the diagonal."""
+    return longer.triu(1).mT - shorter.triu(1)

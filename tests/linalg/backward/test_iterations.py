@@ -311,3 +311,17 @@ def test_a_layer_that_is_a_root_is_built(method):
     x = torch.randn(8, 4, 3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     layer(x).square().sum().backward()
     assert x.grad.isfinite().all()
+
+
+# Zero
+
+
+@each_dtype
+@pytest.mark.parametrize("method", [NewtonSchulz(), Lyapunov()], ids=str)
+def test_the_exact_root_of_a_zero_matrix_passes_no_gradient(method, dtype, tolerance, random_gradient, matrix_gradient):
+    """Nor does it disturb another matrix of the batch."""
+    gradient = random_gradient(3).to(dtype)
+    matrices = torch.stack([torch.zeros(3, 3), torch.diag(torch.tensor([3.0, 2.0, 1.0]))]).to(dtype)
+    zero, other = matrix_gradient(matrices, Sqrt(), method, gradient.expand(2, 3, 3))
+    assert not zero.any()
+    torch.testing.assert_close(other, matrix_gradient(matrices[1], Sqrt(), method, gradient), rtol=tolerance, atol=tolerance)

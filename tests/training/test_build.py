@@ -1,0 +1,46 @@
+"""Which parameters are trained, and how fast."""
+
+import pytest
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.errors import UserError
+from spectral_repro.training.build import build_model, build_optimizer
+
+
+def built(*overrides: str):
+    config = compose(["scale=smoke", "finetune=default", *overrides])
+    model = build_model(config)
+    return model, build_optimizer(config, model)
+
+
+def names(model, parameters) -> set[str]:
+    ids = {id(parameter) for parameter in parameters}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in ids}
+
+
+def test_the_classifier_has_a_learning_rate_of_its_own():
+    model, optimizer = built("finetune.classifier_factor=20", "optimizer.lr=0.01")
+    features, classifier = optimizer.param_groups
+    assert (features["lr"], classifier["lr"]) == (0.01, pytest.approx(0.2))
+    assert names(model, classifier["params"]) == {"classifier.weight", "classifier.bias"}
+    assert names(model, features["params"]) == dict(model.named_parameters()).keys() - {"classifier.weight", "classifier.bias"}
+
+
+def test_frozen_parts_are_not_trained():
+    model, optimizer = built("finetune.frozen=[stem,stages]")
+    (classifier,) = optimizer.param_groups
+    assert names(model, classifier["params"]) == {"classifier.weight", "classifier.bias"}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        ("[features]", r"^finetune\.frozen=features: no parameter's name begins so; parts of the network: stem, .*classifier$"),
+        ("[stem,stages,classifier]", r"^finetune\.frozen: nothing is left to train$"),
+    ],
+)
+def test_parts_that_cannot_be_frozen_are_said(frozen: str, message: str):
+    with pytest.raises(UserError, match=message):
+        built(f"finetune.frozen={frozen}")

@@ -1,0 +1,113 @@
+"""What a network starts from, as far as it fits, and what cannot be used."""
+
+import pytest
+import torch
+import torchvision
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.errors import UserError
+from spectral_repro.training.build import build_model
+
+RESNET = ("model=resnet18", "init=pretrained", "init.network=resnet18")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """The file of torchvision's ResNet-18 as if downloaded, with random weights; its place."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    path = tmp_path / "hub" / "checkpoints" / weights.url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    torch.save(torchvision.models.resnet18().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """Every address refuses."""
+
+    def refuse(*arguments, **options):
+        raise OSError("[Errno -2] Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+
+
+def test_published_weights(published, capsys):
+    state = torch.load(published, weights_only=True)
+    model = build_model(compose([*RESNET, "model.num_classes=10"]))
+    assert model.stages[3][1].conv2.weight.equal(state["layer4.1.conv2.weight"])
+    assert "tensors taken; new: classifier.bias, classifier.weight, stem.weight" in capsys.readouterr().out
+
+
+def test_published_weights_are_nothing_but_weights(published):
+    torch.save({"conv1.weight": print}, published)
+    with pytest.raises(UserError, match=r"^init\.weights=IMAGENET1K_V1: .*resnet18-.*\.pth is neither to be had nor in"):
+        build_model(compose(RESNET))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["init.weights=V3"], r"^init\.weights=V3: those of resnet18 are IMAGENET1K_V1$"),
+        (["model=resnet34"], r"^init\.network=resnet18: it has 20 convolutions, the model 36$"),
+        (["model.width=8", "model.stem_channels=8"], "none of its weights fits this network"),
+    ],
+)
+def test_what_is_not_published_or_does_not_fit_is_said(published, overrides, message):
+    with pytest.raises(UserError, match=message) as error:
+        build_model(compose([*RESNET, *overrides]))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_without_a_network_one_line_says_what_is_missing_and_where_it_may_lie(offline, tmp_path):
+    with pytest.raises(UserError) as error:
+        build_model(compose(RESNET))
+    (line,) = str(error.value).splitlines()
+    assert "https://download.pytorch.org/models/resnet18-" in line and str(tmp_path / "hub" / "checkpoints") in line
+
+
+# Weights of another run
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Of a network on the digits; the overrides that start from it."""
+    path = tmp_path / "best.pt"
+    torch.save({"model": build_model(compose(["scale=smoke", "seed=1"])).state_dict()}, path)
+    return path
+
+
+def start_from(path, *overrides: str) -> torch.nn.Module:
+    return build_model(compose(["scale=smoke", "init=checkpoint", f"init.checkpoint={path}", *overrides]))
+
+
+def test_a_checkpoint_gives_all_its_weights(checkpoint):
+    expected = torch.load(checkpoint, weights_only=True)["model"]
+    found = start_from(checkpoint).state_dict()
+    assert found.keys() == expected.keys() and all(value.equal(expected[name]) for name, value in found.items())
+
+
+def test_what_does_not_fit_starts_anew_and_is_named(checkpoint, capsys):
+    model = start_from(checkpoint, "dataset.num_classes=12")
+    assert model.stem.weight.equal(torch.load(checkpoint, weights_only=True)["model"]["stem.weight"])
+    assert capsys.readouterr().out.endswith("tensors taken; new: classifier.bias, classifier.weight\n")
+
+
+@pytest.mark.parametrize("content", [None, {"weights": {}}, {"model": {"stem.weight": 3}}, {"model": print}], ids=str)
+def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path, content):
+    if content is not None:
+        torch.save(content, tmp_path / "no.pt")
+    with pytest.raises(UserError, match=r"^init\.checkpoint=.*no\.pt: cannot be read as a checkpoint of a run.*$"):
+        start_from(tmp_path / "no.pt")
+
+
+def test_a_checkpoint_of_another_network_is_said(checkpoint):
+    with pytest.raises(UserError, match=r"best\.pt: none of its weights fits this network; take the same model$"):
+        start_from(checkpoint, "model=alexnet_small", "dataset.num_classes=12")
+
+
+def test_a_checkpoint_must_be_named(command):
+    result = command("train", "init=checkpoint")
+    assert result.returncode == 1
+    assert "\ninit.checkpoint=null: must be a file such as results/runs/RUN/checkpoints/best.pt\n" in result.stderr
