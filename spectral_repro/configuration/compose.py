@@ -1,9 +1,11 @@
 """Where conf/ is, and how the commands read it."""
 
+import copy
 import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import hydra
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -11,6 +13,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -26,11 +29,21 @@ def options(group: str) -> list[str]:
 
 
 class ConfSource(FileConfigSource):
-    """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion."""
+    """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
+
+    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
+    """
+
+    _read: ClassVar[dict[str, ConfigResult]] = {}
 
     @staticmethod
     def scheme() -> str:
         return "conf"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        if config_path not in self._read:
+            self._read[config_path] = super().load_config(config_path)
+        return copy.deepcopy(self._read[config_path])
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if not config_path:

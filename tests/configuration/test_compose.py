@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import CONF, compose, options
@@ -146,6 +147,13 @@ def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
     spelled = compose(["norm=zca", "backward=pi", "norm.truncation=reference"])
     assert named == spelled
+
+
+def test_files_are_read_once_and_compositions_do_not_touch_each_other(monkeypatch):
+    before = compose(["norm=zca"])
+    assert compose(["norm=zca", "norm.eps=1"]).norm.eps == 1
+    monkeypatch.delattr(FileConfigSource, "load_config")
+    assert compose(["norm=zca"]) == before
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
