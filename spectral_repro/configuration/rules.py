@@ -84,6 +84,14 @@ RESIZE = Rule(
     "a whole number >= 1, or a list of 2 of them",
     lambda value: whole(1).holds(value) or list_of(whole(1), length=2).holds(value),
 )
+START = Rule(
+    "a list of 2 numbers, the first >= 0 and the second > 0",
+    lambda value: list_of(number(least=0), 2).holds(value) and value[1] > 0,
+)
+WIDTHS = Rule(
+    "a list of at least 2 whole numbers >= 1, ascending",
+    lambda value: list_of(whole(1)).holds(value) and len(value) >= 2 and value == sorted(set(value)),
+)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
 BACKWARD = {
@@ -160,6 +168,17 @@ RULES = {
     "schedule.cycles": whole(1),
     "schedule.peak": POSITIVE_PART,
     "schedule.lowest": number(least=0, most=1),
+    "study.width": whole(1),
+    "study.widths": WIDTHS,
+    "study.samples": whole(2),
+    "study.batch_norm": SWITCH,
+    "study.activation": one_of("identity", "sigmoid", "relu", "tanh", "sin"),
+    "study.start": START.or_null(),
+    "study.layers": whole(1),
+    "study.reference_layers": whole(1).or_null(),
+    "study.repeats": whole(1),
+    "study.batches": whole(1),
+    "study.convolutional": SWITCH,
     "trainer.epochs": whole(1),
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
@@ -181,6 +200,7 @@ OBJECTS = (
     "init",
     "optimizer",
     "schedule",
+    "study",
     "dataset.load",
     "logger.tensorboard",
     "logger.wandb",

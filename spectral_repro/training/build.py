@@ -100,6 +100,10 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
     )
 
 
+def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
+    return _instantiate(config, "study")
+
+
 def build_loggers(config: DictConfig) -> Loggers:
     """Where the run is shown while it trains.
 

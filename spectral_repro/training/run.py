@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import write_whole
 
@@ -43,7 +43,7 @@ class Run:
                 shutil.rmtree(self.folder)
             hydra_folder = self.folder / ".hydra"
             hydra_folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
+            OmegaConf.save(essentials(config), hydra_folder / "config.yaml", resolve=True)
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
         except OSError as error:
             raise UserError(f"results_dir={config.results_dir}: {self.folder} cannot be written ({error.strerror})") from error
