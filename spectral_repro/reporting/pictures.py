@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.points import draw_points
+from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.sections import Section
 
 CURVES = (
@@ -33,7 +34,15 @@ def pictures(section: Section) -> list[Picture]:
     if curves := draw_curves(section):
         description = f"Training loss and {words} against the epoch, {section.label}"
         found.append(Picture(section.name, curves, CURVES, description))
+    if profiles := draw_profiles(section):
+        description = f"{words} against {section.table.axis.label}, {section.label}"
+        found.append(Picture(section.name, profiles, _profiles(section), description))
     return found
+
+
+def _profiles(section: Section) -> str:
+    text = "Mean over the finished seeds; band: one standard deviation of the repeats within a run"
+    return f"{text}; published values with open markers." if section.published and not section.across else f"{text}."
 
 
 def _points(section: Section) -> str:

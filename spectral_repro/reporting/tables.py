@@ -18,7 +18,7 @@ def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
     Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds,
-    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), but not for a time;
+    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), of trainings alone;
     largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
     Where there are published values for the data set, also published_mean, published_std, published_best,
     published_success_rate and difference = mean - published_mean.
@@ -30,17 +30,17 @@ def aggregate(section: Section) -> pd.DataFrame:
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
         frame["difference"] = frame["mean"] - frame["published_mean"]
-    return frame.drop(columns=[column for column in frame if metric.timing and column.endswith("success_rate")])
+    return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
 def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
     finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
-    values = pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
+    values = pd.Series([metric.of(run.metrics, entry.row.over) for run in finished], dtype=float)
     return {
         "method": entry.row.label,
         "mean": values.mean(),
         "std": values.std(ddof=1),
-        "best": values.agg(metric.best),
+        "best": values.agg(metric.best) if metric.best else float("nan"),
         "seeds": len(finished),
         "diverged": len(diverged),
         "unfinished": len(entry.runs) - len(finished) - len(diverged),
@@ -52,13 +52,11 @@ def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
 
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
-    frame, form = aggregate(section), section.table.metric.form
-    columns = {
-        METHOD: frame["method"],
-        ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()],
-        ("", "best"): _texts(frame["best"], form),
-        ("", "seeds"): frame["seeds"].astype(str),
-    }
+    frame, metric, form = aggregate(section), section.table.metric, section.table.metric.form
+    columns = {METHOD: frame["method"], ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()]}
+    if metric.best:
+        columns["", "best"] = _texts(frame["best"], form)
+    columns["", "seeds"] = frame["seeds"].astype(str)
     if "success_rate" in frame:
         columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
     if section.published:
@@ -86,7 +84,7 @@ def _measured(row: tuple, form: str) -> str:
 
 
 def _mean_and_std(mean: float, std: float, form: str) -> str:
-    return text(mean, form) if pd.isna(std) else f"{mean:{form}} ± {std:{form}}"
+    return text(mean, form) if pd.isna(std) else f"{text(mean, form)} ± {std:{form}}"
 
 
 def _texts(values: pd.Series, form: str) -> list[str]:
@@ -106,7 +104,7 @@ def markdown(section: Section) -> str:
     if lines := notes(section):
         parts.append("\n".join(f"- {line}" for line in lines))
     if section.commands:
-        parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in section.commands))
+        parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in dict.fromkeys(section.commands)))
     return "\n\n".join(parts) + "\n"
 
 
