@@ -4,7 +4,14 @@ import torch
 from omegaconf import DictConfig
 
 from spectral_repro.errors import first_line
-from spectral_repro.training.build import build_loggers, build_model, build_optimizer, build_schedule, load_images
+from spectral_repro.training.build import (
+    build_loggers,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    initialise,
+    load_images,
+)
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
 from spectral_repro.training.run import Run
@@ -32,6 +39,8 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     loggers = build_loggers(config)
     images = load_images(config)
+    if "init" in config and not run.resumes:
+        initialise(config, model, images.train, device)
     if config.trainer.compile:
         model.compile()
 
