@@ -23,9 +23,11 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std and best in the metric's unit and success_rate in percent, as far as published.
+        published: mean, std, low and high (a 95 % interval of the mean) and best in the metric's unit and success_rate in
+            percent, as far as published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
+        curve: the published training loss of each epoch, from the first on; None where it is not known.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Row:
     published: dict[str, float]
     series: str | None = None
     at: float | None = None
+    curve: tuple[float | None, ...] = ()
 
     def command(self, *more: str) -> str:
         return shlex.join([*TRAIN, *self.overrides, *more])
@@ -114,7 +117,9 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
         overrides = tuple(row["overrides"])
         values, protocol = parts(overrides)
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
-        rows.append(Row(row["label"], overrides, values, published, row.get("series"), row.get("at")))
+        rows.append(
+            Row(row["label"], overrides, values, published, row.get("series"), row.get("at"), tuple(row.get("curve", ())))
+        )
         protocols.append(protocol)
     for row, protocol in zip(rows, protocols, strict=True):
         if differences := differing(protocol, protocols[0]):
