@@ -1,6 +1,7 @@
 """Networks, each taking its layers as factories."""
 
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
+from spectral_repro.models.deep_alexnet import DeepAlexNet
 from spectral_repro.models.resnet import (
     ResNet,
     resnet18,
@@ -18,6 +19,7 @@ from spectral_repro.models.vgg import VGG, vgg16, vgg19
 __all__ = [
     "VGG",
     "AlexNet",
+    "DeepAlexNet",
     "ResNet",
     "alexnet",
     "alexnet_small",

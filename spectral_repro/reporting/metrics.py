@@ -54,13 +54,13 @@ class Metric:
         return (values if self.timing or over else values.tail(1)).mean()
 
 
-LOSS = Metric("train_loss", "Training loss", "nats", "min", ".4f")
+LOSS = Metric("train_loss", "Training loss", "nats", "min", ".3f")
 METRICS = {
     metric.name: metric
     for metric in (
         LOSS,
         Metric("train_accuracy", "Training accuracy", "%", "max"),
-        Metric("test_loss", "Test loss", "nats", "min", ".4f"),
+        Metric("test_loss", "Test loss", "nats", "min", ".3f"),
         Metric("test_accuracy", "Test accuracy", "%", "max"),
         Metric("step_time", "Step time", "ms", "min", ".1f", timing=True),
         Metric("abs_cosine_similarity", "Absolute cosine similarity", "", None, ".3f"),

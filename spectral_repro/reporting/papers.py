@@ -23,10 +23,12 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std and best in the metric's unit and success_rate in percent, as far as published.
+        published: mean, std, low and high (a 95 % interval of the mean) and best in the metric's unit and success_rate in
+            percent, as far as published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
         over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.
+        curve: the published training loss of each epoch, from the first on; None where it is not known.
     """
 
     label: str
@@ -36,6 +38,7 @@ class Row:
     series: str | None = None
     at: float | None = None
     over: tuple[float, float] | None = None
+    curve: tuple[float | None, ...] = ()
 
     def command(self, *more: str) -> str:
         return shlex.join([*TRAIN, *self.overrides, *more])
@@ -119,7 +122,8 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
         at, over = row.get("at"), row.get("over")
         if METRICS[settings["metric"]].study and at is not None:
             over = (at, at)
-        rows.append(Row(row["label"], overrides, values, published, row.get("series"), at, over and tuple(over)))
+        curve = tuple(row.get("curve", ()))
+        rows.append(Row(row["label"], overrides, values, published, row.get("series"), at, over and tuple(over), curve))
         protocols.append(protocol)
     for row, protocol in zip(rows, protocols, strict=True):
         if differences := differing(protocol, protocols[0]):

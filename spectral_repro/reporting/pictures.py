@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.sections import Section
@@ -32,8 +33,10 @@ def pictures(section: Section) -> list[Picture]:
         description = f"{words} against {section.table.axis.label}, {section.label}"
         found.append(Picture(f"{section.name}-axis", points, _points(section), description))
     if curves := draw_curves(section):
-        description = f"Training loss and {words} against the epoch, {section.label}"
-        found.append(Picture(section.name, curves, CURVES, description))
+        shown = " and ".join(dict.fromkeys((LOSS.words, words)))
+        description = f"{shown} against the epoch, {section.label}"
+        caption = f"{CURVES} Published curves have open markers." if section.published_epochs else CURVES
+        found.append(Picture(section.name, curves, caption, description))
     if profiles := draw_profiles(section):
         description = f"{words} against {section.table.axis.label}, {section.label}"
         found.append(Picture(section.name, profiles, _profiles(section), description))

@@ -66,6 +66,11 @@ class Section:
         return same_data and any(row.published for row in self.table.rows)
 
     @property
+    def published_epochs(self) -> int:
+        """The length of the published training curves; 0 if there are none for this data set."""
+        return max(len(row.curve) for row in self.table.rows) if self.published else 0
+
+    @property
     def across(self) -> list[str]:
         """What lies between our values and the published ones."""
         return ["protocols"] * (not self.full) + ["machines"] * self.table.metric.timing

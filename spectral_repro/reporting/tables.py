@@ -9,7 +9,7 @@ from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.sections import Entry, Section
 
-PUBLISHED = ("mean", "std", "best", "success_rate")
+PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 UNKNOWN = "–"
 METHOD = ("", "Method")
 
@@ -20,8 +20,8 @@ def aggregate(section: Section) -> pd.DataFrame:
     Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds,
     diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), of trainings alone;
     largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
-    Where there are published values for the data set, also published_mean, published_std, published_best,
-    published_success_rate and difference = mean - published_mean.
+    Where there are published values for the data set, also published_mean, published_std, published_low and published_high
+    (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean.
     """
     metric = section.table.metric
     frame = pd.DataFrame([_numbers(entry, metric) for entry in section.entries])
@@ -62,6 +62,8 @@ def formatted(section: Section) -> pd.DataFrame:
     if section.published:
         means_and_stds = zip(frame["published_mean"], frame["published_std"], strict=True)
         published = {"mean ± std": [_mean_and_std(*pair, form) for pair in means_and_stds]}
+        intervals = zip(frame["published_low"], frame["published_high"], strict=True)
+        published["95 %\ninterval"] = [UNKNOWN if pd.isna(low) else f"{low:{form}} to {high:{form}}" for low, high in intervals]
         published["best"] = _texts(frame["published_best"], form)
         if "published_success_rate" in frame:
             published["success\n(%)"] = _texts(frame["published_success_rate"], ".0f")

@@ -14,6 +14,7 @@ from spectral_repro.training.build import (
     build_optimizer,
     build_schedule,
     build_study,
+    initialise,
     load_images,
 )
 from spectral_repro.training.divergence import Diverged
@@ -84,6 +85,8 @@ def _training(config: DictConfig, run: Run, device: torch.device, loggers: Logge
     model = build_model(config).to(device, memory_format=memory_format)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     images = load_images(config)
+    if "init" in config and not run.resumes:
+        initialise(config, model, images.train, device)
     if config.trainer.compile:
         model.compile()
     trainer = Trainer(config, run, model, optimizer, schedule, images, device, loggers)

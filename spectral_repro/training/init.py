@@ -1,4 +1,4 @@
-"""What a network starts from."""
+"""A network that starts from the weights of another run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from spectral_repro.errors import UserError
+from spectral_repro.models.init import FirstImages
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class FromCheckpoint:
 
     checkpoint: str
 
-    def __call__(self, model: nn.Module) -> None:
+    def __call__(self, model: nn.Module, first_images: FirstImages) -> None:
         path = Path(self.checkpoint).expanduser()
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)["model"]

@@ -36,6 +36,16 @@ class Run:
     def over(self) -> bool:
         return self.summary["state"] in OVER
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of the training is kept."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def resumes(self) -> bool:
+        """Is there a state to go on from?"""
+        return not self.anew and self.checkpoint.exists()
+
     def open(self, config: DictConfig, overrides: list[str]) -> None:
         """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
         try:
