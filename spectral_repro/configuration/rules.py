@@ -119,6 +119,8 @@ RULES = {
     "model.width": whole(1),
     "model.stem_channels": whole(1),
     "model.norm_placement": one_of("stem", "all"),
+    "model.depth": whole(2),
+    "model.image_size": whole(1),
     "model.num_layers": whole(0),
     "model.level": whole(2, below=4),
     "model.extra_norm": SWITCH,
@@ -211,6 +213,12 @@ OBJECTS = (
     "logger.wandb",
 )
 
+SAME = (
+    ("model.num_classes", "dataset.num_classes"),
+    ("model.in_channels", "dataset.channels"),
+    ("model.image_size", "dataset.image_size"),
+)
+
 
 def check(config: DictConfig) -> None:
     """Holds every value against its rule.
@@ -231,6 +239,6 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
-    for key, source in (("model.num_classes", "dataset.num_classes"), ("model.in_channels", "dataset.channels")):
-        if values[key] != values[source]:
+    for key, source in SAME:
+        if key in values and values[key] != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

@@ -2,6 +2,7 @@
 
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
 from spectral_repro.models.deep_alexnet import DeepAlexNet
+from spectral_repro.models.mlp import MLP
 from spectral_repro.models.resnet import (
     ResNet,
     resnet18,
@@ -17,6 +18,7 @@ from spectral_repro.models.resnet import (
 from spectral_repro.models.vgg import VGG, vgg16, vgg19
 
 __all__ = [
+    "MLP",
     "VGG",
     "AlexNet",
     "DeepAlexNet",

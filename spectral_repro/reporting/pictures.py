@@ -45,7 +45,7 @@ def pictures(section: Section) -> list[Picture]:
 
 def _profiles(section: Section) -> str:
     text = "Mean over the finished seeds; band: one standard deviation of the repeats within a run"
-    return f"{text}; published values with open markers." if section.published and not section.across else f"{text}."
+    return f"{text}; published values with open markers." if section.published else f"{text}."
 
 
 def _points(section: Section) -> str:

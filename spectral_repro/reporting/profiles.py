@@ -18,8 +18,8 @@ PUBLISHED = {"linewidth": 0.8, "marker": "o", "markersize": 4.5, "markerfacecolo
 def draw_profiles(section: Section) -> Figure | None:
     """One line for each series: the mean over the finished seeds, with a band of one standard deviation of the repeats in them.
 
-    Published values of the same protocol have open markers, at both ends where they are a mean over a range. None for a
-    training, without an axis, or if no run has come to its end.
+    Published values have open markers, at both ends where they are a mean over a range. None for a training, without an axis,
+    or if no run has come to its end.
     """
     table, axis = section.table, section.table.axis
     if not table.metric.study or axis is None or not section.results:
@@ -33,9 +33,8 @@ def draw_profiles(section: Section) -> Figure | None:
         drawn = [line for line in look_of if runs_of[line]]
         for line in drawn:
             _draw(axes, runs_of[line], table.metric.name, look_of[line])
-        published = section.published and not section.across
-        for row in table.rows:
-            if published and "mean" in row.published:
+        for row in table.rows if section.published else ():
+            if "mean" in row.published:
                 axes.plot(row.over, [row.published["mean"]] * 2, color=look_of[row.series].colour, **PUBLISHED)
         if axis.log:
             ticks = sorted({at for row in table.rows for at in row.over})
@@ -43,7 +42,7 @@ def draw_profiles(section: Section) -> Figure | None:
             axes.set_xticks(ticks, labels=[f"{at:g}" for at in ticks])
             axes.xaxis.set_minor_locator(NullLocator())
         handles = [look_of[line].handle(line) for line in drawn]
-        if published:
+        if section.published:
             handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED))
         return finish(figure, handles)
 
