@@ -84,6 +84,14 @@ RESIZE = Rule(
     "a whole number >= 1, or a list of 2 of them",
     lambda value: whole(1).holds(value) or list_of(whole(1), length=2).holds(value),
 )
+START = Rule(
+    "a list of 2 numbers, the first >= 0 and the second > 0",
+    lambda value: list_of(number(least=0), 2).holds(value) and value[1] > 0,
+)
+WIDTHS = Rule(
+    "a list of at least 2 whole numbers >= 1, ascending",
+    lambda value: list_of(whole(1)).holds(value) and len(value) >= 2 and value == sorted(set(value)),
+)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
 BACKWARD = {
@@ -116,6 +124,11 @@ RULES = {
     "model.width": whole(1),
     "model.stem_channels": whole(1),
     "model.norm_placement": one_of("stem", "all"),
+    "model.depth": whole(2),
+    "model.image_size": whole(1),
+    "model.num_layers": whole(0),
+    "model.level": whole(2, below=4),
+    "model.extra_norm": SWITCH,
     "norm.group_size": whole(1).or_null(),
     "norm.eps": number(above=0),
     "norm.momentum": number(above=0, most=1),
@@ -158,6 +171,8 @@ RULES = {
     "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
     "init.network": one_of(*PUBLISHED_NETWORKS),
     "init.weights": TEXT,
+    "init.images": whole(1),
+    "init.layers": one_of("conv", "linear", "all"),
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),
     "schedule.every": POSITIVE_PART,
@@ -168,6 +183,17 @@ RULES = {
     "schedule.cycles": whole(1),
     "schedule.peak": POSITIVE_PART,
     "schedule.lowest": number(least=0, most=1),
+    "study.width": whole(1),
+    "study.widths": WIDTHS,
+    "study.samples": whole(2),
+    "study.batch_norm": SWITCH,
+    "study.activation": one_of("identity", "sigmoid", "relu", "tanh", "sin"),
+    "study.start": START.or_null(),
+    "study.layers": whole(1),
+    "study.reference_layers": whole(1).or_null(),
+    "study.repeats": whole(1),
+    "study.batches": whole(1),
+    "study.convolutional": SWITCH,
     "trainer.epochs": whole(1),
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
@@ -189,9 +215,16 @@ OBJECTS = (
     "init",
     "optimizer",
     "schedule",
+    "study",
     "dataset.load",
     "logger.tensorboard",
     "logger.wandb",
+)
+
+SAME = (
+    ("model.num_classes", "dataset.num_classes"),
+    ("model.in_channels", "dataset.channels"),
+    ("model.image_size", "dataset.image_size"),
 )
 
 
@@ -214,6 +247,6 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
-    for key, source in (("model.num_classes", "dataset.num_classes"), ("model.in_channels", "dataset.channels")):
-        if values[key] != values[source]:
+    for key, source in SAME:
+        if key in values and values[key] != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

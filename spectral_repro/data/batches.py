@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Literal
 
 import numpy as np
@@ -92,6 +92,11 @@ class Batches:
             batch = slice(first, first + self.batch_size)
             chosen = corner[batch, None] + self.window[mirrored[batch]]
             yield self._images(table, chosen), self.labels[order[batch]]
+
+    def first(self, number: int) -> Tensor:
+        """The first ``number`` images of epoch 0, as the batches give them; all of them if there are fewer."""
+        enough = islice(self.epoch(0), math.ceil(number / self.batch_size))
+        return torch.cat([images for images, _ in enough])[:number]
 
     def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in

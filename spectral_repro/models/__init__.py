@@ -1,6 +1,8 @@
 """Networks, each taking its layers as factories."""
 
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
+from spectral_repro.models.deep_alexnet import DeepAlexNet
+from spectral_repro.models.mlp import MLP
 from spectral_repro.models.resnet import (
     ResNet,
     resnet18,
@@ -16,8 +18,10 @@ from spectral_repro.models.resnet import (
 from spectral_repro.models.vgg import VGG, vgg16, vgg19
 
 __all__ = [
+    "MLP",
     "VGG",
     "AlexNet",
+    "DeepAlexNet",
     "ResNet",
     "alexnet",
     "alexnet_small",

@@ -15,17 +15,20 @@ from spectral_repro.reporting.papers import Table
 from spectral_repro.reporting.sections import Entry, Section
 
 Lines = list[tuple[str, Entry]]
+PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolor": "none", "markeredgewidth": 0.7}
 
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time, or if no run has come to its end.
+    diverged run by itself, up to a cross. None for a time or a study, or if no run has come to its end.
+
+    Published curves have open markers.
 
     Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
     beside the axis are in every column.
     """
     table = section.table
-    if table.metric.timing or not section.results:
+    if not table.metric.trained or not section.results:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
@@ -38,10 +41,13 @@ def draw_curves(section: Section) -> Figure | None:
         columns = [[(each.row.label, each) for each in ended]]
     with matplotlib.rc_context(STYLE):
         figure, panels = _small_panels(table, metrics, values) if values else _panels_side_by_side(metrics)
+        epochs = max(section.protocol["trainer.epochs"], section.published_epochs)
         for metric, row in zip(metrics, panels, strict=True):
             for axes, lines in zip(row, columns, strict=True):
                 _draw(axes, lines, metric, look_of)
-                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
+                if metric is LOSS and section.published_epochs:
+                    _draw_published(axes, lines, look_of)
+                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * epochs))
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if values else 10, integer=True))
                 if values:
                     axes.label_outer()
@@ -52,6 +58,8 @@ def draw_curves(section: Section) -> Figure | None:
         handles = [look.handle(line) for line, look in look_of.items() if line in drawn]
         if any(run.state == "diverged" for run in section.results):
             handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
+        if section.published_epochs:
+            handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED))
         return finish(figure, handles)
 
 
@@ -97,3 +105,10 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
             x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
             axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)
+
+
+def _draw_published(axes: Axes, lines: Lines, look_of: dict[str, Look]) -> None:
+    for line, entry in lines:
+        if entry.row.curve:
+            curve = pd.Series(entry.row.curve, pd.RangeIndex(1, 1 + len(entry.row.curve)), dtype=float).dropna()
+            axes.plot(curve, color=look_of[line].colour, **PUBLISHED)

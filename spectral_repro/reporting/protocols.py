@@ -48,11 +48,12 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
-    network = protocol["model._target_"].rpartition(".")[2]
+    network = [protocol["model._target_"].rpartition(".")[2]] if "model._target_" in protocol else ["random networks"]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
-    return [network, protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)]
+    words = [*network, protocol.get("dataset.name"), *scale, *counts, *width, protocol.get("precision"), *others]
+    return [word for word in words if word]
 
 
 def counted(number: int, noun: str) -> str:

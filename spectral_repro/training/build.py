@@ -7,7 +7,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
@@ -19,10 +19,20 @@ from spectral_repro.training.loggers import Loggers
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    model = _instantiate(config, "model", **layers)
-    if "init" in config:
-        _instantiate(config, "init")(model)
-    return model
+    return _instantiate(config, "model", **layers)
+
+
+def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
+    """Gives the network the weights of config.init, which may depend on the first training images.
+
+    Raises:
+        UserError: for weights that cannot be read, and images that are too few for it.
+    """
+
+    def first_images(number: int) -> Tensor:
+        return build_batches(config, split, device, train=True).first(number)
+
+    _named_errors(_instantiate(config, "init"), "init")(model, first_images)
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -98,6 +108,10 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         channels_last=config.trainer.channels_last,
         **options,
     )
+
+
+def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
+    return _instantiate(config, "study")
 
 
 def build_loggers(config: DictConfig) -> Loggers:

@@ -151,6 +151,13 @@ def test_sizes_of_batches(count, batch_size, sizes):
     assert [(tuple(images.shape), len(labels)) for images, labels in batches.epoch(0)] == [((n, 3, 5, 5), n) for n in sizes]
 
 
+def test_the_first_images_are_those_of_the_first_epoch():
+    batches = plain(random_split(23), 4, seed=5, flip=True, crop_padding=1)
+    images, _ = gather(batches, epoch=0)
+    for number in (1, 4, 10, 23, 100):
+        assert torch.equal(batches.first(number), images[:number])
+
+
 def test_memory_formats_hold_the_same():
     split = random_split(20)
     (last, _), *_ = Batches(split, 20, MEAN, STD, crop_padding=2, flip=True).epoch(0)
