@@ -6,6 +6,7 @@ from itertools import groupby
 import pandas as pd
 
 from spectral_repro.reporting.captions import caption, notes
+from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.sections import Entry, Section
 
@@ -21,21 +22,23 @@ def aggregate(section: Section) -> pd.DataFrame:
     diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), but not for a time;
     largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
     Where there are published values for the data set, also published_mean, published_std, published_best,
-    published_success_rate and difference = mean - published_mean.
+    published_success_rate and difference = mean - published_mean. Where medians were published, also median with its 95 %
+    percentile bootstrap interval median_low to median_high, published_median, and their difference instead.
     """
-    metric = section.table.metric
+    metric, statistic = section.table.metric, section.table.statistic
     frame = pd.DataFrame([_numbers(entry, metric) for entry in section.entries])
+    if statistic == "median":
+        frame = frame.join(pd.DataFrame([_median(entry, metric) for entry in section.entries]))
     if section.published:
-        for key in PUBLISHED:
+        for key in dict.fromkeys((statistic, *PUBLISHED)):
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
-        frame["difference"] = frame["mean"] - frame["published_mean"]
+        frame["difference"] = frame[statistic] - frame[f"published_{statistic}"]
     return frame.drop(columns=[column for column in frame if metric.timing and column.endswith("success_rate")])
 
 
 def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
-    finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
-    values = pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
+    finished, diverged, values = entry.in_state("finished"), entry.in_state("diverged"), _values(entry, metric)
     return {
         "method": entry.row.label,
         "mean": values.mean(),
@@ -50,6 +53,17 @@ def _numbers(entry: Entry, metric: Metric) -> dict[str, object]:
     }
 
 
+def _median(entry: Entry, metric: Metric) -> dict[str, float]:
+    values = _values(entry, metric)
+    low, high = interval(values, "median")
+    return {"median": values.median(), "median_low": low, "median_high": high}
+
+
+def _values(entry: Entry, metric: Metric) -> pd.Series:
+    """Of the finished runs."""
+    return pd.Series([metric.of(run.metrics) for run in entry.in_state("finished")], dtype=float)
+
+
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
     frame, form = aggregate(section), section.table.metric.form
@@ -59,11 +73,15 @@ def formatted(section: Section) -> pd.DataFrame:
         ("", "best"): _texts(frame["best"], form),
         ("", "seeds"): frame["seeds"].astype(str),
     }
+    if "median" in frame:
+        columns["", "median [95 %]"] = [_with_interval(row, form) for row in frame.itertuples()]
     if "success_rate" in frame:
         columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
     if section.published:
         means_and_stds = zip(frame["published_mean"], frame["published_std"], strict=True)
         published = {"mean ± std": [_mean_and_std(*pair, form) for pair in means_and_stds]}
+        if "published_median" in frame:
+            published["median"] = _texts(frame["published_median"], form)
         published["best"] = _texts(frame["published_best"], form)
         if "published_success_rate" in frame:
             published["success\n(%)"] = _texts(frame["published_success_rate"], ".0f")
@@ -83,6 +101,11 @@ def _measured(row: tuple, form: str) -> str:
     if row.seeds:
         return _mean_and_std(row.mean, row.std, form)
     return "diverged" if row.diverged else "no finished run" if row.unfinished else "no run"
+
+
+def _with_interval(row: tuple, form: str) -> str:
+    median = text(row.median, form)
+    return f"{median} [{row.median_low:{form}}–{row.median_high:{form}}]" if row.seeds > 1 else median
 
 
 def _mean_and_std(mean: float, std: float, form: str) -> str:
