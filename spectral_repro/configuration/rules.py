@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from spectral_repro.configuration.compose import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.errors import UserError
-from spectral_repro.optim.schedules import part
+from spectral_repro.parts import part
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,10 @@ RULES = {
     "model.num_layers": whole(0),
     "model.level": whole(2, below=4),
     "model.extra_norm": SWITCH,
+    "model.dropout": number(least=0, below=1),
+    "model.shortcut": one_of("conv", "pool"),
+    "model.gain": number(above=0).or_null(),
+    "model.hidden_norm": SWITCH,
     "norm.group_size": whole(1).or_null(),
     "norm.eps": number(above=0),
     "norm.momentum": number(above=0, most=1),
@@ -151,6 +155,7 @@ RULES = {
     "dataset.mean": list_of(number(least=0, most=1)),
     "dataset.std": list_of(number(above=0)),
     "dataset.crop_padding": whole(0),
+    "dataset.crop_fill": one_of("black", "reflect", "symmetric"),
     "dataset.flip": SWITCH,
     "dataset.batch_size": whole(1),
     "dataset.epochs": whole(1),
@@ -167,6 +172,13 @@ RULES = {
     "optimizer.weight_decay": number(least=0),
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
+    "optimizer.lrg": number(above=0),
+    "optimizer.omega": number(least=0),
+    "optimizer.grad_clip": number(above=0).or_null(),
+    "optimizer.bn_decay": number(least=0),
+    "optimizer.beta2": number(least=0, below=1),
+    "optimizer.eps": number(above=0),
+    "optimizer.reset_on_lr_change": SWITCH,
     "gradient.max_norm": number(above=0),
     "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
     "init.network": one_of(*PUBLISHED_NETWORKS),

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from spectral_repro.reporting.figures import INK, STYLE, Look, finish, looks
+from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
 from spectral_repro.reporting.sections import Entry, Section
@@ -78,12 +79,6 @@ def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> t
     return figure, panels
 
 
-def _interval(values: pd.Series) -> tuple[float, float]:
-    """What seaborn's ("ci", 95) is, all 1000 draws at once: a table of full runs has some ten thousand intervals."""
-    draws = np.random.default_rng(0).choice(values, (1000, len(values)))
-    return tuple(np.percentile(draws.mean(axis=1), (2.5, 97.5)))
-
-
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = [
         pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.column]})
@@ -94,7 +89,7 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
         data = pd.concat(curves, ignore_index=True)
         marker = "o" if data["epoch"].max() <= 20 else None
         sns.lineplot(
-            data, x="epoch", y="value", errorbar=_interval, err_kws={"alpha": 0.2, "linewidth": 0},
+            data, x="epoch", y="value", errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0},
             hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
             style="line", dashes={line: look.dashes for line, look in look_of.items()},
             marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from spectral_repro.configuration.compose import compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 
@@ -23,8 +24,8 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in percent,
-            and means under the names of the metrics beside it, as far as published.
+        published: mean, median, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in
+            percent, and means under the names of the metrics beside it, as far as published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
         over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.
@@ -70,6 +71,11 @@ class Table:
     protocol: Values
     axis: Axis | None = None
     also: tuple[Metric, ...] = ()
+
+    @property
+    def statistic(self) -> Statistic:
+        """What was published of several runs, and is compared."""
+        return "median" if any("median" in row.published for row in self.rows) else "mean"
 
     @property
     def series(self) -> list[str]:

@@ -11,7 +11,7 @@ IN_WORDS = (*COUNTED, "model.width", "precision")
 IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by the words, or by other keys
 OF_A_DATA_SET = (
     *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std")),
-    *(f"dataset.{key}" for key in ("crop_padding", "resize", "crop", "flip", "views")),
+    *(f"dataset.{key}" for key in ("crop_padding", "crop_fill", "resize", "crop", "flip", "views")),
     "model.num_classes",
     "model.in_channels",
 )
