@@ -15,7 +15,7 @@ from spectral_repro.errors import UserError
 def main(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
-    name = choices.experiment or f"{choices.model}_{choices.norm}_{choices.dataset}"
+    name = choices.experiment or choices.study or f"{choices.model}_{choices.norm}_{choices.dataset}"
     try:
         check(config)
         from spectral_repro.training.execute import execute

@@ -11,7 +11,7 @@ def imported_by(module: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
-@pytest.mark.parametrize("module", ["spectral_repro.linalg", "spectral_repro.layers", "spectral_repro.models"])
+@pytest.mark.parametrize("module", [f"spectral_repro.{name}" for name in ("linalg", "layers", "models", "optim")])
 def test_the_spectral_parts_need_torch_alone(module: str):
     assert not {"hydra", "omegaconf", "pandas", "torchvision", "sklearn"} & imported_by(module)
 

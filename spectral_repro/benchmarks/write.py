@@ -14,7 +14,9 @@ TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefin
 
 def write(measurement: Measurement, measured_on: str, out: Path) -> list[str]:
     """Writes <numbers>.csv, <section>.{md,png,pdf} and index.html; returns the tables as Markdown, and what was written."""
-    files = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in measurement.numbers.items()}
+    files = {
+        f"{name}.csv": frame.to_csv(index=False, float_format="%.4g").encode() for name, frame in measurement.numbers.items()
+    }
     tables = {section.name: markdown(section, measured_on) for section in measurement.sections if section.table is not None}
     files |= {f"{name}.md": text.encode() for name, text in tables.items()}
     for section in measurement.sections:

@@ -27,6 +27,15 @@ NEUTRAL = (
     "trainer.threads",
 )
 
+READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "logger", "paper")
+
+
+def essentials(config: DictConfig) -> DictConfig:
+    """What a run reads of its configuration: all of it; but a study no network, no training, and no images without batches."""
+    if "study" not in config:
+        return config
+    return OmegaConf.masked_copy(config, [*READ_BY_A_STUDY, *["dataset"] * ("batches" in config.study)])
+
 
 def flatten(config: DictConfig) -> dict[str, object]:
     """The resolved values by dotted key; lists stay whole."""
@@ -45,7 +54,7 @@ def within(key: str, parents: tuple[str, ...]) -> bool:
 
 def identity(config: DictConfig) -> dict[str, object]:
     """The values that decide the result, by dotted key."""
-    return {key: value for key, value in flatten(config).items() if not within(key, NEUTRAL)}
+    return {key: value for key, value in flatten(essentials(config)).items() if not within(key, NEUTRAL)}
 
 
 def digest(values: dict[str, object]) -> str:

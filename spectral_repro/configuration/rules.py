@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from spectral_repro.configuration.compose import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.errors import UserError
-from spectral_repro.optim.schedules import part
+from spectral_repro.parts import part
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,14 @@ RESIZE = Rule(
     "a whole number >= 1, or a list of 2 of them",
     lambda value: whole(1).holds(value) or list_of(whole(1), length=2).holds(value),
 )
+START = Rule(
+    "a list of 2 numbers, the first >= 0 and the second > 0",
+    lambda value: list_of(number(least=0), 2).holds(value) and value[1] > 0,
+)
+WIDTHS = Rule(
+    "a list of at least 2 whole numbers >= 1, ascending",
+    lambda value: list_of(whole(1)).holds(value) and len(value) >= 2 and value == sorted(set(value)),
+)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)
 
 BACKWARD = {
@@ -116,6 +124,15 @@ RULES = {
     "model.width": whole(1),
     "model.stem_channels": whole(1),
     "model.norm_placement": one_of("stem", "all"),
+    "model.depth": whole(2),
+    "model.image_size": whole(1),
+    "model.num_layers": whole(0),
+    "model.level": whole(2, below=4),
+    "model.extra_norm": SWITCH,
+    "model.dropout": number(least=0, below=1),
+    "model.shortcut": one_of("conv", "pool"),
+    "model.gain": number(above=0).or_null(),
+    "model.hidden_norm": SWITCH,
     "norm.group_size": whole(1).or_null(),
     "norm.eps": number(above=0),
     "norm.momentum": number(above=0, most=1),
@@ -138,6 +155,7 @@ RULES = {
     "dataset.mean": list_of(number(least=0, most=1)),
     "dataset.std": list_of(number(above=0)),
     "dataset.crop_padding": whole(0),
+    "dataset.crop_fill": one_of("black", "reflect", "symmetric"),
     "dataset.flip": SWITCH,
     "dataset.batch_size": whole(1),
     "dataset.epochs": whole(1),
@@ -154,10 +172,19 @@ RULES = {
     "optimizer.weight_decay": number(least=0),
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
+    "optimizer.lrg": number(above=0),
+    "optimizer.omega": number(least=0),
+    "optimizer.grad_clip": number(above=0).or_null(),
+    "optimizer.bn_decay": number(least=0),
+    "optimizer.beta2": number(least=0, below=1),
+    "optimizer.eps": number(above=0),
+    "optimizer.reset_on_lr_change": SWITCH,
     "gradient.max_norm": number(above=0),
     "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
     "init.network": one_of(*PUBLISHED_NETWORKS),
     "init.weights": TEXT,
+    "init.images": whole(1),
+    "init.layers": one_of("conv", "linear", "all"),
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),
     "schedule.every": POSITIVE_PART,
@@ -168,6 +195,17 @@ RULES = {
     "schedule.cycles": whole(1),
     "schedule.peak": POSITIVE_PART,
     "schedule.lowest": number(least=0, most=1),
+    "study.width": whole(1),
+    "study.widths": WIDTHS,
+    "study.samples": whole(2),
+    "study.batch_norm": SWITCH,
+    "study.activation": one_of("identity", "sigmoid", "relu", "tanh", "sin"),
+    "study.start": START.or_null(),
+    "study.layers": whole(1),
+    "study.reference_layers": whole(1).or_null(),
+    "study.repeats": whole(1),
+    "study.batches": whole(1),
+    "study.convolutional": SWITCH,
     "trainer.epochs": whole(1),
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
@@ -189,9 +227,16 @@ OBJECTS = (
     "init",
     "optimizer",
     "schedule",
+    "study",
     "dataset.load",
     "logger.tensorboard",
     "logger.wandb",
+)
+
+SAME = (
+    ("model.num_classes", "dataset.num_classes"),
+    ("model.in_channels", "dataset.channels"),
+    ("model.image_size", "dataset.image_size"),
 )
 
 
@@ -214,6 +259,6 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
-    for key, source in (("model.num_classes", "dataset.num_classes"), ("model.in_channels", "dataset.channels")):
-        if values[key] != values[source]:
+    for key, source in SAME:
+        if key in values and values[key] != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

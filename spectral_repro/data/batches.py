@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ VIEWS = {"plain": 1, "mirrored": 2, "ten_crop": 10}
 class Batches:
     """Shuffled, cropped, mirrored and normalised batches of a split.
 
-    Each image is padded with black by ``crop_padding`` on every side, cropped to its own size at a random place, mirrored with
+    Each image is framed by ``crop_padding`` pixels on every side, cropped to its own size at a random place, mirrored with
     probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
     made on the CPU at its start: they depend on (seed, epoch) alone. Images in memory stay on the device as one uint8 tensor,
     and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits. The
@@ -32,7 +32,9 @@ class Batches:
         batch_size: images, or views of them, in a batch; the last batch may be smaller.
         mean, std: one value per channel, for images in [0, 1].
         seed: of all random choices, >= 0.
-        crop_padding: width of the black frame, in pixels; 0: no crop.
+        crop_padding: width of the frame, in pixels; 0: no crop.
+        crop_fill: what the frame shows: "black", or the image mirrored at its edge, "reflect" without and "symmetric" with the
+            outermost pixels twice.
         flip: mirror left and right at random.
         shuffle: a new order in every epoch; False: the order of the split.
         views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
@@ -52,6 +54,7 @@ class Batches:
         *,
         seed: int = 0,
         crop_padding: int = 0,
+        crop_fill: Literal["black", "reflect", "symmetric"] = "black",
         flip: bool = False,
         shuffle: bool = True,
         views: Literal["plain", "mirrored", "ten_crop"] = "plain",
@@ -62,7 +65,7 @@ class Batches:
             raise ValueError("views=ten_crop: images in memory are cut already")
         self.views, self.seed, self.device = VIEWS[views], seed, device
         self.batch_size = max(batch_size // self.views, 1) * self.views
-        self.crop_padding, self.flip, self.shuffle = crop_padding, flip, shuffle
+        self.crop_padding, self.crop_fill, self.flip, self.shuffle = crop_padding, crop_fill, flip, shuffle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.channels, self.size = split.images.shape[1:3]
         self.padded_size = self.size + 2 * crop_padding
@@ -93,6 +96,11 @@ class Batches:
             chosen = corner[batch, None] + self.window[mirrored[batch]]
             yield self._images(table, chosen), self.labels[order[batch]]
 
+    def first(self, number: int) -> Tensor:
+        """The first ``number`` images of epoch 0, as the batches give them; all of them if there are fewer."""
+        enough = islice(self.epoch(0), math.ceil(number / self.batch_size))
+        return torch.cat([images for images, _ in enough])[:number]
+
     def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
         files what its cut chooses; all (N * views,) int64.
@@ -120,10 +128,14 @@ class Batches:
         return torch.arange(len(order)) % self.batch_size // step, map(self._pixels, images)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """The pixels (n, C) of images (N, C, S, S) with their black frames, image by image and row by row, on the device."""
+        """The pixels (n, C) of images (N, C, S, S) with their frames, image by image and row by row, on the device."""
         images = images.to(self.device, non_blocking=True).permute(0, 2, 3, 1)
-        frame = (self.crop_padding,) * 4
-        return pad(images, (0, 0, *frame)).reshape(-1, self.channels)
+        if self.crop_fill == "black":
+            framed = pad(images, (0, 0, *(self.crop_padding,) * 4))
+        else:
+            places = torch.from_numpy(np.pad(np.arange(self.size), self.crop_padding, self.crop_fill)).to(self.device)
+            framed = images.index_select(1, places).index_select(2, places)
+        return framed.reshape(-1, self.channels)
 
     def _images(self, table: Tensor, pixels: Tensor) -> Tensor:
         """Normalised images of the pixels with these numbers (B, S * S) in the table."""

@@ -1,6 +1,8 @@
 """Networks, each taking its layers as factories."""
 
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
+from spectral_repro.models.deep_alexnet import DeepAlexNet
+from spectral_repro.models.mlp import MLP
 from spectral_repro.models.resnet import (
     ResNet,
     resnet18,
@@ -13,12 +15,16 @@ from spectral_repro.models.resnet import (
     resnext50_32x4d,
     resnext101_32x8d,
 )
-from spectral_repro.models.vgg import VGG, vgg16, vgg19
+from spectral_repro.models.vgg import VGG, vgg13_small, vgg16, vgg19, vgg19_small
+from spectral_repro.models.wide_resnet import WideResNet, wrn16_4, wrn16_10, wrn22_8, wrn28_10, wrn40_10
 
 __all__ = [
+    "MLP",
     "VGG",
     "AlexNet",
+    "DeepAlexNet",
     "ResNet",
+    "WideResNet",
     "alexnet",
     "alexnet_small",
     "resnet18",
@@ -30,6 +36,13 @@ __all__ = [
     "resnet152",
     "resnext50_32x4d",
     "resnext101_32x8d",
+    "vgg13_small",
     "vgg16",
     "vgg19",
+    "vgg19_small",
+    "wrn16_4",
+    "wrn16_10",
+    "wrn22_8",
+    "wrn28_10",
+    "wrn40_10",
 ]

@@ -93,8 +93,14 @@ def convolution(in_channels: int, out_channels: int, size: int, stride: int = 1,
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
 
 
-def initialise(network: nn.Module) -> None:
-    """Convolutions start Kaiming normal, fan out."""
+def initialise(network: nn.Module, gain: float | None = None) -> None:
+    """Convolutions start Kaiming normal, fan out, or with a ``gain``: convolutions and linear layers start normal with standard
+    deviation gain / sqrt(fan in), biases at 0.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if gain is not None and isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=gain / math.sqrt(module.weight.shape[1:].numel()))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,8 @@
-"""VGG with batch norm (Simonyan and Zisserman 2015), a pooling and a linear classifier behind the convolutions."""
+"""VGG with batch norm (Simonyan and Zisserman 2015) for large images, as in song2021, and for small ones, as in cho2017."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from spectral_repro.models.blocks import Norm, convolution, initialise
 
 
 class VGG(nn.Module):
-    """Five stages of 3 x 3 convolutions with norm and ReLU, max-pooling between them.
+    """Five stages of 3 x 3 convolutions with norm and ReLU, max-pooling between them, pooling, linear classifier.
+
+    For small images (32 x 32) max-pooling follows the fifth stage too, and two hidden linear layers with ReLU, as wide as that
+    stage, stand before the classifier: 512 - 512 - classes. With batch norm behind the hidden layers that is the network of
+    cho2017's code, except that its batch norms shift and do not scale; without, that of senderovich2022.
 
     Args:
         depths: convolutions in each of the five stages, of 1, 2, 4, 8 and 8 times ``width`` channels.
@@ -19,8 +24,11 @@ class VGG(nn.Module):
         norm_placement: "stem" puts it after the first convolution and batch norm behind the others, "all" puts it everywhere.
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first stage.
+        small: for small images.
+        hidden_norm: batch norm behind the hidden layers, if there are any.
 
-    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), H and W >= 16, output logits (N, num_classes).
+    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), if not ``small`` H and W >= 16, output logits
+    (N, num_classes).
 
     Raises:
         ValueError: for another ``norm_placement``.
@@ -35,25 +43,38 @@ class VGG(nn.Module):
         norm_placement: Literal["stem", "all"] = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
         width: int = 64,
+        small: bool = False,
+        hidden_norm: bool = True,
     ):
         super().__init__()
         if norm_placement not in ("stem", "all"):
             raise ValueError(f"norm_placement={norm_placement} must be stem or all")
         layers, channels, factory = [], in_channels, norm
         for stage, depth in enumerate(depths):
-            layers += [nn.MaxPool2d(2)] if stage else []
+            layers += [nn.MaxPool2d(2, ceil_mode=small)] if stage else []
             for _ in range(depth):
                 wider = width * 2 ** min(stage, 3)
                 layers += [convolution(channels, wider, 3), factory(wider), nn.ReLU(inplace=True)]
                 channels, factory = wider, norm if norm_placement == "all" else nn.BatchNorm2d
+        layers += [nn.MaxPool2d(2, ceil_mode=True)] if small else []
         self.features = nn.Sequential(*layers)
         self.pooling = pooling(channels)
-        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        sizes = [self.pooling.out_features, *[channels] * (2 * small)]
+        hidden = [layer for shape in pairwise(sizes) for layer in _hidden(*shape, hidden_norm)]
+        classifier = nn.Linear(sizes[-1], num_classes)
+        self.classifier = nn.Sequential(*hidden, classifier) if small else classifier
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.pooling(self.features(x)))
 
 
+def _hidden(in_features: int, out_features: int, norm: bool) -> list[nn.Module]:
+    linear = nn.Linear(in_features, out_features, bias=not norm)
+    return [linear, *[nn.BatchNorm1d(out_features)] * norm, nn.ReLU(inplace=True)]
+
+
 vgg16 = partial(VGG, (2, 2, 3, 3, 3))
 vgg19 = partial(VGG, (2, 2, 4, 4, 4))
+vgg13_small = partial(VGG, (2, 2, 2, 2, 2), small=True)
+vgg19_small = partial(VGG, (2, 2, 4, 4, 4), small=True)

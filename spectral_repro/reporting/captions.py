@@ -3,6 +3,7 @@
 from itertools import groupby
 from math import isfinite
 
+from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Section
@@ -18,7 +19,7 @@ def measurement(section: Section) -> str:
     """What the numbers are, where they come from, and on what machine they were measured."""
     runs = section.results
     seeds = sorted({run.seed for run in runs})
-    sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds)}."]
+    sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds, section.table.statistic)}."]
     sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
     if section.published:
         sentences.append(f"Published values: {section.table.source}.")
@@ -30,9 +31,10 @@ def measurement(section: Section) -> str:
     return " ".join(sentences)
 
 
-def _over(seeds: list[int]) -> str:
+def _over(seeds: list[int], statistic: Statistic) -> str:
     if len(seeds) > 1:
-        return f", mean ± sample standard deviation over seeds {ranges(seeds)}"
+        median = ", and median with its 95 % percentile bootstrap interval," if statistic == "median" else ""
+        return f", mean ± sample standard deviation{median} over seeds {ranges(seeds)}"
     return f", seed {seeds[0]}" if seeds else ""
 
 

@@ -10,22 +10,26 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from spectral_repro.reporting.figures import INK, STYLE, Look, finish, looks
+from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
 from spectral_repro.reporting.sections import Entry, Section
 
 Lines = list[tuple[str, Entry]]
+PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolor": "none", "markeredgewidth": 0.7}
 
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time, or if no run has come to its end.
+    diverged run by itself, up to a cross. None for a time or a study, or if no run has come to its end.
+
+    Published curves have open markers.
 
     Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
     beside the axis are in every column.
     """
     table = section.table
-    if table.metric.timing or not section.results:
+    if not table.metric.trained or not section.results:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
@@ -38,10 +42,13 @@ def draw_curves(section: Section) -> Figure | None:
         columns = [[(each.row.label, each) for each in ended]]
     with matplotlib.rc_context(STYLE):
         figure, panels = _small_panels(table, metrics, values) if values else _panels_side_by_side(metrics)
+        epochs = max(section.protocol["trainer.epochs"], section.published_epochs)
         for metric, row in zip(metrics, panels, strict=True):
             for axes, lines in zip(row, columns, strict=True):
                 _draw(axes, lines, metric, look_of)
-                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * section.protocol["trainer.epochs"]))
+                if metric is LOSS and section.published_epochs:
+                    _draw_published(axes, lines, look_of)
+                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * epochs))
                 axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if values else 10, integer=True))
                 if values:
                     axes.label_outer()
@@ -52,6 +59,8 @@ def draw_curves(section: Section) -> Figure | None:
         handles = [look.handle(line) for line, look in look_of.items() if line in drawn]
         if any(run.state == "diverged" for run in section.results):
             handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
+        if section.published_epochs:
+            handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED))
         return finish(figure, handles)
 
 
@@ -70,12 +79,6 @@ def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> t
     return figure, panels
 
 
-def _interval(values: pd.Series) -> tuple[float, float]:
-    """What seaborn's ("ci", 95) is, all 1000 draws at once: a table of full runs has some ten thousand intervals."""
-    draws = np.random.default_rng(0).choice(values, (1000, len(values)))
-    return tuple(np.percentile(draws.mean(axis=1), (2.5, 97.5)))
-
-
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = [
         pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.column]})
@@ -86,7 +89,7 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
         data = pd.concat(curves, ignore_index=True)
         marker = "o" if data["epoch"].max() <= 20 else None
         sns.lineplot(
-            data, x="epoch", y="value", errorbar=_interval, err_kws={"alpha": 0.2, "linewidth": 0},
+            data, x="epoch", y="value", errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0},
             hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
             style="line", dashes={line: look.dashes for line, look in look_of.items()},
             marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,
@@ -97,3 +100,10 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
             x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
             axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)
+
+
+def _draw_published(axes: Axes, lines: Lines, look_of: dict[str, Look]) -> None:
+    for line, entry in lines:
+        if entry.row.curve:
+            curve = pd.Series(entry.row.curve, pd.RangeIndex(1, 1 + len(entry.row.curve)), dtype=float).dropna()
+            axes.plot(curve, color=look_of[line].colour, **PUBLISHED)

@@ -11,7 +11,8 @@ class Metric:
     """A column of metrics.csv.
 
     Attributes:
-        best: which of several values is the best one.
+        unit: empty for a number.
+        best: which of several values is the best one; None for what a study measures, where none is better.
         form: how a value is written.
         timing: a time, which depends on the machine: a run's value is the mean over its epochs, not the last epoch's, and
             neither training curves nor success rates belong to it.
@@ -22,7 +23,7 @@ class Metric:
     name: str
     words: str
     unit: str
-    best: Literal["max", "min"]
+    best: Literal["max", "min"] | None
     form: str = ".2f"
     timing: bool = False
     peak_of: str | None = None
@@ -34,29 +35,45 @@ class Metric:
 
     @property
     def label(self) -> str:
-        return f"{self.words} ({self.unit})"
+        return f"{self.words} ({self.unit})" if self.unit else self.words
 
     @property
     def when(self) -> str:
+        if self.study:
+            return "averaged over the repeats of a run"
         if self.timing:
             return "averaged over the epochs of a run"
         return "in a run's best epoch" if self.peak_of else "after the last epoch"
 
-    def of(self, epochs: pd.DataFrame) -> float:
-        """The value of a run with these epochs; NaN without any, or where they lack the column."""
-        values = epochs.get(self.column, pd.Series(dtype=float))
+    @property
+    def study(self) -> bool:
+        return self.best is None
+
+    @property
+    def trained(self) -> bool:
+        """Do training curves and success rates belong to it?"""
+        return not self.timing and not self.study
+
+    def of(self, rows: pd.DataFrame, over: tuple[float, float] | None = None) -> float:
+        """The value of a run with these rows: their last one's, or the mean over those whose first column lies in a range.
+
+        NaN without any, or where they lack the column.
+        """
+        if over:
+            rows = rows[rows.iloc[:, 0].between(*over)]
+        values = rows.get(self.column, pd.Series(dtype=float))
         if self.peak_of:
             return values.agg(self.best)
-        return (values if self.timing else values.tail(1)).mean()
+        return (values if self.timing or over else values.tail(1)).mean()
 
 
-LOSS = Metric("train_loss", "Training loss", "nats", "min", ".4f")
+LOSS = Metric("train_loss", "Training loss", "nats", "min", ".3f")
 METRICS = {
     metric.name: metric
     for metric in (
         LOSS,
         Metric("train_accuracy", "Training accuracy", "%", "max"),
-        Metric("test_loss", "Test loss", "nats", "min", ".4f"),
+        Metric("test_loss", "Test loss", "nats", "min", ".3f"),
         Metric("test_accuracy", "Test accuracy", "%", "max"),
         Metric("test_top5_accuracy", "Top-5 test accuracy", "%", "max", short="top-5"),
         Metric("best_test_accuracy", "Test accuracy", "%", "max", peak_of="test_accuracy", short="best\nepoch"),
@@ -64,5 +81,10 @@ METRICS = {
             "best_top5_accuracy", "Top-5 test accuracy", "%", "max", peak_of="test_top5_accuracy", short="top-5,\nbest epoch"
         ),
         Metric("step_time", "Step time", "ms", "min", ".1f", timing=True),
+        Metric("abs_cosine_similarity", "Absolute cosine similarity", "", None, ".3f"),
+        Metric("orthogonality_gap", "Orthogonality gap", "", None, ".3f"),
+        Metric("log_orthogonality_gap", "Orthogonality gap", "ln", None, ".3f"),
+        Metric("log_gram_distance", "Distance from mean Gram matrix", "ln", None, ".3f"),
+        Metric("slope", "Slope of log distance against log width", "", None, ".3f"),
     )
 }

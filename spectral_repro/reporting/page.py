@@ -7,6 +7,7 @@ from markupsafe import Markup
 from spectral_repro.reporting.captions import measurement, notes
 from spectral_repro.reporting.figures import svg
 from spectral_repro.reporting.metrics import Metric
+from spectral_repro.reporting.papers import Row
 from spectral_repro.reporting.pictures import Picture
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
@@ -39,7 +40,7 @@ def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
         "notes": notes(section),
         "figures": [(Markup(svg(picture.figure, picture.description)), picture.caption) for picture in drawn],
         "commands": section.commands,
-        "runs": [_run(entry.row.label, run, metric) for entry in section.entries for run in entry.runs],
+        "runs": [_run(row, run, metric) for run, row in _rows_of_runs(section).items()],
     }
 
 
@@ -56,15 +57,21 @@ def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, object]:
     }
 
 
-def _run(method: str, run: Run, metric: Metric) -> dict[str, object]:
+def _rows_of_runs(section: Section) -> dict[Run, Row]:
+    """The first row that each run belongs to."""
+    first = {run: entry.row for entry in reversed(section.entries) for run in entry.runs}
+    return {run: first[run] for run in section.runs}
+
+
+def _run(row: Row, run: Run, metric: Metric) -> dict[str, object]:
     summary = run.summary
     return {
         "folder": run.folder,
-        "method": method,
+        "method": row.label,
         "seed": run.seed,
         "state": run.state,
-        "epochs": len(run.metrics),
-        "value": text(metric.of(run.metrics), metric.form),
+        "epochs": len(run.metrics) if "epoch" in run.metrics else UNKNOWN,
+        "value": text(metric.of(run.metrics, row.over), metric.form),
         "gradient": text(run.largest_gradient, ".3g"),
         "gap": text(run.smallest_gap, ".2g"),
         "time": _duration(summary.get("wall_time_s")),

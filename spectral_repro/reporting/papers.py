@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from spectral_repro.configuration.compose import compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 
@@ -23,10 +24,12 @@ class Row:
     Attributes:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
-        published: mean, std and best in the metric's unit, success_rate in percent, and means under the names of the metrics
-            beside it, as far as published.
+        published: mean, median, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in
+            percent, and means under the names of the metrics beside it, as far as published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
+        over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.
+        curve: the published training loss of each epoch, from the first on; None where it is not known.
     """
 
     label: str
@@ -35,6 +38,8 @@ class Row:
     published: dict[str, float]
     series: str | None = None
     at: float | None = None
+    over: tuple[float, float] | None = None
+    curve: tuple[float | None, ...] = ()
 
     def command(self, *more: str) -> str:
         return shlex.join([*TRAIN, *self.overrides, *more])
@@ -66,6 +71,11 @@ class Table:
     protocol: Values
     axis: Axis | None = None
     also: tuple[Metric, ...] = ()
+
+    @property
+    def statistic(self) -> Statistic:
+        """What was published of several runs, and is compared."""
+        return "median" if any("median" in row.published for row in self.rows) else "mean"
 
     @property
     def series(self) -> list[str]:
@@ -126,7 +136,11 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
         overrides = tuple(row["overrides"])
         values, protocol = parts(overrides)
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
-        rows.append(Row(row["label"], overrides, values, published, row.get("series"), row.get("at")))
+        at, over = row.get("at"), row.get("over")
+        if METRICS[settings["metric"]].study and at is not None:
+            over = (at, at)
+        curve = tuple(row.get("curve", ()))
+        rows.append(Row(row["label"], overrides, values, published, row.get("series"), at, over and tuple(over), curve))
         protocols.append(protocol)
     for row, protocol in zip(rows, protocols, strict=True):
         if differences := differing(protocol, protocols[0]):
@@ -141,7 +155,7 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
 
 def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:
     for row in rows:
-        if (row.series is None) != (row.at is None):
+        if (row.series is None) != (row.at is None and row.over is None):
             raise UserError(f"{place} the row {row.label} has one of series and at; a point of the axis needs both")
         if axis and axis.log and row.at is not None and row.at <= 0:
             raise UserError(f"{place} the row {row.label} has at={row.at:g}; a logarithmic axis needs a number > 0")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.points import draw_points
+from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.sections import Section
 
 CURVES = (
@@ -31,9 +33,19 @@ def pictures(section: Section) -> list[Picture]:
         description = f"{words} against {section.table.axis.label}, {section.label}"
         found.append(Picture(f"{section.name}-axis", points, _points(section), description))
     if curves := draw_curves(section):
-        description = f"Training loss and {words} against the epoch, {section.label}"
-        found.append(Picture(section.name, curves, CURVES, description))
+        shown = " and ".join(dict.fromkeys((LOSS.words, words)))
+        description = f"{shown} against the epoch, {section.label}"
+        caption = f"{CURVES} Published curves have open markers." if section.published_epochs else CURVES
+        found.append(Picture(section.name, curves, caption, description))
+    if profiles := draw_profiles(section):
+        description = f"{words} against {section.table.axis.label}, {section.label}"
+        found.append(Picture(section.name, profiles, _profiles(section), description))
     return found
+
+
+def _profiles(section: Section) -> str:
+    text = "Mean over the finished seeds; band: one standard deviation of the repeats within a run"
+    return f"{text}; published values with open markers." if section.published else f"{text}."
 
 
 def _points(section: Section) -> str:

@@ -21,10 +21,10 @@ def draw_points(section: Section) -> Figure | None:
     """The table's means and sample standard deviations against its axis; rows beside the axis are level lines with a band.
 
     Under them stand the success rates, if any is below 100 %. Published values have open markers, and panels of their own where
-    a protocol or a machine lies between them and ours. None without an axis, or if no run has come to its end.
+    a protocol or a machine lies between them and ours. None without an axis, for a study, or if no run has come to its end.
     """
     table, axis = section.table, section.table.axis
-    if axis is None or not section.results:
+    if axis is None or table.metric.study or not section.results:
         return None
     sources = [MEASURED, PUBLISHED] if section.published else [MEASURED]
     columns = [[source] for source in sources] if section.across else [sources]

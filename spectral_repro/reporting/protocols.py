@@ -11,7 +11,7 @@ IN_WORDS = (*COUNTED, "model.width", "precision")
 IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by the words, or by other keys
 OF_A_DATA_SET = (
     *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std")),
-    *(f"dataset.{key}" for key in ("crop_padding", "resize", "crop", "flip", "views")),
+    *(f"dataset.{key}" for key in ("crop_padding", "crop_fill", "resize", "crop", "flip", "views")),
     "model.num_classes",
     "model.in_channels",
 )
@@ -48,11 +48,12 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
-    network = protocol["model._target_"].rpartition(".")[2]
+    network = [protocol["model._target_"].rpartition(".")[2]] if "model._target_" in protocol else ["random networks"]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
-    return [network, protocol["dataset.name"], *scale, *counts, *width, protocol["precision"], *filter(None, others)]
+    words = [*network, protocol.get("dataset.name"), *scale, *counts, *width, protocol.get("precision"), *others]
+    return [word for word in words if word]
 
 
 def counted(number: int, noun: str) -> str:

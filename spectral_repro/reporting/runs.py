@@ -16,7 +16,8 @@ from spectral_repro.errors import UserError
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
-NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
+NEEDED = ("seed", "scale.name")
+NEEDED_BY_A_TRAINING = ("precision", "dataset.name", "trainer.epochs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Run:
         identity: the configuration's values that decide the result, by dotted key.
         scale: how much of the published protocol was asked for.
         metrics: a row for each finished epoch, the first of them 1; accuracies in percent; any column beyond `COLUMNS` may be
-            missing.
+            missing. Of a study, its rows.
         summary: what the trainer says of it; any key but `state` may be missing.
     """
 
@@ -98,22 +99,25 @@ def read_run(folder: Path) -> Run:
     """
     config = OmegaConf.load(folder / ".hydra" / "config.yaml")
     values = flatten(config)
-    missing = [key for key in NEEDED if key not in values]
+    study = "study._target_" in values
+    missing = [key for key in NEEDED + NEEDED_BY_A_TRAINING * (not study) if key not in values]
     if missing:
         raise ValueError(f".hydra/config.yaml has no {', '.join(missing)}")
     summary = json.loads((folder / "summary.json").read_text())
     if not isinstance(summary, dict) or summary.get("state") not in STATES:
         raise ValueError(f"summary.json has no state among {', '.join(STATES)}")
-    metrics = _read_metrics(folder / "metrics.csv")
+    metrics = _read_metrics(folder / "metrics.csv", study)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
-        raise ValueError("finished, but metrics.csv has no complete last epoch")
+        raise ValueError("finished, but metrics.csv has no complete last row")
     return Run(folder.name, identity(config), values["scale.name"], metrics, summary)
 
 
-def _read_metrics(path: Path) -> pd.DataFrame:
+def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS, dtype=float)
     metrics = pd.read_csv(path, dtype=float)
+    if study:
+        return metrics
     missing = [column for column in COLUMNS if column not in metrics]
     if missing:
         raise ValueError(f"metrics.csv has no {', '.join(missing)}")

@@ -37,12 +37,12 @@ class Section:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for entry in self.entries for run in entry.runs]
+        return list(dict.fromkeys(run for entry in self.entries for run in entry.runs))
 
     @property
     def results(self) -> list[Run]:
         """The runs that came to their end."""
-        return [run for entry in self.entries for run in entry.in_state("finished", "diverged")]
+        return [run for run in self.runs if run.state in ("finished", "diverged")]
 
     @property
     def full(self) -> bool:
@@ -62,8 +62,13 @@ class Section:
     @property
     def published(self) -> bool:
         """Are there published values for this data set?"""
-        same_data = self.protocol["dataset.name"] == self.table.protocol["dataset.name"]
+        same_data = self.protocol.get("dataset.name") == self.table.protocol.get("dataset.name")
         return same_data and any(row.published for row in self.table.rows)
+
+    @property
+    def published_epochs(self) -> int:
+        """The length of the published training curves; 0 if there are none for this data set."""
+        return max(len(row.curve) for row in self.table.rows) if self.published else 0
 
     @property
     def across(self) -> list[str]:

@@ -6,10 +6,11 @@ from itertools import groupby
 import pandas as pd
 
 from spectral_repro.reporting.captions import caption, notes
+from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.sections import Entry, Section
 
-PUBLISHED = ("mean", "std", "best", "success_rate")
+PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 UNKNOWN = "–"
 METHOD = ("", "Method")
 
@@ -18,34 +19,33 @@ def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
     Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds,
-    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), but not for a time;
+    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), of trainings alone;
     largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
-    Where there are published values for the data set, also published_mean, published_std, published_best,
-    published_success_rate and difference = mean - published_mean. Of each metric beside it, under its name, NAME_mean and
-    NAME_std, and published_NAME.
+    Where there are published values for the data set, also published_mean, published_std, published_low and published_high
+    (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean. Where medians were
+    published, also median with its 95 % percentile bootstrap interval median_low to median_high, published_median, and their
+    difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
     """
-    metric, also = section.table.metric, section.table.also
+    metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
     frame = pd.DataFrame([_numbers(entry, metric, also) for entry in section.entries])
+    if statistic == "median":
+        frame = frame.join(pd.DataFrame([_median(entry, metric) for entry in section.entries]))
     if section.published:
-        for key in (*PUBLISHED, *(each.name for each in also)):
+        for key in dict.fromkeys((statistic, *PUBLISHED, *(each.name for each in also))):
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
-        frame["difference"] = frame["mean"] - frame["published_mean"]
-    return frame.drop(columns=[column for column in frame if metric.timing and column.endswith("success_rate")])
+        frame["difference"] = frame[statistic] - frame[f"published_{statistic}"]
+    return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
 def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, object]:
     finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
-
-    def of(metric: Metric) -> pd.Series:
-        return pd.Series([metric.of(run.metrics) for run in finished], dtype=float)
-
-    values, beside = of(metric), {each.name: of(each) for each in also}
+    values, beside = _values(entry, metric), {each.name: _values(entry, each) for each in also}
     return {
         "method": entry.row.label,
         "mean": values.mean(),
         "std": values.std(ddof=1),
-        "best": values.agg(metric.best),
+        "best": values.agg(metric.best) if metric.best else float("nan"),
         **{f"{name}_mean": others.mean() for name, others in beside.items()},
         **{f"{name}_std": others.std(ddof=1) for name, others in beside.items()},
         "seeds": len(finished),
@@ -57,21 +57,36 @@ def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, 
     }
 
 
+def _median(entry: Entry, metric: Metric) -> dict[str, float]:
+    values = _values(entry, metric)
+    low, high = interval(values, "median")
+    return {"median": values.median(), "median_low": low, "median_high": high}
+
+
+def _values(entry: Entry, metric: Metric) -> pd.Series:
+    """Of the finished runs."""
+    return pd.Series([metric.of(run.metrics, entry.row.over) for run in entry.in_state("finished")], dtype=float)
+
+
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
-    frame, form, also = aggregate(section), section.table.metric.form, section.table.also
-    columns = {
-        METHOD: frame["method"],
-        ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()],
-        ("", "best"): _texts(frame["best"], form),
-        **{("", each.short): _means_and_stds(frame, f"{each.name}_mean", f"{each.name}_std", each.form) for each in also},
-        ("", "seeds"): frame["seeds"].astype(str),
-    }
+    frame, metric, form, also = aggregate(section), section.table.metric, section.table.metric.form, section.table.also
+    columns = {METHOD: frame["method"], ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()]}
+    if metric.best:
+        columns["", "best"] = _texts(frame["best"], form)
+    for each in also:
+        columns["", each.short] = _means_and_stds(frame, f"{each.name}_mean", f"{each.name}_std", each.form)
+    columns["", "seeds"] = frame["seeds"].astype(str)
+    if "median" in frame:
+        columns["", "median [95 %]"] = [_with_interval(row, form) for row in frame.itertuples()]
     if "success_rate" in frame:
         columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
     if section.published:
+        intervals = zip(frame["published_low"], frame["published_high"], strict=True)
         published = {
             "mean ± std": _means_and_stds(frame, "published_mean", "published_std", form),
+            "95 %\ninterval": [UNKNOWN if pd.isna(low) else f"{low:{form}} to {high:{form}}" for low, high in intervals],
+            **({"median": _texts(frame["published_median"], form)} if "published_median" in frame else {}),
             "best": _texts(frame["published_best"], form),
             **{each.short: _texts(frame[f"published_{each.name}"], each.form) for each in also},
         }
@@ -99,8 +114,13 @@ def _means_and_stds(frame: pd.DataFrame, means: str, stds: str, form: str) -> li
     return [_mean_and_std(*pair, form) for pair in zip(frame[means], frame[stds], strict=True)]
 
 
+def _with_interval(row: tuple, form: str) -> str:
+    median = text(row.median, form)
+    return f"{median} [{row.median_low:{form}}–{row.median_high:{form}}]" if row.seeds > 1 else median
+
+
 def _mean_and_std(mean: float, std: float, form: str) -> str:
-    return text(mean, form) if pd.isna(std) else f"{mean:{form}} ± {std:{form}}"
+    return text(mean, form) if pd.isna(std) else f"{text(mean, form)} ± {std:{form}}"
 
 
 def _texts(values: pd.Series, form: str) -> list[str]:
@@ -120,7 +140,7 @@ def markdown(section: Section) -> str:
     if lines := notes(section):
         parts.append("\n".join(f"- {line}" for line in lines))
     if section.commands:
-        parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in section.commands))
+        parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in dict.fromkeys(section.commands)))
     return "\n\n".join(parts) + "\n"
 
 

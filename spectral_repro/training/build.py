@@ -7,11 +7,13 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
+from spectral_repro.optim.grassmann import Grassmann
+from spectral_repro.optim.groups import table
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
 
@@ -19,15 +21,33 @@ from spectral_repro.training.loggers import Loggers
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    model = _instantiate(config, "model", **layers)
-    if "init" in config:
-        _instantiate(config, "init")(model)
-    return model
+    return _instantiate(config, "model", **layers)
+
+
+def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
+    """Gives the network the weights of config.init, which may depend on the first training images.
+
+    Raises:
+        UserError: for weights that cannot be read, and images that are too few for it.
+    """
+
+    def first_images(number: int) -> Tensor:
+        return build_batches(config, split, device, train=True).first(number)
+
+    _named_errors(_instantiate(config, "init"), "init")(model, first_images)
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    factory = _named_errors(_instantiate(config, "optimizer"), "optimizer")
-    return factory(trained_parameters(config, model) if "finetune" in config else model.parameters())
+    """The optimiser of the network's parameters. A function in the place of its class also gets the network, to sort them by
+    what they are in it; where each of them went is printed.
+    """
+    factory = _instantiate(config, "optimizer")
+    parameters = trained_parameters(config, model) if "finetune" in config else model.parameters()
+    made_of = (parameters,) if isinstance(factory.func, type) else (parameters, model)
+    optimizer = _named_errors(factory, "optimizer")(*made_of)
+    if isinstance(optimizer, Grassmann):
+        print(table(optimizer), flush=True)
+    return optimizer
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
@@ -85,8 +105,8 @@ def load_images(config: DictConfig) -> ImageData:
 def build_batches(config: DictConfig, split: Split, device: torch.device, train: bool) -> Batches:
     """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
     dataset = config.dataset
-    augmentation = {"crop_padding": dataset.get("crop_padding", 0), "flip": dataset.flip}
-    options = augmentation if train else {"views": dataset.get("views", "plain")}
+    crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
+    options = crop | {"flip": dataset.flip} if train else {"views": dataset.get("views", "plain")}
     return Batches(
         split,
         batch_size=dataset.batch_size,
@@ -98,6 +118,10 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         channels_last=config.trainer.channels_last,
         **options,
     )
+
+
+def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
+    return _instantiate(config, "study")
 
 
 def build_loggers(config: DictConfig) -> Loggers:

@@ -1,20 +1,35 @@
 """One run, from its configuration to its end."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from omegaconf import DictConfig
 
+from spectral_repro.data.images import ImageData
 from spectral_repro.errors import first_line
-from spectral_repro.training.build import build_loggers, build_model, build_optimizer, build_schedule, load_images
+from spectral_repro.training.build import (
+    build_loggers,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_study,
+    initialise,
+    load_images,
+)
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
+from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.run import Run
+from spectral_repro.training.study import Measurement, image_batches
 from spectral_repro.training.trainer import Trainer
 
 TORCH_THREADS = torch.get_num_threads()
 
 
 def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
-    """Trains what the configuration describes, going on where an earlier attempt stopped; does nothing if it is over.
+    """Trains or measures what the configuration describes, a training going on where an earlier attempt stopped; does nothing
+    if it is over.
 
     Raises:
         UserError: for objects that cannot be built and data that cannot be read.
@@ -27,13 +42,8 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
     device = choose_device(config.device)
-    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
-    model = build_model(config).to(device, memory_format=memory_format)
-    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     loggers = build_loggers(config)
-    images = load_images(config)
-    if config.trainer.compile:
-        model.compile()
+    task = (_study if "study" in config else _training)(config, run, device, loggers)
 
     run.open(config, overrides)
     run.update(
@@ -42,12 +52,11 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
         machine=describe_machine(device),
         versions=versions(*config.logger),
         git=git_state(),
-        images={"train": len(images.train.labels), "test": len(images.test.labels)},
-        notes=list(images.notes),
+        **_about(task.images),
     )
-    print(f"{run.folder}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.summary['device']}", flush=True)
+    print(f"{run.folder}: {task.words} on {run.summary['device']}", flush=True)
     try:
-        Trainer(config, run, model, optimizer, schedule, images, device, loggers).train()
+        task.start()
     except Diverged as failure:
         run.update(state="diverged", failure=vars(failure))
         print(f"{run.folder}: {failure}")
@@ -60,3 +69,39 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
         raise
     finally:
         loggers.close()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run does, in words, and the images that it reads."""
+
+    start: Callable[[], None]
+    words: str
+    images: ImageData | None
+
+
+def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    model = build_model(config).to(device, memory_format=memory_format)
+    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    images = load_images(config)
+    if "init" in config and not run.resumes:
+        initialise(config, model, images.train, device)
+    if config.trainer.compile:
+        model.compile()
+    trainer = Trainer(config, run, model, optimizer, schedule, images, device, loggers)
+    return Task(trainer.train, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
+
+
+def _study(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
+    study = build_study(config)
+    images = load_images(config) if "batches" in config.study else None
+    batches = [image_batches(config, images.train, device)] if images else []
+    return Task(Measurement(config, run, study, batches, device, loggers).measure, f"study {type(study).__name__}", images)
+
+
+def _about(images: ImageData | None) -> dict[str, object]:
+    if images is None:
+        return {}
+    counts = {"train": len(images.train.labels), "test": len(images.test.labels)}
+    return {"images": counts, "notes": list(images.notes)}

@@ -1,4 +1,4 @@
-"""What a network starts from."""
+"""A network that starts from trained weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_repro.errors import UserError, first_line
+from spectral_repro.models.init import FirstImages
 from spectral_repro.models.pretrained import translate
 
 
@@ -20,7 +21,7 @@ class FromCheckpoint:
 
     checkpoint: str
 
-    def __call__(self, model: nn.Module) -> None:
+    def __call__(self, model: nn.Module, first_images: FirstImages) -> None:
         path = Path(self.checkpoint).expanduser()
         try:
             weights = fitting(model, torch.load(path, map_location="cpu", weights_only=True)["model"])
@@ -44,7 +45,7 @@ class Pretrained:
     network: str
     weights: str
 
-    def __call__(self, model: nn.Module) -> None:
+    def __call__(self, model: nn.Module, first_images: FirstImages) -> None:
         import torchvision
 
         published = {each.name: each for each in torchvision.models.get_model_weights(self.network)}

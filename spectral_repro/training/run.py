@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import write_whole
 
@@ -36,6 +36,16 @@ class Run:
     def over(self) -> bool:
         return self.summary["state"] in OVER
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where the state of the training is kept."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def resumes(self) -> bool:
+        """Is there a state to go on from?"""
+        return not self.anew and self.checkpoint.exists()
+
     def open(self, config: DictConfig, overrides: list[str]) -> None:
         """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
         try:
@@ -43,7 +53,7 @@ class Run:
                 shutil.rmtree(self.folder)
             hydra_folder = self.folder / ".hydra"
             hydra_folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(config, hydra_folder / "config.yaml", resolve=True)
+            OmegaConf.save(essentials(config), hydra_folder / "config.yaml", resolve=True)
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
         except OSError as error:
             raise UserError(f"results_dir={config.results_dir}: {self.folder} cannot be written ({error.strerror})") from error

@@ -53,7 +53,7 @@ class Trainer:
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
         self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
-        self.last = run.folder / "checkpoints" / "last.pt"
+        self.last = run.checkpoint
 
     def train(self) -> None:
         state, per_epoch = self.state, len(self.train_batches)

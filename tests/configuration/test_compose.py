@@ -58,8 +58,9 @@ def assert_builds(config: DictConfig) -> None:
     "override",
     [
         f"{group}={option}"
-        for group in ("model", "norm", "pooling", "backward", "dataset", "optimizer", "schedule")
+        for group in ("model", "norm", "pooling", "backward", "dataset", "optimizer", "schedule", "init")
         for option in options(group)
+        if option != "checkpoint"
     ],
 )
 def test_every_option_builds_and_every_key_of_it_has_a_rule(override: str):

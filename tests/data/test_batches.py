@@ -1,5 +1,6 @@
 from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from torchvision.transforms import functional as transforms
@@ -151,6 +152,13 @@ def test_sizes_of_batches(count, batch_size, sizes):
     assert [(tuple(images.shape), len(labels)) for images, labels in batches.epoch(0)] == [((n, 3, 5, 5), n) for n in sizes]
 
 
+def test_the_first_images_are_those_of_the_first_epoch():
+    batches = plain(random_split(23), 4, seed=5, flip=True, crop_padding=1)
+    images, _ = gather(batches, epoch=0)
+    for number in (1, 4, 10, 23, 100):
+        assert torch.equal(batches.first(number), images[:number])
+
+
 def test_memory_formats_hold_the_same():
     split = random_split(20)
     (last, _), *_ = Batches(split, 20, MEAN, STD, crop_padding=2, flip=True).epoch(0)
@@ -159,6 +167,21 @@ def test_memory_formats_hold_the_same():
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert not last.is_contiguous()
     assert first.is_contiguous()
+
+
+@pytest.mark.parametrize("mode", ["reflect", "symmetric"])
+@pytest.mark.parametrize("padding", [2, 7])
+def test_frame_that_mirrors_the_image(mode, padding):
+    """As numpy's of that name, which turns back and forth where the frame is wider than the image."""
+    split = random_split(150, size=5)
+    images, labels = gather(plain(split, 50, crop_padding=padding, crop_fill=mode, shuffle=False), epoch=0)
+    assert torch.equal(labels, split.labels)
+    framed = np.pad(split.images.numpy(), [(0, 0), (0, 0), (padding, padding), (padding, padding)], mode)
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (5, 5), axis=(2, 3))
+    found = images.round().to(torch.uint8).numpy()
+    same = (windows == found[:, :, None, None]).all(axis=(1, 4, 5))
+    assert same.any(axis=(1, 2)).all()
+    assert len(set(same.reshape(len(same), -1).argmax(1))) > 2 * padding
 
 
 def test_padding_larger_than_the_image():

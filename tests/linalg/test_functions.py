@@ -1,5 +1,7 @@
 """Functions of eigenvalues, their derivatives and divided differences, against mpmath at 60 digits."""
 
+from inspect import isfunction
+
 import mpmath
 import numpy as np
 import pytest
@@ -148,7 +150,7 @@ def test_the_gradient_of_entire_functions_needs_no_positive_eigenvalues(function
         (Exp(-1.0), lambda a: scipy.linalg.expm(-a)),
         (Product(Sqrt(), Exp(-1.0)), lambda a: scipy.linalg.sqrtm(a) @ scipy.linalg.expm(-a)),
     ],
-    ids=str,
+    ids=lambda value: value.__name__ if isfunction(value) else str(value),
 )
 @pytest.mark.parametrize("spectrum", ["separated", "tied"], indirect=True)
 def test_matrix_functions_are_those_of_scipy(function, reference, spectrum, symmetric):

@@ -5,7 +5,8 @@ from fractions import Fraction
 
 import pytest
 
-from spectral_repro.optim.schedules import Constant, Cosine, Cyclic, MultiStep, Step, part
+from spectral_repro.optim.schedules import Constant, Cosine, Cyclic, MultiStep, Step
+from spectral_repro.parts import part
 
 
 @pytest.mark.parametrize("epochs", [350, 10, 7])

@@ -60,6 +60,22 @@ tables:
 """
 
 
+MEDIANS = """
+name: quickstart
+title: Medians
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+tables:
+  medians:
+    title: Two layers
+    rows:
+      - {label: Batch norm, overrides: [norm=batch], published: {median: 90.0}}
+      - {label: "ZCA, SVD-PI", overrides: [norm=zca_pi], published: {median: 93.5}}
+      - {label: "ZCA, SVD", overrides: [norm=zca_svd]}
+"""
+
+
 @functools.cache
 def configuration(overrides: tuple[str, ...]) -> DictConfig:
     return compose(overrides)
@@ -75,6 +91,12 @@ def paper() -> Paper:
 def sizes_paper() -> Paper:
     """A table with an axis and two series on it, and one of times."""
     return load_paper(OmegaConf.create(SIZES))
+
+
+@pytest.fixture(scope="session")
+def medians_paper() -> Paper:
+    """A table of published medians."""
+    return load_paper(OmegaConf.create(MEDIANS))
 
 
 @pytest.fixture

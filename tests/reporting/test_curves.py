@@ -3,11 +3,15 @@ from functools import partial
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from omegaconf import OmegaConf
 
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.figures import image, svg
+from spectral_repro.reporting.papers import load_paper
+from spectral_repro.reporting.pictures import pictures
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.tables import aggregate, formatted
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,52 @@ def test_a_time_has_no_curves(make_run, read, sizes_paper):
     sections = {section.table.name: section for section in gather(sizes_paper, read()).sections}
     assert draw_curves(sections["times"]) is None
     assert [len(axes.lines) for axes in draw_curves(sections["sizes"]).axes] == [1, 1], "nothing on the axis yet"
+
+
+@pytest.fixture(scope="module")
+def with_curves():
+    """A table of losses whose rows have published intervals and curves, one of them longer than our training."""
+    rows = [
+        {"label": "Batch", "overrides": ["norm=batch"], "published": {"mean": 0.5, "low": 0.4, "high": 0.75},
+         "curve": [2.0, None, 1.0, *[None] * 27, 0.5]},
+        {"label": "ZCA", "overrides": ["norm=zca_pi"], "published": {"mean": 0.25}, "curve": [1.5, 1.25]},
+        {"label": "PCA", "overrides": ["norm=pca_pi"]},
+    ]  # fmt: skip
+    settings = {"name": "quickstart", "title": "", "source": "", "compare": ["norm"], "metric": "train_loss"}
+    return load_paper(OmegaConf.create(settings | {"tables": {"table": {"title": "", "rows": rows}}}))
+
+
+def test_published_curves_have_the_colour_of_their_method_and_open_markers(make_run, read, with_curves):
+    for norm in ("batch", "zca_pi", "pca_pi"):
+        make_run(f"norm={norm}", losses=[2.0, 1.0])
+    (section,) = gather(with_curves, read()).sections
+    figure = draw_curves(section)
+    (axes,) = figure.axes
+    ours, published = axes.lines[:3], axes.lines[3:]
+    assert [points(line) for line in published] == [[(1, 2.0), (3, 1.0), (31, 0.5)], [(1, 1.5), (2, 1.25)]]
+    assert [line.get_markerfacecolor() for line in published] == ["none", "none"]
+    assert [line.get_color() for line in published] == [line.get_color() for line in ours[:2]]
+    assert axes.get_xlim()[1] > 31 and [text.get_text() for text in figure.legends[0].get_texts()][-1] == "published"
+    (picture,) = pictures(section)
+    assert picture.caption.endswith("Published curves have open markers.")
+    assert picture.description == f"Training loss against the epoch, {section.label}"
+
+
+def test_they_stay_with_their_data_set(make_run, read, with_curves):
+    make_run("norm=batch", "dataset=cifar10", losses=[2.0, 1.0])
+    section = next(section for section in gather(with_curves, read()).sections if section.runs)
+    figure = draw_curves(section)
+    assert len(figure.axes[0].lines) == 1 and len(figure.legends[0].get_texts()) == 1
+    assert "ublished" not in pictures(section)[0].caption
+
+
+def test_a_published_interval_has_a_column(make_run, read, with_curves):
+    make_run("norm=batch", losses=[2.0, 1.0])
+    (section,) = gather(with_curves, read()).sections
+    frame = formatted(section)
+    assert frame["published", "95 %\ninterval"].tolist() == ["0.400 to 0.750", "–", "–"]
+    assert frame["published", "mean ± std"].tolist() == ["0.500", "0.250", "–"]
+    assert aggregate(section)[["published_low", "published_high"]].iloc[0].tolist() == [0.4, 0.75]
 
 
 def test_a_column_of_panels_for_each_value_of_the_axis(make_run, read, sizes_paper):

@@ -13,6 +13,13 @@ def test_a_result_is_that_of_the_last_or_the_best_epoch_and_a_time_the_mean(name
     assert METRICS[name].of(EPOCHS) == value
 
 
+def test_a_range_is_that_of_the_first_column():
+    layers = pd.DataFrame({"layer": [1, 2, 3, 4], "orthogonality_gap": [8.0, 4.0, 2.0, 1.0]})
+    gap = METRICS["orthogonality_gap"]
+    assert gap.study and gap.of(layers) == 1.0 and gap.of(layers, (2, 3)) == 3.0 and gap.of(layers, (1, 1)) == 8.0
+    assert pd.isna(gap.of(layers, (7, 9)))
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_what_is_not_recorded_is_unknown(name):
     assert pd.isna(METRICS[name].of(EPOCHS[[]])) and pd.isna(METRICS[name].of(EPOCHS[:0]))
@@ -20,7 +27,8 @@ def test_what_is_not_recorded_is_unknown(name):
 
 def test_labels_and_directions():
     assert METRICS["test_accuracy"].label == "Test accuracy (%)" and METRICS["step_time"].label == "Step time (ms)"
-    assert {name: metric.best for name, metric in METRICS.items()} == {
+    assert METRICS["slope"].label == "Slope of log distance against log width"
+    assert {name: metric.best for name, metric in METRICS.items() if not metric.study} == {
         "train_loss": "min",
         "train_accuracy": "max",
         "test_loss": "min",

@@ -117,6 +117,29 @@ def test_metrics_beside_the_one_that_is_compared(make_run, read):
     assert aggregate(section)["published_test_top5_accuracy"].tolist()[1] == 99.0
 
 
+def test_published_medians_are_compared_with_medians(make_run, read, medians_paper):
+    for seed, accuracy in enumerate([90.0, 91.0, 95.0]):
+        make_run("norm=batch", seed=seed, accuracies=[99.0, accuracy])
+    make_run("norm=zca_pi", accuracies=[99.0, 92.0])
+    (section,) = gather(medians_paper, read()).sections
+    batch, pi, svd = (row for _, row in aggregate(section).iterrows())
+    assert (batch["mean"], batch["median"], batch["published_median"], batch["difference"]) == (92.0, 91.0, 90.0, 1.0)
+    assert (batch["median_low"], batch["median_high"]) == (90.0, 95.0)  # each of them is the median of 1 in 4 draws
+    assert (pi["median"], pi["median_low"], pi["median_high"], pi["difference"]) == (92.0, 92.0, 92.0, -1.5)
+    assert svd[["median", "median_low", "median_high", "published_median", "difference"]].isna().all()
+    frame = formatted(section)
+    assert list(frame.columns) == [
+        ("", "Method"), ("", "mean ± std"), ("", "best"), ("", "seeds"), ("", "median [95 %]"), ("", "success\n(%)"),
+        ("published", "median"), ("", "difference"),
+    ]  # fmt: skip
+    assert frame.to_numpy().tolist() == [
+        ["Batch norm", "92.00 ± 2.65", "95.00", "3", "91.00 [90.00–95.00]", "100", "90.00", "+1.00"],
+        ["ZCA, SVD-PI", "92.00", "92.00", "1", "92.00", "100", "93.50", "−1.50"],
+        ["ZCA, SVD", "no run", "–", "0", "–", "–", "–", "–"],
+    ]
+    assert ", and median with its 95 % percentile bootstrap interval, over seeds 0–2" in markdown(section)
+
+
 def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):
     make_run("norm=zca_svd", "norm.group_size=4", columns={"largest_gradient": [3.0, 2.0], "smallest_gap": [1e-3, 1e-5]})
     make_run(

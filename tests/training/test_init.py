@@ -1,4 +1,6 @@
-"""What a network starts from, as far as it fits, and what cannot be used."""
+"""Trained weights that a network starts from, as far as they fit, and what cannot be used."""
+
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -6,9 +8,16 @@ import torchvision
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import build_model
+from spectral_repro.training.build import build_model, initialise, load_images
 
 RESNET = ("model=resnet18", "init=pretrained", "init.network=resnet18")
+
+
+def start(overrides: Sequence[str]) -> torch.nn.Module:
+    config = compose(overrides)
+    model = build_model(config)
+    initialise(config, model, load_images(config).train, torch.device("cpu"))
+    return model
 
 
 @pytest.fixture
@@ -35,7 +44,7 @@ def offline(tmp_path, monkeypatch):
 
 def test_published_weights(published, capsys):
     state = torch.load(published, weights_only=True)
-    model = build_model(compose([*RESNET, "model.num_classes=10"]))
+    model = start([*RESNET, "model.num_classes=10"])
     assert model.stages[3][1].conv2.weight.equal(state["layer4.1.conv2.weight"])
     assert "tensors taken; new: classifier.bias, classifier.weight, stem.weight" in capsys.readouterr().out
 
@@ -43,7 +52,7 @@ def test_published_weights(published, capsys):
 def test_published_weights_are_nothing_but_weights(published):
     torch.save({"conv1.weight": print}, published)
     with pytest.raises(UserError, match=r"^init\.weights=IMAGENET1K_V1: .*resnet18-.*\.pth is neither to be had nor in"):
-        build_model(compose(RESNET))
+        start(RESNET)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +65,13 @@ def test_published_weights_are_nothing_but_weights(published):
 )
 def test_what_is_not_published_or_does_not_fit_is_said(published, overrides, message):
     with pytest.raises(UserError, match=message) as error:
-        build_model(compose([*RESNET, *overrides]))
+        start([*RESNET, *overrides])
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_without_a_network_one_line_says_what_is_missing_and_where_it_may_lie(offline, tmp_path):
     with pytest.raises(UserError) as error:
-        build_model(compose(RESNET))
+        start(RESNET)
     (line,) = str(error.value).splitlines()
     assert "https://download.pytorch.org/models/resnet18-" in line and str(tmp_path / "hub" / "checkpoints") in line
 
@@ -79,7 +88,7 @@ def checkpoint(tmp_path):
 
 
 def start_from(path, *overrides: str) -> torch.nn.Module:
-    return build_model(compose(["scale=smoke", "init=checkpoint", f"init.checkpoint={path}", *overrides]))
+    return start(["scale=smoke", "init=checkpoint", f"init.checkpoint={path}", *overrides])
 
 
 def test_a_checkpoint_gives_all_its_weights(checkpoint):

@@ -101,7 +101,14 @@ def test_finished_run_is_left_alone_unless_forced(uninterrupted: Path, command):
 
 
 @pytest.mark.parametrize(
-    "options", [("precision=bfloat16",), ("precision=float16", "optimizer=adamw"), ("trainer.channels_last=false",)]
+    "options",
+    [
+        ("precision=bfloat16",),
+        ("precision=float16", "optimizer=adamw"),
+        ("trainer.channels_last=false",),
+        ("optimizer=sgdg",),
+        ("precision=float16", "optimizer=adamg", "optimizer.reset_on_lr_change=true"),
+    ],
 )
 def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tuple[str, ...]):
     """A request to stop that comes before the first step is over."""

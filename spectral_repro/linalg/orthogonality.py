@@ -1,0 +1,32 @@
+"""How far columns are from being orthogonal and of one length."""
+
+import torch
+from torch import Tensor
+
+
+def normalised_gram(columns: Tensor) -> Tensor:
+    """H^T H / ||H||_F^2 of columns H (..., d, n): (..., n, n) of trace 1, in H's dtype; NaN for H = 0."""
+    gram = columns.mT @ columns
+    return gram / gram.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+
+
+def orthogonality_gap(columns: Tensor) -> Tensor:
+    """|| H^T H / ||H||_F^2 - I/n ||_F of columns H (..., d, n): (...), in H's dtype; NaN for H = 0.
+
+    0 for orthogonal columns of one length, sqrt(1 - 1/n) for columns on one line (daneshmand2021, section 3).
+    """
+    gram = normalised_gram(columns)
+    n = gram.shape[-1]
+    return torch.linalg.matrix_norm(gram - torch.eye(n, dtype=gram.dtype, device=gram.device) / n)
+
+
+def abs_cosine_similarity(columns: Tensor) -> Tensor:
+    """|cos| of the angle between two columns of H (..., d, n), its mean over all pairs: (...), in H's dtype.
+
+    NaN for a single column and for a column of zeros.
+    """
+    directions = columns / torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
+    cosines = (directions.mT @ directions).abs()
+    n = cosines.shape[-1]
+    upper = torch.triu_indices(n, n, offset=1, device=cosines.device)
+    return cosines[..., upper[0], upper[1]].mean(-1)

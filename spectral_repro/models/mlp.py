@@ -1,0 +1,46 @@
+"""Linear layers one after another (daneshmand2021, Figures 3 and 4)."""
+
+from torch import Tensor, nn
+
+from spectral_repro.models.blocks import Norm
+
+
+class MLP(nn.Module):
+    """Linear layers without biases on images as vectors, ReLU between them.
+
+    Args:
+        image_size: H = W of the images.
+        depth: linear layers, the classifier among them.
+        norm: makes the layer under study, before every ReLU, from a number of units; None: there is none.
+        width: units of every layer but the classifier; 800 as published.
+
+    Weights start as torch draws them. Input (N, in_channels, H, W), output logits (N, num_classes).
+
+    Raises:
+        ValueError: for a depth below 2.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,
+        depth: int = 20,
+        norm: Norm | None = None,
+        width: int = 800,
+    ):
+        super().__init__()
+        if depth < 2:
+            raise ValueError(f"depth={depth}: must be at least 2, a hidden layer and the classifier")
+        layers, units = [nn.Flatten()], in_channels * image_size**2
+        for _ in range(depth - 1):
+            layers.append(nn.Linear(units, width, bias=False))
+            if norm:
+                layers += [nn.Unflatten(1, (width, 1, 1)), norm(width), nn.Flatten()]
+            layers.append(nn.ReLU())
+            units = width
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(units, num_classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))

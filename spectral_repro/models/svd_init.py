@@ -1,0 +1,86 @@
+"""Initial weights from the singular vectors of what a layer is given (daneshmand2021)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from spectral_repro.linalg.svd_weight import svd_weight
+from spectral_repro.models.init import FirstImages, xavier
+
+LAYERS = {"conv": nn.Conv2d, "linear": nn.Linear, "all": (nn.Conv2d, nn.Linear)}
+
+
+@torch.no_grad()
+def svd(
+    model: nn.Module, first_images: FirstImages, *, images: int = 256, layers: Literal["conv", "linear", "all"] = "conv"
+) -> None:
+    """`xavier`, then the square layers, those with C outputs and as many inputs, from the SVD of what they are given.
+
+    Training images pass through the network. A square layer on their way meets the rows X (N, P) = U diag(s) V^T: vectors, or
+    the patches that a convolution sees, P = C k k. Its weight becomes U[:C, :C] diag(s_1, ..., s_C)^-e V^T[:C], e = 1/2 for
+    convolutions and 1 for linear layers (`svd_weight`), divided by the Frobenius norm of the layer's output on these images.
+    Prints the `gram_ratio` of what the classifier is given, before and after. As in the published code of Figures 3, 4 and 7.
+
+    Args:
+        model: has an attribute ``classifier``; normalisations and dropout act as in the mode that it is in.
+        images: how many; every layer needs N >= C.
+        layers: square convolutions, linear layers or both. Grouped convolutions are not square.
+
+    Raises:
+        ValueError: for too few images, a network without such a layer, or a layer that is given nothing but zeros.
+    """
+    xavier(model, first_images)
+    square = [module for module in model.modules() if isinstance(module, LAYERS[layers]) and _is_square(module)]
+    if not square:
+        raise ValueError(f"layers={layers}: no such layer of this network has as many outputs as inputs")
+    batch = first_images(images)
+    before = _ratio_of_features(model, batch)
+    hooks = [layer.register_forward_pre_hook(_fit) for layer in square]
+    try:
+        after = _ratio_of_features(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    print(
+        f"{len(square)} layers from the SVD of their inputs on {len(batch)} images: Gram ratio {before:.4f}, then {after:.4f}"
+    )
+
+
+def gram_ratio(features: Tensor) -> Tensor:
+    """|M|_F / tr M, M = H^T H, of features H (N, ...): 1 if all are in one direction, N^(-1/2) if they are orthonormal."""
+    rows = features.flatten(1).double()
+    gram = rows @ rows.mT
+    return gram.norm() / gram.trace()
+
+
+def _ratio_of_features(model: nn.Module, images: Tensor) -> Tensor:
+    ratios = []
+    with model.classifier.register_forward_pre_hook(lambda layer, inputs: ratios.append(gram_ratio(inputs[0]))):
+        model(images)
+    return ratios[0]
+
+
+def _is_square(layer: nn.Conv2d | nn.Linear) -> bool:
+    if isinstance(layer, nn.Conv2d):
+        return layer.in_channels == layer.out_channels and layer.groups == 1
+    return layer.in_features == layer.out_features
+
+
+def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor]) -> None:
+    """Gives a layer its weight just before it is applied."""
+    (x,) = inputs
+    if isinstance(layer, nn.Conv2d):
+        patches = unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        rows, exponent = patches.mT.flatten(0, 1), 1 / 2
+    else:
+        rows, exponent = x.flatten(0, -2), 1
+    channels = len(layer.weight)
+    if len(rows) < channels:
+        raise ValueError(f"images={len(x)}: only {len(rows)} inputs for {channels} channels, take more")
+    layer.weight.copy_(svd_weight(rows, channels, exponent).view_as(layer.weight))
+    norm = layer.forward(x).norm()
+    if norm == 0:
+        raise ValueError(f"images={len(x)}: a layer of {channels} channels is given nothing but zeros")
+    layer.weight /= norm

@@ -1,0 +1,47 @@
+"""SGD-G: gradient descent with momentum on the sphere (cho2017)."""
+
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from spectral_repro.linalg.sphere import advance_
+from spectral_repro.optim.grassmann import Grassmann, blocks, descent, with_momentum, within_rows
+
+
+class SGDG(Grassmann):
+    """On the sphere, for every row y with tangent gradient h,
+
+        m <- momentum m - lr h,   y <- cos(t) y + sin(t) m / t with t = |m|,   m carried along.
+
+    The rest, arguments and errors: see `Grassmann`.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        grassmann: bool = False,
+        omega: float = 0.1,
+        grad_clip: float | None = 0.1,
+        reset_on_lr_change: bool = False,
+    ):
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "grassmann": grassmann,
+            "omega": omega,
+            "grad_clip": grad_clip,
+            "reset_on_lr_change": reset_on_lr_change,
+        }
+        super().__init__(params, defaults)
+
+    def start(self, point: Tensor) -> dict[str, object]:
+        return with_momentum(point)
+
+    def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
+        axes = within_rows(point)
+        for y, g, m in blocks(point, gradient, state["momentum_buffer"]):
+            m.mul_(group["momentum"]).add_(descent(y, g, group["grad_clip"]), alpha=-group["lr"])
+            advance_(y, m, dim=axes)

@@ -1,0 +1,31 @@
+"""Measurements of many networks as rows of a table."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rows(index: str, values: Sequence[int], measured: dict[str, Tensor]) -> list[dict[str, float]]:
+    """A row for each value of the index, with the mean and the sample standard deviation over networks of each measurement.
+
+    Args:
+        index: name of the first column.
+        values: what stands there.
+        measured: by name, a value for each row and network (rows, networks).
+
+    Returns:
+        Columns ``index``, and ``<name>`` and ``<name>_std`` of every measurement; NaN for the deviation of a single network.
+    """
+    columns = {index: list(values)}
+    for name, each in measured.items():
+        mean = each.mean(1, keepdim=True)
+        squares = (each - mean).square().sum(1)
+        columns[name] = mean[:, 0].tolist()
+        columns[f"{name}_std"] = (squares / (each.shape[1] - 1)).sqrt().tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def with_log(name: str, each: Tensor) -> dict[str, Tensor]:
+    """A measurement and its natural logarithm, taken network by network."""
+    return {name: each, f"log_{name}": torch.log(each)}

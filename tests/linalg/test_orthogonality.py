@@ -1,0 +1,52 @@
+"""Gap and cosine against their definitions, column by column, and at their ends."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spectral_repro.linalg.orthogonality import abs_cosine_similarity, normalised_gram, orthogonality_gap
+
+
+@pytest.fixture
+def columns() -> torch.Tensor:
+    """Six times five columns in nine dimensions."""
+    return torch.randn(2, 3, 9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_gap_is_the_definition(columns):
+    flat = columns.flatten(0, 1).numpy()
+    expected = [np.linalg.norm(h.T @ h / np.linalg.norm(h) ** 2 - np.eye(5) / 5) for h in flat]
+    np.testing.assert_allclose(orthogonality_gap(columns).flatten(), expected, rtol=1e-13)
+
+
+def test_cosine_is_the_mean_over_pairs(columns):
+    flat = columns.flatten(0, 1).numpy()
+    pairs = [(i, j) for i in range(5) for j in range(i)]
+    lengths = np.linalg.norm(flat, axis=1)
+    expected = [
+        np.mean([abs(h[:, i] @ h[:, j]) / (length[i] * length[j]) for i, j in pairs])
+        for h, length in zip(flat, lengths, strict=True)
+    ]
+    np.testing.assert_allclose(abs_cosine_similarity(columns).flatten(), expected, rtol=1e-13)
+
+
+def test_ends_of_the_scale(columns):
+    orthogonal = torch.linalg.qr(columns).Q
+    aligned = columns[..., :1] * torch.tensor([1.0, -2.0, 0.5, 3.0, 1.0], dtype=torch.float64)
+    assert orthogonality_gap(orthogonal).max() < 1e-14 and abs_cosine_similarity(orthogonal).max() < 1e-14
+    assert (orthogonality_gap(aligned) - math.sqrt(1 - 1 / 5)).abs().max() < 1e-14
+    assert (abs_cosine_similarity(aligned) - 1).abs().max() < 1e-14
+
+
+def test_columns_of_unequal_length_are_no_frame():
+    """Orthogonal, yet one column has all of the length: the gap of a matrix of rank 1."""
+    lengths = torch.tensor([1.0, 1e-6, 1e-6, 1e-6], dtype=torch.float64)
+    assert orthogonality_gap(torch.eye(7, 4, dtype=torch.float64) * lengths).item() == pytest.approx(math.sqrt(3 / 4))
+
+
+@pytest.mark.parametrize("measure", [orthogonality_gap, abs_cosine_similarity, normalised_gram])
+def test_neither_scale_nor_rotation_of_the_space_counts(columns, measure):
+    rotation = torch.linalg.qr(torch.randn(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
+    torch.testing.assert_close(measure(1e3 * rotation @ columns), measure(columns))

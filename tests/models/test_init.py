@@ -1,0 +1,57 @@
+"""Random initial weights: their laws, and that nothing but torch's CPU generator decides them."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from spectral_repro.models.init import kaiming, orthogonal, xavier
+
+
+def no_images(number: int) -> torch.Tensor:
+    raise AssertionError("these look at no images")
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(16, 48, 3), nn.BatchNorm2d(48), nn.Sequential(nn.Conv2d(48, 32, 5, bias=False)), nn.Linear(300, 200)
+    )
+
+
+@pytest.mark.parametrize("init", [xavier, kaiming, orthogonal])
+def test_the_same_seed_gives_the_same_weights_in_any_memory_format(init):
+    first, second = network(), network().to(memory_format=torch.channels_last)
+    for model in (first, second):
+        torch.manual_seed(3)
+        init(model, no_images)
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other) and one.requires_grad
+    assert not first[0].bias.any() and not first[3].bias.any()
+    assert (first[1].weight == 1).all(), "a normalisation keeps what it has"
+
+
+def test_xavier():
+    torch.manual_seed(0)
+    model = network()
+    xavier(model, no_images)
+    for layer, fans in ((model[0], 9 * (16 + 48)), (model[2][0], 25 * (48 + 32)), (model[3], 300 + 200)):
+        limit = math.sqrt(12 / fans)  # variance 4 / fans
+        assert layer.weight.abs().max() <= limit
+        assert layer.weight.std().item() == pytest.approx(limit / math.sqrt(3), rel=0.02)
+
+
+def test_kaiming():
+    torch.manual_seed(0)
+    model = network()
+    kaiming(model, no_images)
+    for layer, fan_in in ((model[0], 9 * 16), (model[2][0], 25 * 48), (model[3], 300)):
+        assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)
+
+
+def test_orthogonal():
+    model = network()
+    orthogonal(model, no_images)
+    for layer in (model[0], model[2][0], model[3]):
+        rows = layer.weight.flatten(1)
+        torch.testing.assert_close(rows @ rows.mT, 2 * torch.eye(len(rows)), atol=1e-5, rtol=0)

@@ -1,0 +1,132 @@
+"""Initial weights from the SVD of what a layer is given: published numbers, formulas, what stays as Xavier has it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from spectral_repro.models import svd_init
+from spectral_repro.models.init import xavier
+from spectral_repro.models.svd_init import gram_ratio, svd
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "daneshmand2021_svd_init.npz"
+
+
+class Network(nn.Module):
+    """Any layers, flattened features, a classifier."""
+
+    def __init__(self, *layers: nn.Module, classifier: nn.Module | None = None):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(*layers, nn.Flatten()), classifier or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+def inputs_and_outputs(model: nn.Module, layer: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    seen = []
+    with layer.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0].clone(), output.clone()))):
+        model(images)
+    return seen[0]
+
+
+def weight_by_svd(rows: Tensor, channels: int, exponent: float) -> Tensor:
+    u, s, vh = torch.linalg.svd(rows.double(), full_matrices=False)
+    return u[:channels, :channels] * s[:channels] ** -exponent @ vh[:channels]
+
+
+def test_what_the_published_code_computes(monkeypatch, capsys):
+    with np.load(GOLDEN) as archive:
+        golden = {key: torch.from_numpy(value) for key, value in archive.items()}
+    first = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
+    second, third = (nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2))
+    model = Network(first, nn.MaxPool2d(2), nn.ReLU(inplace=True), second, nn.ReLU(), third, nn.ReLU()).double()
+
+    def published_weights(model: nn.Module, first_images: object) -> None:
+        for number, layer in enumerate((first, second, third), 1):
+            layer.weight.copy_(golden[f"conv{number}_weight_before"])
+
+    monkeypatch.setattr(svd_init, "xavier", published_weights)
+    svd(model, lambda number: golden["images"][:number], images=40)
+    for number, layer in ((2, second), (3, third)):
+        torch.testing.assert_close(layer.weight.detach(), golden[f"conv{number}_weight"], atol=1e-12, rtol=1e-12)
+    features = model(golden["images"]).detach()
+    torch.testing.assert_close(features, golden["features"].flatten(1), atol=1e-12, rtol=1e-12)
+    assert gram_ratio(features).item() == pytest.approx(golden["gram_ratio"].item(), rel=1e-12)
+    assert f"2 layers from the SVD of their inputs on 40 images: Gram ratio 0.9710, then {golden['gram_ratio']:.4f}" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, (1, 3), padding=(0, 2), dilation=2)])
+def test_the_patches_are_those_of_the_convolution(layer: nn.Conv2d):
+    torch.manual_seed(0)
+    model, images = Network(nn.Conv2d(3, 4, 1), nn.ReLU(), layer).to(memory_format=torch.channels_last), torch.rand(9, 3, 8, 8)
+    svd(model, lambda number: images, images=9)
+    x, y = inputs_and_outputs(model, layer, images)
+    patches = unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT.flatten(0, 1)
+    expected = weight_by_svd(patches, 4, 0.5)
+    expected /= (patches.double() @ expected.mT).norm()
+    torch.testing.assert_close(layer.weight.detach().flatten(1).double(), expected, rtol=1e-4, atol=1e-6)
+    assert y.norm().item() == pytest.approx(1, rel=1e-5)
+
+
+def test_linear_layers_put_out_singular_vectors():
+    """X W^T = U U[:C]^T / sqrt(C): the representations span what they did, with equal singular values."""
+    torch.manual_seed(0)
+    hidden, images = nn.Linear(12, 12), torch.rand(36, 1, 4, 4)
+    model = Network(nn.Flatten(), nn.Linear(16, 12), nn.Tanh(), hidden)
+    svd(model, lambda number: images, images=36, layers="linear")
+    x, y = inputs_and_outputs(model, hidden, images)
+    expected = weight_by_svd(x, 12, 1.0)
+    expected /= (x.double() @ expected.mT).norm()
+    torch.testing.assert_close(hidden.weight.detach().double(), expected, rtol=1e-3, atol=1e-5)
+    u = torch.linalg.svd(x.double(), full_matrices=False).U
+    torch.testing.assert_close(y.detach().double(), u @ u[:12].mT / u[:12].norm(), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "changed"),
+    [("conv", {"features.1"}), ("linear", {"classifier.1"}), ("all", {"features.1", "classifier.1"})],
+)
+def test_only_square_layers_of_the_kind_leave_xavier(layers: str, changed: set[str]):
+    classifier = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 8), nn.Linear(8, 5))
+    model = Network(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, groups=2), nn.AdaptiveAvgPool2d(2), classifier=classifier
+    )
+    torch.manual_seed(1)
+    xavier(model, lambda number: None)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(1)
+    svd(model, lambda number: torch.rand(number, 3, 8, 8), images=10, layers=layers)
+    after = model.state_dict()
+    assert {name.removesuffix(".weight") for name in after if not torch.equal(before[name], after[name])} == changed
+    assert all(value.requires_grad and value.grad is None for value in model.parameters())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_ratio_is_1_for_one_direction_and_smallest_for_orthonormal_features():
+    torch.manual_seed(0)
+    direction = torch.rand(3, 4, 2)
+    assert gram_ratio(torch.rand(8, 1, 1, 1) * direction).item() == pytest.approx(1)
+    assert gram_ratio(torch.eye(8)[:5]).item() == pytest.approx(5**-0.5)
+    features = torch.rand(6, 10, dtype=torch.float64)
+    gram = features.mT @ features
+    assert gram_ratio(features).item() == pytest.approx((gram.norm() / gram.trace()).item())
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "message"),
+    [
+        (Network(nn.Conv2d(3, 6, 3)), torch.rand(4, 3, 5, 5), "layers=conv: no such layer"),
+        (Network(nn.Conv2d(3, 3, 5)), torch.rand(2, 3, 5, 5), "images=2: only 2 inputs for 3 channels"),
+        (Network(nn.Conv2d(3, 3, 3)), torch.zeros(4, 3, 5, 5), "images=4: .* nothing but zeros"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(model: nn.Module, images: Tensor, message: str):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        svd(model, lambda number: images, images=len(images))
+    assert not any(module._forward_pre_hooks for module in model.modules())
