@@ -108,6 +108,7 @@ RULES = {
     "scale.name": one_of(*options("scale")),
     "model.num_classes": whole(1),
     "model.in_channels": whole(1),
+    "model.image_size": whole(1),
     "model.width": whole(1),
     "model.stem_channels": whole(1),
     "model.norm_placement": one_of("stem", "all"),
@@ -123,6 +124,11 @@ RULES = {
     "pooling.channels": whole(1).or_null(),
     "pooling.decomposition": one_of("float64", "float32"),
     "pooling.out_features": whole(1),
+    "conv.rank": whole(1).or_null(),
+    "conv.scale": number(above=0, most=1).or_null(),
+    "conv.keep_first": SWITCH,
+    "conv.train_terms": whole(1),
+    "conv.eval_terms": whole(1),
     "dataset.name": TEXT,
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),
@@ -172,12 +178,19 @@ RULES = {
     "logger.wandb.mode": one_of("online", "offline", "disabled"),
 }
 
+OF_THE_DATA_SET = {
+    "model.num_classes": "dataset.num_classes",
+    "model.in_channels": "dataset.channels",
+    "model.image_size": "dataset.image_size",
+}
 
 OBJECTS = (
     *BACKWARDS,
     "model",
     "norm",
     "pooling",
+    "conv",
+    "conv.layer",
     "init",
     "optimizer",
     "schedule",
@@ -206,6 +219,6 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
-    for key, source in (("model.num_classes", "dataset.num_classes"), ("model.in_channels", "dataset.channels")):
-        if values[key] != values[source]:
+    for key, source in OF_THE_DATA_SET.items():
+        if values.get(key, values[source]) != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

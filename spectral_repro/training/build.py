@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
+from inspect import signature
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -19,7 +20,11 @@ from spectral_repro.training.loggers import Loggers
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
+    for key in layers.keys() - signature(get_object(config.model._target_)).parameters.keys():
+        raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
     model = _instantiate(config, "model", **layers)
+    if config.get("conv"):
+        model = _named_errors(_instantiate(config, "conv"), "conv")(model)
     if "init" in config:
         _instantiate(config, "init")(model)
     return model

@@ -34,7 +34,7 @@ def test_every_experiment_and_scale_builds(experiment: str, scale: str):
     "override",
     [
         f"{group}={option}"
-        for group in ("model", "norm", "pooling", "backward", "dataset", "optimizer", "schedule")
+        for group in ("model", "norm", "pooling", "conv", "backward", "dataset", "optimizer", "schedule")
         for option in options(group)
     ],
 )
