@@ -19,6 +19,9 @@ def measurement(section: Section) -> str:
     runs = section.results
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds)}."]
+    if measured := section.table.metric.measurement:
+        parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
+        sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]
     if section.published:
         sentences.append(f"Published values: {section.paper.source}.")
         if section.across:

@@ -19,13 +19,14 @@ Lines = list[tuple[str, Entry]]
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time, or if no run has come to its end.
+    diverged run by itself, up to a cross. None for a time, for what is measured after the training, or if no run has come to
+    its end.
 
     Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
     beside the axis are in every column.
     """
     table = section.table
-    if table.metric.timing or not section.results:
+    if table.metric.timing or table.metric.measurement or not section.results:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))

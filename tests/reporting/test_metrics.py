@@ -18,10 +18,20 @@ def test_what_is_not_recorded_is_unknown(name):
 
 def test_labels_and_directions():
     assert METRICS["test_accuracy"].label == "Test accuracy (%)" and METRICS["step_time"].label == "Step time (ms)"
+    assert METRICS["brier"].label == "Brier score"
     assert {name: metric.best for name, metric in METRICS.items()} == {
         "train_loss": "min",
         "train_accuracy": "max",
         "test_loss": "min",
         "test_accuracy": "max",
         "step_time": "min",
+        "accuracy": "max",
+        "ece": "min",
+        "nll": "min",
+        "brier": "min",
+        "corruption_accuracy": "max",
+        "generated_corruption_accuracy": "max",
+        "robust_accuracy": "max",
+        "certified_accuracy": "max",
+        "mean_certificate": "max",
     }
