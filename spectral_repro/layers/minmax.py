@@ -17,4 +17,5 @@ class MinMax(nn.Module):
         if x.shape[1] % 2:
             raise ValueError(f"expected an even number of channels, got {tuple(x.shape)}")
         first, second = x.chunk(2, 1)
-        return torch.cat([torch.minimum(first, second), torch.maximum(first, second)], 1)
+        swap = first > second
+        return torch.cat([torch.where(swap, second, first), torch.where(swap, first, second)], 1)
