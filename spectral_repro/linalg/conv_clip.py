@@ -63,9 +63,9 @@ def clip_conv(
     return symbol.weight
 
 
-def divide(weight: Tensor, largest: Tensor, bound: float) -> Tensor:
-    """weight / max(1, largest / bound): with that largest value of its spectrum brought down to the bound."""
-    return weight / (largest / bound).clamp_min(1)
+def divisor(largest: Tensor, bound: float) -> Tensor:
+    """max(1, largest / bound): what to divide a weight by, so that the largest value of its spectrum is within the bound."""
+    return (largest / bound).clamp_min(1)
 
 
 def _surely_within(limit: float, weight: Tensor, input_size: Size, stride: Size, groups: int, dilation: Size) -> bool:

@@ -15,6 +15,7 @@ from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.weights import WeightSpectra
 
 
 def build_model(config: DictConfig) -> nn.Module:
@@ -56,6 +57,17 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, o
     if not any(group["params"] for group in groups):
         raise UserError("finetune.frozen: nothing is left to train")
     return [group for group in groups if group["params"]]
+
+
+def build_weight_spectra(config: DictConfig, model: nn.Module) -> WeightSpectra:
+    """Penalty, constraint and measured spectra, as far as there are any; of a model that is on its device and not compiled."""
+    shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
+    penalty = _instantiate(config, "penalty") if "penalty" in config else None
+
+    def of_the_model(key: str, *more: object) -> object:
+        return _named_errors(_instantiate(config, key), key)(model, shape, *more) if key in config else None
+
+    return WeightSpectra(model, penalty, of_the_model("constraint", penalty is not None), of_the_model("spectra"))
 
 
 def build_schedule(config: DictConfig) -> Schedule:

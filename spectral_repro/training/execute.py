@@ -4,7 +4,14 @@ import torch
 from omegaconf import DictConfig
 
 from spectral_repro.errors import first_line
-from spectral_repro.training.build import build_loggers, build_model, build_optimizer, build_schedule, load_images
+from spectral_repro.training.build import (
+    build_loggers,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_weight_spectra,
+    load_images,
+)
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
 from spectral_repro.training.run import Run
@@ -30,6 +37,7 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     model = build_model(config).to(device, memory_format=memory_format)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    weights = build_weight_spectra(config, model)
     loggers = build_loggers(config)
     images = load_images(config)
     if config.trainer.compile:
@@ -47,7 +55,7 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
     )
     print(f"{run.folder}: {sum(p.numel() for p in model.parameters()):,} parameters on {run.summary['device']}", flush=True)
     try:
-        Trainer(config, run, model, optimizer, schedule, images, device, loggers).train()
+        Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers).train()
     except Diverged as failure:
         run.update(state="diverged", failure=vars(failure))
         print(f"{run.folder}: {failure}")
