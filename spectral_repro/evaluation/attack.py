@@ -57,6 +57,10 @@ class AutoAttack(Measurement):
                 "metrics=autoattack: pyautoattack is not installed; pip install 'spectral-repro[robust]'"
             ) from error
 
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return ("pyautoattack",)
+
     def __call__(self, trained: Trained) -> dict[str, object]:
         """
         Raises:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from spectral_repro.data.corrupted import (
     CORRUPTIONS,
+    PACKAGE,
     PUBLISHED,
     SEVERITIES,
     CorruptedImages,
@@ -51,6 +52,10 @@ class Corruptions(Measurement):
             raise UserError(f"corruptions.names={', '.join(unknown)}: must be of {', '.join(CORRUPTIONS)}")
         if self.source == "generated":
             check_generator()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (PACKAGE,) if self.source == "generated" else ()
 
     def __call__(self, trained: Trained) -> dict[str, object]:
         """

@@ -31,8 +31,9 @@ def measure(
     record, checkpoint, failures = Record(subject.record), subject.settings, []
     settings = {name: checkpoint | measurement.settings for name, measurement in measurements.items()}
     missing = [name for name in measurements if force or not record.holds(name, settings[name])]
-    for name in measurements.keys() - missing:
-        print(f"{subject.name}: {name} measured already; force=true measures it anew")
+    for name in measurements:
+        if name not in missing:
+            print(f"{subject.name}: {name} measured already; force=true measures it anew")
     trained = restore(subject.checkpoint, device, batch_size, dataset) if missing else None
     for name in missing:
         started = time.monotonic()
@@ -46,7 +47,7 @@ def measure(
             "seconds": round(time.monotonic() - started, 3),
             "device": describe_device(device),
             "batch_size": trained.config.dataset.batch_size,
-            "versions": versions(),
+            "versions": versions(*measurements[name].packages),
             "git": git_state(),
             "notes": list(trained.images.notes),
         }

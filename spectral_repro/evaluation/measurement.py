@@ -19,5 +19,10 @@ class Measurement(ABC):
         """
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Those beyond the project's own whose versions belong to the result."""
+        return ()
+
+    @property
     def settings(self) -> dict[str, object]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.compare}

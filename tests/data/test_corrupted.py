@@ -131,6 +131,14 @@ def test_all_corruptions_are_generated_and_grow(tmp_path):
     assert split.labels.tolist() == [0, 1]
 
 
+def test_an_image_that_no_drop_falls_on_stays_as_it_is(tmp_path, monkeypatch):
+    """The package divides 0 by 0 there and makes it black."""
+    monkeypatch.setattr("numpy.random.normal", lambda size, **moments: np.zeros(size))
+    test = photographs(1)
+    split = generated_corruptions("mine", test, tmp_path, workers=0).split("spatter", 1)
+    assert torch.equal(split.images, test.images)
+
+
 @pytest.mark.parametrize("name", ["gaussian_noise", "impulse_noise", "glass_blur", "snow"])
 def test_generated_images_depend_on_nothing_else(tmp_path, name):
     several, one = photographs(3), photographs(3)

@@ -9,6 +9,9 @@ from torch import nn
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.attack import AutoAttack, Normalised, attack
 from spectral_repro.evaluation.certificates import certificates
+from spectral_repro.layers import SOC
+from spectral_repro.layers.conversion import convert
+from spectral_repro.models.lipconvnet import LipConvnet
 
 
 @pytest.fixture
@@ -75,6 +78,19 @@ def test_the_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
     with pytest.raises(UserError, match=r"pyautoattack is not installed; pip install 'spectral-repro\[robust\]'"):
         AutoAttack(epsilon=0.5, images=4, version="standard")
+
+
+@pytest.mark.slow
+def test_no_certificate_of_a_lipconvnet_is_broken_by_its_first_attack(first_attack_alone):
+    torch.manual_seed(0)
+    network = convert(LipConvnet(1, width=2, image_size=8, in_channels=1), SOC).eval().requires_grad_(False)
+    images, labels = images_of(network, 24)
+    radius = certificates(network(images), labels, network.lipschitz)
+    epsilon = radius.median().item()
+    clean, robust, _ = attack(network, images, labels, epsilon, "standard", batch_size=24)
+    assert (clean == (radius > 0)).all()
+    assert robust[radius > epsilon].all(), "certified and broken all the same"
+    assert (radius > epsilon).any() and (clean & ~robust).any(), "an attack too weak to tell anything"
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,8 @@ from spectral_repro.data.corrupted import generated_corruptions
 from spectral_repro.data.images import fixed_order
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.corruptions import Corruptions
+from spectral_repro.evaluation.measure import measure
+from spectral_repro.evaluation.subjects import find
 
 
 def corruptions(root: Path, **changes: object) -> Corruptions:
@@ -58,3 +62,12 @@ def test_an_unknown_corruption_is_named(tmp_path):
 def test_where_files_lie_does_not_change_the_result(tmp_path):
     assert corruptions(tmp_path).settings == corruptions(tmp_path / "b", workers=3, download=True).settings
     assert corruptions(tmp_path).settings != corruptions(tmp_path, severities=[1]).settings
+
+
+def test_the_version_of_the_package_belongs_to_what_it_made(noise_run, tmp_path):
+    run = shutil.copytree(noise_run, tmp_path / "run")
+    corrupted = corruptions(tmp_path, names=["contrast"], severities=[1])
+    assert measure(find(run, "last"), {"corruptions": corrupted}, torch.device("cpu")) == []
+    entry = json.loads((run / "evaluation.json").read_text())["corruptions"]
+    assert entry["environment"]["versions"]["imagecorruptions-imaug"] and entry["settings"]["names"] == ["contrast"]
+    assert (run / "evaluation.png").read_bytes().startswith(b"\x89PNG")
