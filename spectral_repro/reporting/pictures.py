@@ -7,10 +7,15 @@ from matplotlib.figure import Figure
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.sections import Section
+from spectral_repro.reporting.spectra import draw_spectra
 
 CURVES = (
     "Mean over the finished seeds with its 95 % percentile bootstrap interval, "
     "which for two or three seeds is close to their range."
+)
+SPECTRA = (
+    "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
+    "mean over the seeds. TT layers count as one."
 )
 
 
@@ -33,6 +38,9 @@ def pictures(section: Section) -> list[Picture]:
     if curves := draw_curves(section):
         description = f"Training loss and {words} against the epoch, {section.label}"
         found.append(Picture(section.name, curves, CURVES, description))
+    if spectra := draw_spectra(section):
+        description = f"Largest singular values over layers and epochs, {section.label}"
+        found.append(Picture(f"{section.name}-spectra", spectra, SPECTRA, description))
     return found
 
 

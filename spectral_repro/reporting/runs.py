@@ -33,6 +33,7 @@ class Run:
             missing. The last row also has what evaluation.json says of the last checkpoint.
         summary: what the trainer says of it; any key but `state` may be missing.
         evaluation: evaluation.json, measurement by measurement; empty without one.
+        spectra: spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
     """
 
     folder: str
@@ -41,6 +42,7 @@ class Run:
     metrics: pd.DataFrame
     summary: dict[str, object]
     evaluation: dict[str, dict]
+    spectra: pd.DataFrame
 
     @property
     def id(self) -> str:
@@ -116,7 +118,8 @@ def read_run(folder: Path) -> Run:
         entry = evaluation.get(metric.measurement, {})
         if metric.name in entry and entry["settings"]["checkpoint"] == LAST:
             metrics.loc[metrics.index[-1:], metric.name] = entry[metric.name]
-    return Run(folder.name, identity(config), values["scale.name"], metrics, summary, evaluation)
+    spectra = _read_spectra(folder / "spectra.csv")
+    return Run(folder.name, identity(config), values["scale.name"], metrics, summary, evaluation, spectra)
 
 
 def _read_metrics(path: Path) -> pd.DataFrame:
@@ -136,6 +139,14 @@ def _read_evaluation(path: Path) -> dict[str, dict]:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError as error:
         raise ValueError("evaluation.json is damaged") from error
+
+
+def _read_spectra(path: Path) -> pd.DataFrame:
+    columns = {"epoch": int, "layer": str, "exact": float, "power": float}
+    spectra = pd.read_csv(path, dtype=columns) if path.exists() else pd.DataFrame(columns=list(columns))
+    if missing := [column for column in columns if column not in spectra]:
+        raise ValueError(f"spectra.csv has no {', '.join(missing)}")
+    return spectra
 
 
 def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:
