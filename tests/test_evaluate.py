@@ -13,18 +13,26 @@ from spectral_repro.evaluate import main
 from spectral_repro.training.execute import execute
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; to be copied, not changed."""
+    results = tmp_path_factory.mktemp("runs")
+    overrides = ["model=alexnet_small", "scale=smoke", "trainer.threads=1", "trainer.epochs=1", "logger=none"]
+    execute(compose([*overrides, f"results_dir={results}"]), "small", overrides)
+    (folder,) = results.iterdir()
+    return folder
+
+
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def runs(tmp_path: Path, finished: Path) -> Path:
     """A folder with a finished run, an interrupted one, a diverged one and a checkpoint of one's own."""
-    overrides = ["model=alexnet_small", "scale=smoke", "trainer.threads=1", "trainer.epochs=1"]
-    execute(compose([*overrides, f"results_dir={tmp_path / 'runs'}"]), "whole", overrides)
-    (whole,) = (tmp_path / "runs").iterdir()
+    whole = shutil.copytree(finished, tmp_path / "runs" / "whole")
     for state in ("interrupted", "diverged"):
         copy = shutil.copytree(whole, whole.with_name(state))
         (copy / "summary.json").write_text(json.dumps({"state": state}))
     content = torch.load(whole / "checkpoints" / "best.pt", weights_only=True)
     torch.save({"model": content["model"], "config": content["config"]}, whole.with_name("mine.pt"))
-    return whole.rename(whole.with_name("whole")).parent
+    return whole.parent
 
 
 @pytest.fixture
@@ -98,7 +106,6 @@ def test_a_damaged_record_is_named(evaluate, runs):
     ("arguments", "message"),
     [
         ([], "name one of run=FOLDER (of a run), runs=FOLDER (of many) and checkpoint=FILE"),
-        (["run=a", "runs=b"], "name one of run=FOLDER"),
         (["run=a", "checkpoint=mine.pt"], "name one of run=FOLDER"),
         (["run=nowhere"], "nowhere: no such file or folder; runs are made by python -m spectral_repro.train"),
         (["runs=nowhere"], "runs=nowhere: no such folder; runs are made by python -m spectral_repro.train"),
@@ -107,8 +114,6 @@ def test_a_damaged_record_is_named(evaluate, runs):
         (["run=a", "metrics=[]"], "metrics: choose from accuracy, autoattack, calibration, certificates, corruptions"),
         (["run=a", "metrics=accurracy"], "In 'evaluate': Could not find 'metrics/accurracy'"),
         (["run=a", "+extra=1"], "extra: no such key; there are run, runs, "),
-        (["run=a", "batch_size=0"], "batch_size=0: must be a whole number >= 1, or null"),
-        (["run=a", "metrics=autoattack", "autoattack.version=best"], "autoattack.version=best: must be standard, plus or rand"),
         (["run=a", "metrics=corruptions", "corruptions.severities=[6]"], "corruptions.severities=[6]: must be a list, each"),
         (["run=a", "metrics=corruptions", "corruptions.names=[rain]"], "corruptions.names=rain: must be of gaussian_noise"),
     ],

@@ -121,14 +121,14 @@ def photographs(count: int) -> Split:
 
 
 def test_all_corruptions_are_generated_and_grow(tmp_path):
-    test = photographs(2)
+    test = photographs(1)
     images = generated_corruptions("mine", test, tmp_path, workers=0)
     for name in CORRUPTIONS:
         change = [(images.split(name, severity).images.float() - test.images).abs().mean().item() for severity in (1, 5)]
         assert change[0] > 0 and (change[1] > change[0] or name in ("zoom_blur", "saturate", "elastic_transform")), name
     split = images.split("frost", 3)
     assert split.images.shape == test.images.shape and split.images.dtype == torch.uint8
-    assert split.labels.tolist() == [0, 1]
+    assert split.labels.tolist() == [0]
 
 
 def test_an_image_that_no_drop_falls_on_stays_as_it_is(tmp_path, monkeypatch):
