@@ -163,6 +163,8 @@ RULES = {
     "optimizer.lr": number(above=0),
     "optimizer.momentum": number(least=0, below=1),
     "optimizer.weight_decay": number(least=0),
+    "optimizer.eps": number(above=0),
+    "optimizer.amsgrad": SWITCH,
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
     "init.checkpoint": TEXT,

@@ -45,7 +45,8 @@ def test_every_option_builds_and_every_key_of_it_has_a_rule(override: str):
     build_schedule(config)
 
 
-@pytest.mark.parametrize("protocol", options("protocol"))
+# of a network that has one
+@pytest.mark.parametrize("protocol", [protocol for protocol in options("protocol") if "lipconvnet" not in protocol])
 def test_every_protocol_builds_under_another_pooling(protocol: str):
     config = compose([f"+protocol={protocol}", "pooling=seb", "model.width=4"])
     check(config)
@@ -110,6 +111,17 @@ def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
     spelled = compose(["norm=zca", "backward=pi", "norm.truncation=reference"])
     assert named == spelled
+
+
+@pytest.mark.parametrize(
+    ("overrides", "layer"),
+    [([], "SOC"), (["conv=sott"], "SOTT"), (["conv=tt", "scale=smoke"], "TTConv2d"), (["conv=standard"], None)],
+)
+def test_lipconvnet_chooses_its_convolutions_and_has_no_norm(overrides: list[str], layer: str | None):
+    config = compose(["model=lipconvnet30", *overrides])
+    check(config)
+    assert "norm" not in config
+    assert config.conv.get("layer", {}).get("_target_") == (layer and f"spectral_repro.layers.{layer}")
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

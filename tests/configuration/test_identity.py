@@ -75,6 +75,10 @@ def test_the_gradient_counts_only_where_a_layer_uses_it():
     assert run_id("norm=zca", "backward=pi") != run_id("norm=zca")
 
 
+def test_convolutions_as_they_are_leave_no_trace():
+    assert run_id("conv=standard") == run_id() != run_id("conv=tt")
+
+
 def test_an_experiment_is_its_values():
     by_hand = run_id("dataset=cifar10", "norm=zca_pi", "norm.group_size=16")
     assert run_id("experiment=wang2019/resnet18_zca_d16") == by_hand
