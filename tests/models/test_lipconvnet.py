@@ -51,12 +51,12 @@ def jacobian_norm(network: nn.Module, image: torch.Tensor) -> float:
 def test_the_lipschitz_constant_after_training(build, layer):
     """Norms of dense Jacobians at random images, and quotients of differences, are below the bound."""
     torch.manual_seed(0)
-    options = {"rank": 64} if layer is SOTT else {}
-    network = convert(build(in_channels=1, width=4, image_size=8), layer, **options).double()
+    options = {"rank": 32} if layer is SOTT else {}
+    network = convert(build(in_channels=1, width=2, image_size=8), layer, **options).double()
     images, labels = torch.randn(8, 1, 8, 8, dtype=torch.float64), torch.arange(8)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     losses = []
-    for _ in range(8):
+    for _ in range(5):
         optimizer.zero_grad()
         losses.append(cross_entropy(network(images), labels))
         (losses[-1] + 5000 * orthogonal_penalty(network)).backward()
@@ -66,7 +66,7 @@ def test_the_lipschitz_constant_after_training(build, layer):
     with torch.no_grad():
         logits, others = network(images), network(images.flip(0))
     quotients = (logits - others).norm(dim=1) / (images - images.flip(0)).flatten(1).norm(dim=1)
-    norms = [jacobian_norm(network, image) for image in images[:3]]
+    norms = [jacobian_norm(network, image) for image in images[:2]]
     bound = network.lipschitz
     assert 0.3 < max(norms) <= bound and quotients.max() <= bound
     assert bound < (1 + 1e-3 if layer is SOC else 1.5)
