@@ -42,7 +42,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "weights": self.weights.state_dict(),
+            "constraint": self.weights.state_dict(),
             "step": self.step,
             "sums": self.sums,
             "extremes": self.extremes,
@@ -55,7 +55,7 @@ class TrainingState:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.weights.load_state_dict(state["weights"])
+        self.weights.load_state_dict(state["constraint"])
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])
