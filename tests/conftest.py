@@ -1,5 +1,6 @@
 """Commands as a user runs them, and runs within the process, on one thread."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.training.execute import execute
@@ -30,6 +32,13 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def composed() -> Callable[..., DictConfig]:
+    """The configuration of overrides, composed once for all tests: a copy."""
+    once = functools.cache(lambda *overrides: compose(overrides))
+    return lambda *overrides: once(*overrides).copy()
 
 
 @pytest.fixture

@@ -21,16 +21,15 @@ def settings(**tables: dict) -> DictConfig:
     )
 
 
-def composed_and_checked(overrides: tuple[str, ...]) -> DictConfig:
-    config = compose(overrides)
-    if config.get("init", {}).get("checkpoint", "") is None:
-        config.init.checkpoint = "best.pt"  # what is left to the command line
-    check(config)
-    return config
-
-
 @pytest.mark.parametrize("name", PAPERS)
-def test_every_paper_tells_its_rows_apart(name, monkeypatch):
+def test_every_paper_tells_its_rows_apart(name, composed, monkeypatch):
+    def composed_and_checked(overrides: tuple[str, ...]) -> DictConfig:
+        config = composed(*overrides)
+        if config.get("init", {}).get("checkpoint", "") is None:
+            config.init.checkpoint = "best.pt"  # what is left to the command line
+        check(config)
+        return config
+
     monkeypatch.setattr(papers, "compose", composed_and_checked)
     paper = load_paper(compose([f"paper={name}"]).paper)
     assert paper.name == name and paper.tables

@@ -49,7 +49,8 @@ class PowerIteration(Gapped):
         D_ij = (f_i S_K(r) - f_j S_{K-1}(r)) / lambda_i    for lambda_i >= lambda_j,
 
     the geometric series of the exact 1 / (lambda_i - lambda_j) cut after K terms: bounded by (K + 1) / lambda_i per unit of f,
-    equal to `Exact` up to r^K / (1 - r). Needs positive eigenvalues.
+    equal to `Exact` up to r^K / (1 - r). Needs positive eigenvalues. For the eigenvectors themselves (`eigh`)
+    K_ji = S_K(r) / lambda_i and K_ij = -S_{K-1}(r) / lambda_i.
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number.
