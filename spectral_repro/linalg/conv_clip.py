@@ -26,7 +26,7 @@ def clip_conv(
 
         w - crop(F^-1 U max(0, S - c) V^H),   U S V^H = B the blocks of `Symbol`, F^-1 the way back from blocks to a kernel.
 
-    The crop brings back a part of the excess, to 1.2 or 1.4 c. Operators within the bound and kernels of a size are convex sets,
+    The crop brings a part of the excess back, 1.2 to 1.4 c. Operators within the bound and kernels of a size are convex sets,
     on which clip and crop give the nearest points: ``rounds`` of both come down to c in the end.
 
     Only the blocks with a value above c are decomposed, as U S^2 U^H = B B^H. In float32 the operator before the crop is off by
