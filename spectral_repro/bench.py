@@ -1,4 +1,4 @@
-"""Gradient methods or layers measured side by side: python -m spectral_repro.bench suite=gradients [scale=cpu] [out=...]"""
+"""Gradient methods, layers or clipping measured side by side: python -m spectral_repro.bench suite=gradients [out=...]"""
 
 from pathlib import Path
 from tempfile import TemporaryFile

@@ -15,7 +15,8 @@ from spectral_repro.errors import UserError
 def main(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
-    name = choices.experiment or choices.study or f"{choices.model}_{choices.norm}_{choices.dataset}"
+    parts = (choices.model, choices.norm, choices.conv, choices.dataset)
+    name = choices.experiment or choices.study or "_".join(filter(None, parts))
     try:
         check(config)
         from spectral_repro.training.execute import execute

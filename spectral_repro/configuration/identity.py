@@ -22,6 +22,7 @@ NEUTRAL = (
     "paper",
     "results_dir",
     "scale",
+    "spectra",
     "trainer.checkpoint_every",
     "trainer.log_every",
     "trainer.threads",

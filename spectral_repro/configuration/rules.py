@@ -145,6 +145,21 @@ RULES = {
     "pooling.channels": whole(1).or_null(),
     "pooling.decomposition": one_of("float64", "float32"),
     "pooling.out_features": whole(1),
+    "conv.rank": whole(1).or_null(),
+    "conv.scale": number(above=0, most=1).or_null(),
+    "conv.keep_first": SWITCH,
+    "conv.train_terms": whole(1),
+    "conv.eval_terms": whole(1),
+    "constraint.clip_to": number(above=0),
+    "constraint.every": whole(1),
+    "constraint.rounds": whole(1),
+    "constraint.tolerance": number(least=0),
+    "constraint.iterations": whole(1),
+    "constraint.linear_to": number(above=0).or_null(),
+    "constraint.batch_norm_to": number(above=0).or_null(),
+    "constraint.batch_norm_every": whole(1),
+    "penalty.orthogonal_k": number(least=0),
+    "spectra.iterations": whole(1),
     "dataset.name": TEXT,
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),
@@ -170,6 +185,8 @@ RULES = {
     "optimizer.lr": number(above=0),
     "optimizer.momentum": number(least=0, below=1),
     "optimizer.weight_decay": number(least=0),
+    "optimizer.eps": number(above=0),
+    "optimizer.amsgrad": SWITCH,
     "optimizer.nesterov": SWITCH,
     "optimizer.betas": list_of(number(least=0, below=1), length=2),
     "optimizer.lrg": number(above=0),
@@ -177,7 +194,6 @@ RULES = {
     "optimizer.grad_clip": number(above=0).or_null(),
     "optimizer.bn_decay": number(least=0),
     "optimizer.beta2": number(least=0, below=1),
-    "optimizer.eps": number(above=0),
     "optimizer.reset_on_lr_change": SWITCH,
     "gradient.max_norm": number(above=0),
     "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
@@ -218,12 +234,22 @@ RULES = {
     "logger.wandb.mode": one_of("online", "offline", "disabled"),
 }
 
+OF_THE_DATA_SET = {
+    "model.num_classes": "dataset.num_classes",
+    "model.in_channels": "dataset.channels",
+    "model.image_size": "dataset.image_size",
+}
 
 OBJECTS = (
     *BACKWARDS,
     "model",
     "norm",
     "pooling",
+    "conv",
+    "conv.layer",
+    "constraint",
+    "penalty",
+    "spectra",
     "init",
     "optimizer",
     "schedule",
@@ -231,12 +257,6 @@ OBJECTS = (
     "dataset.load",
     "logger.tensorboard",
     "logger.wandb",
-)
-
-SAME = (
-    ("model.num_classes", "dataset.num_classes"),
-    ("model.in_channels", "dataset.channels"),
-    ("model.image_size", "dataset.image_size"),
 )
 
 
@@ -259,6 +279,6 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
-    for key, source in SAME:
-        if key in values and values[key] != values[source]:
+    for key, source in OF_THE_DATA_SET.items():
+        if values.get(key, values[source]) != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

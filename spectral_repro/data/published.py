@@ -105,7 +105,7 @@ class Published(ABC):
         return ", ".join(str(self.root / part) for part in dict.fromkeys(parts))
 
 
-def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool) -> None:
+def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool, group: str = "dataset") -> None:
     """Downloads what is missing or empty beside its place and moves it there when it is complete.
 
     Args:
@@ -113,6 +113,7 @@ def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool) 
         url: where it comes from.
         get: puts it, under its name, into an empty folder; RuntimeError, OSError, HTTPException if it does not come whole.
         download: False: not allowed.
+        group: the keys ``download`` and ``root`` of the configuration are in, for messages.
 
     Raises:
         UserError: if it is missing and not allowed, or cannot be downloaded.
@@ -122,8 +123,8 @@ def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool) 
     name, root = place.name, place.parent
     if not download:
         raise UserError(
-            f"{place} is missing or empty and dataset.download=false: "
-            f"set dataset.download=true, or dataset.root to the folder that holds {name}"
+            f"{place} is missing or empty and {group}.download=false: "
+            f"set {group}.download=true, or {group}.root to the folder that holds {name}"
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool) 
     except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
             f"{url} could not be downloaded into {root} ({error}): "
-            f"put {name} there by hand, or set dataset.root to a folder that holds it"
+            f"put {name} there by hand, or set {group}.root to a folder that holds it"
         ) from error
 
 

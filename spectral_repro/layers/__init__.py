@@ -1,6 +1,8 @@
 """Spectral layers for anyone's PyTorch code; no Hydra needed."""
 
+from spectral_repro.layers.conversion import convert, export
 from spectral_repro.layers.denoising import PCADenoising
+from spectral_repro.layers.minmax import MinMax
 from spectral_repro.layers.pooling import (
     AveragePooling,
     BilinearPooling,
@@ -8,14 +10,25 @@ from spectral_repro.layers.pooling import (
     CovariancePooling,
     ScalingEigenBranch,
 )
+from spectral_repro.layers.soc import SOC
+from spectral_repro.layers.sott import SOTT
+from spectral_repro.layers.tt import TTConv2d
+from spectral_repro.layers.tucker import orthogonal_penalty
 from spectral_repro.layers.whitening import ZCAWhitening
 
 __all__ = [
+    "SOC",
+    "SOTT",
     "AveragePooling",
     "BilinearPooling",
     "CompactBilinearPooling",
     "CovariancePooling",
+    "MinMax",
     "PCADenoising",
     "ScalingEigenBranch",
+    "TTConv2d",
     "ZCAWhitening",
+    "convert",
+    "export",
+    "orthogonal_penalty",
 ]

@@ -2,6 +2,7 @@
 
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
 from spectral_repro.models.deep_alexnet import DeepAlexNet
+from spectral_repro.models.lipconvnet import LipConvnet, lipconvnet5, lipconvnet20, lipconvnet30
 from spectral_repro.models.mlp import MLP
 from spectral_repro.models.resnet import (
     ResNet,
@@ -23,10 +24,14 @@ __all__ = [
     "VGG",
     "AlexNet",
     "DeepAlexNet",
+    "LipConvnet",
     "ResNet",
     "WideResNet",
     "alexnet",
     "alexnet_small",
+    "lipconvnet5",
+    "lipconvnet20",
+    "lipconvnet30",
     "resnet18",
     "resnet34",
     "resnet50",

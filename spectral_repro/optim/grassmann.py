@@ -32,7 +32,7 @@ class Grassmann(torch.optim.Optimizer, ABC):
         omega: weight of the orthogonality regulariser, on the sphere.
         grad_clip: greatest length of a row's gradient, on the sphere; None: any.
         reset_on_lr_change: forget momentum and moments in every step whose learning rate is not that of the step before, as the
-            published code does by making a new optimiser. Under a schedule that never rests they do not outlive a step.
+            authors' PyTorch code does by making a new optimiser. Under a schedule that never rests they do not outlive a step.
 
     Gradients are left as they are, and no step waits for the device. State is of the parameter's dtype and memory format.
 

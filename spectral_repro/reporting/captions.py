@@ -21,6 +21,9 @@ def measurement(section: Section) -> str:
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds, section.table.statistic)}."]
     sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
+    if measured := section.table.metric.measurement:
+        parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
+        sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]
     if section.published:
         sentences.append(f"Published values: {section.table.source}.")
         if section.across:

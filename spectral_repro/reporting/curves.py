@@ -21,7 +21,8 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time or a study, or if no run has come to its end.
+    diverged run by itself, up to a cross. None for a time, a study, or what is measured after the training, or if no run has
+    come to its end.
 
     Published curves have open markers.
 
@@ -29,7 +30,7 @@ def draw_curves(section: Section) -> Figure | None:
     beside the axis are in every column.
     """
     table = section.table
-    if not table.metric.trained or not section.results:
+    if not table.metric.trained or table.metric.measurement or not section.results:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))

@@ -1,4 +1,4 @@
-"""What a table measures: a column of metrics.csv, and how it is read."""
+"""What a table measures: a column of metrics.csv or a number of evaluation.json, and how it is read."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of metrics.csv.
+    """A column of metrics.csv, or a number of evaluation.json, which `Run` keeps beside the last epoch.
 
     Attributes:
         unit: empty for a number.
@@ -18,6 +18,7 @@ class Metric:
             neither training curves nor success rates belong to it.
         peak_of: the column whose best epoch is a run's value; None: the column of this name, after the last epoch.
         short: what stands over it beside another metric.
+        measurement: the part of evaluation.json that it is in, so that it has no training curve; None: of metrics.csv.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Metric:
     timing: bool = False
     peak_of: str | None = None
     short: str = ""
+    measurement: str | None = None
 
     @property
     def column(self) -> str:
@@ -86,5 +88,15 @@ METRICS = {
         Metric("log_orthogonality_gap", "Orthogonality gap", "ln", None, ".3f"),
         Metric("log_gram_distance", "Distance from mean Gram matrix", "ln", None, ".3f"),
         Metric("slope", "Slope of log distance against log width", "", None, ".3f"),
+        Metric("accuracy", "Accuracy", "%", "max", measurement="accuracy"),
+        Metric("ece", "Calibration error (ECE)", "", "min", ".4f", measurement="calibration"),
+        Metric("nll", "Negative log-likelihood", "nats", "min", ".4f", measurement="calibration"),
+        Metric("brier", "Brier score", "", "min", ".4f", measurement="calibration"),
+        Metric("corruption_accuracy", "Corruption accuracy", "%", "max", measurement="corruptions"),
+        Metric("generated_corruption_accuracy", "Generated corruption accuracy", "%", "max", measurement="corruptions"),
+        Metric("robust_accuracy", "Robust accuracy", "%", "max", measurement="autoattack"),
+        Metric("certified_accuracy", "Certified accuracy at 36/255", "%", "max", measurement="certificates"),
+        Metric("mean_certificate", "Mean certificate", "L2", "max", ".4f", measurement="certificates"),
     )
 }
+EVALUATED = [metric for metric in METRICS.values() if metric.measurement]

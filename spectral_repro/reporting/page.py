@@ -11,7 +11,7 @@ from spectral_repro.reporting.papers import Row
 from spectral_repro.reporting.pictures import Picture
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
-from spectral_repro.reporting.tables import METHOD, UNKNOWN, formatted, spans, text
+from spectral_repro.reporting.tables import METHOD, UNKNOWN, evaluations, formatted, spans, text
 
 SOURCES = PackageLoader("spectral_repro.reporting")
 TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -38,6 +38,7 @@ def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
         "ran": _table(frame[ran], series),
         "unrun": _table(unrun.loc[:, (unrun != UNKNOWN).any()], series),
         "notes": notes(section),
+        "evaluated": _table(evaluations(section), series),
         "figures": [(Markup(svg(picture.figure, picture.description)), picture.caption) for picture in drawn],
         "commands": section.commands,
         "runs": [_run(row, run, metric) for run, row in _rows_of_runs(section).items()],

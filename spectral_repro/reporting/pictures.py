@@ -9,10 +9,15 @@ from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.sections import Section
+from spectral_repro.reporting.spectra import draw_spectra
 
 CURVES = (
     "Mean over the finished seeds with its 95 % percentile bootstrap interval, "
     "which for two or three seeds is close to their range."
+)
+SPECTRA = (
+    "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
+    "mean over the seeds. TT layers count as one."
 )
 
 
@@ -40,6 +45,9 @@ def pictures(section: Section) -> list[Picture]:
     if profiles := draw_profiles(section):
         description = f"{words} against {section.table.axis.label}, {section.label}"
         found.append(Picture(section.name, profiles, _profiles(section), description))
+    if spectra := draw_spectra(section):
+        description = f"Largest singular values over layers and epochs, {section.label}"
+        found.append(Picture(f"{section.name}-spectra", spectra, SPECTRA, description))
     return found
 
 

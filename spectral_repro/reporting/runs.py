@@ -13,9 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.metrics import EVALUATED
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+LAST = "last.pt"
 NEEDED = ("seed", "scale.name")
 NEEDED_BY_A_TRAINING = ("precision", "dataset.name", "trainer.epochs")
 
@@ -29,8 +31,10 @@ class Run:
         identity: the configuration's values that decide the result, by dotted key.
         scale: how much of the published protocol was asked for.
         metrics: a row for each finished epoch, the first of them 1; accuracies in percent; any column beyond `COLUMNS` may be
-            missing. Of a study, its rows.
+            missing. The last row also has what evaluation.json says of the last checkpoint. Of a study, its rows.
         summary: what the trainer says of it; any key but `state` may be missing.
+        evaluation: evaluation.json, measurement by measurement; empty without one.
+        spectra: spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
     """
 
     folder: str
@@ -38,6 +42,8 @@ class Run:
     scale: str
     metrics: pd.DataFrame
     summary: dict[str, object]
+    evaluation: dict[str, dict]
+    spectra: pd.DataFrame
 
     @property
     def id(self) -> str:
@@ -109,7 +115,13 @@ def read_run(folder: Path) -> Run:
     metrics = _read_metrics(folder / "metrics.csv", study)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
         raise ValueError("finished, but metrics.csv has no complete last row")
-    return Run(folder.name, identity(config), values["scale.name"], metrics, summary)
+    evaluation = _read_evaluation(folder / "evaluation.json")
+    for metric in EVALUATED:
+        entry = evaluation.get(metric.measurement, {})
+        if metric.name in entry and entry["settings"]["checkpoint"] == LAST:
+            metrics.loc[metrics.index[-1:], metric.name] = entry[metric.name]
+    spectra = _read_spectra(folder / "spectra.csv")
+    return Run(folder.name, identity(config), values["scale.name"], metrics, summary, evaluation, spectra)
 
 
 def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
@@ -124,6 +136,21 @@ def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     if metrics["epoch"].tolist() != list(range(1, len(metrics) + 1)):
         raise ValueError("metrics.csv does not count the epochs 1, 2, ...")
     return metrics
+
+
+def _read_evaluation(path: Path) -> dict[str, dict]:
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError("evaluation.json is damaged") from error
+
+
+def _read_spectra(path: Path) -> pd.DataFrame:
+    columns = {"epoch": int, "layer": str, "exact": float, "power": float}
+    spectra = pd.read_csv(path, dtype=columns) if path.exists() else pd.DataFrame(columns=list(columns))
+    if missing := [column for column in columns if column not in spectra]:
+        raise ValueError(f"spectra.csv has no {', '.join(missing)}")
+    return spectra
 
 
 def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:

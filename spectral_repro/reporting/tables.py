@@ -1,5 +1,6 @@
 """A section as a table: numbers, then text."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -7,7 +8,8 @@ import pandas as pd
 
 from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.intervals import interval
-from spectral_repro.reporting.metrics import Metric
+from spectral_repro.reporting.metrics import EVALUATED, Metric
+from spectral_repro.reporting.runs import LAST
 from spectral_repro.reporting.sections import Entry, Section
 
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
@@ -18,9 +20,10 @@ METHOD = ("", "Method")
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
-    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds,
-    diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished + diverged), of trainings alone;
-    largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is recorded.
+    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds
+    (finished runs with a value), diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished +
+    diverged), of trainings alone; largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is
+    recorded.
     Where there are published values for the data set, also published_mean, published_std, published_low and published_high
     (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean. Where medians were
     published, also median with its 95 % percentile bootstrap interval median_low to median_high, published_median, and their
@@ -48,7 +51,7 @@ def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, 
         "best": values.agg(metric.best) if metric.best else float("nan"),
         **{f"{name}_mean": others.mean() for name, others in beside.items()},
         **{f"{name}_std": others.std(ddof=1) for name, others in beside.items()},
-        "seeds": len(finished),
+        "seeds": int(values.count()),
         "diverged": len(diverged),
         "unfinished": len(entry.runs) - len(finished) - len(diverged),
         "success_rate": 100 * len(finished) / (len(finished) + len(diverged)) if finished or diverged else float("nan"),
@@ -71,7 +74,8 @@ def _values(entry: Entry, metric: Metric) -> pd.Series:
 def formatted(section: Section) -> pd.DataFrame:
     """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
     frame, metric, form, also = aggregate(section), section.table.metric, section.table.metric.form, section.table.also
-    columns = {METHOD: frame["method"], ("", "mean ± std"): [_measured(row, form) for row in frame.itertuples()]}
+    measured = [_measured(*pair, form) for pair in zip(frame.itertuples(), section.entries, strict=True)]
+    columns = {METHOD: frame["method"], ("", "mean ± std"): measured}
     if metric.best:
         columns["", "best"] = _texts(frame["best"], form)
     for each in also:
@@ -98,16 +102,42 @@ def formatted(section: Section) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def evaluations(section: Section) -> pd.DataFrame:
+    """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over them.
+
+    Columns (conditions, metric): the conditions name the checkpoint where it is not the last; numbers under other conditions
+    never meet. Empty if nothing was measured.
+    """
+    found = defaultdict(lambda: defaultdict(list))
+    for place, entry in enumerate(section.entries):
+        for run in entry.runs:
+            for metric in EVALUATED:
+                part = run.evaluation.get(metric.measurement, {})
+                if part.get(metric.name) is not None:
+                    found[metric, _conditions(part)][place].append(part[metric.name])
+    places = sorted({place for values in found.values() for place in values})
+    columns = {METHOD: [section.entries[place].row.label for place in places]}
+    for (metric, conditions), values in sorted(found.items(), key=lambda item: EVALUATED.index(item[0][0])):
+        own = [pd.Series(values[place], dtype=float) for place in places]
+        columns[conditions, metric.label] = [_mean_and_std(each.mean(), each.std(ddof=1), metric.form) for each in own]
+    return pd.DataFrame(columns, index=places)
+
+
+def _conditions(part: dict[str, object]) -> str:
+    checkpoint = part["settings"]["checkpoint"]
+    return part["conditions"] if checkpoint == LAST else f"{part['conditions']}, {checkpoint}"
+
+
 def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
     """The groups that stand over the columns, with the number of columns of each; empty if no column has one."""
     groups = [group for group, _ in columns]
     return [(group, len(list(members))) for group, members in groupby(groups)] if any(groups) else []
 
 
-def _measured(row: tuple, form: str) -> str:
+def _measured(row: tuple, entry: Entry, form: str) -> str:
     if row.seeds:
         return _mean_and_std(row.mean, row.std, form)
-    return "diverged" if row.diverged else "no finished run" if row.unfinished else "no run"
+    return "diverged" if row.diverged else "no finished run" if row.unfinished else "not measured" if entry.runs else "no run"
 
 
 def _means_and_stds(frame: pd.DataFrame, means: str, stds: str, form: str) -> list[str]:
@@ -132,16 +162,22 @@ def text(value: float | None, form: str) -> str:
 
 
 def markdown(section: Section) -> str:
-    frame = formatted(section)
-    frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
-    frame = frame.map(lambda text: text.replace("|", r"\|"))
-    alignment = ["left", *["right"] * (len(frame.columns) - 1)]
-    parts = [caption(section), frame.to_markdown(index=False, disable_numparse=True, colalign=alignment)]
+    parts = [caption(section), _grid(formatted(section))]
     if lines := notes(section):
         parts.append("\n".join(f"- {line}" for line in lines))
+    evaluated = evaluations(section)
+    if len(evaluated):
+        parts += ["Measured of the trained networks:", _grid(evaluated)]
     if section.commands:
         parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in dict.fromkeys(section.commands)))
     return "\n\n".join(parts) + "\n"
+
+
+def _grid(frame: pd.DataFrame) -> str:
+    frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
+    frame = frame.map(lambda text: text.replace("|", r"\|"))
+    alignment = ["left", *["right"] * (len(frame.columns) - 1)]
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 
 
 def csv(section: Section) -> str:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
+from inspect import signature
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -16,12 +17,16 @@ from spectral_repro.optim.grassmann import Grassmann
 from spectral_repro.optim.groups import table
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.weights import WeightSpectra
 
 
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    return _instantiate(config, "model", **layers)
+    for key in layers.keys() - signature(get_object(config.model._target_)).parameters.keys():
+        raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
+    model = _instantiate(config, "model", **layers)
+    return _named_errors(_instantiate(config, "conv"), "conv")(model) if config.get("conv") else model
 
 
 def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
@@ -71,6 +76,17 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, o
     if not any(group["params"] for group in groups):
         raise UserError("finetune.frozen: nothing is left to train")
     return [group for group in groups if group["params"]]
+
+
+def build_weight_spectra(config: DictConfig, model: nn.Module) -> WeightSpectra:
+    """Penalty, constraint and measured spectra, as far as there are any; of a model that is on its device and not compiled."""
+    shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
+    penalty = _instantiate(config, "penalty") if "penalty" in config else None
+
+    def of_the_model(key: str, *more: object) -> object:
+        return _named_errors(_instantiate(config, key), key)(model, shape, *more) if key in config else None
+
+    return WeightSpectra(model, penalty, of_the_model("constraint", penalty is not None), of_the_model("spectra"))
 
 
 def build_schedule(config: DictConfig) -> Schedule:

@@ -14,6 +14,7 @@ from spectral_repro.training.build import (
     build_optimizer,
     build_schedule,
     build_study,
+    build_weight_spectra,
     initialise,
     load_images,
 )
@@ -83,13 +84,14 @@ class Task:
 def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     model = build_model(config).to(device, memory_format=memory_format)
-    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     images = load_images(config)
     if "init" in config and not run.resumes:
         initialise(config, model, images.train, device)
+    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    weights = build_weight_spectra(config, model)
     if config.trainer.compile:
         model.compile()
-    trainer = Trainer(config, run, model, optimizer, schedule, images, device, loggers)
+    trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)
     return Task(trainer.train, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
 
 

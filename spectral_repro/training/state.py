@@ -7,19 +7,26 @@ import torch
 from torch import Tensor, nn
 
 from spectral_repro.optim.schedules import Schedule
+from spectral_repro.training.weights import WeightSpectra
 
 
 class TrainingState:
-    """Network, optimiser, schedule and scaler, the step reached, the sums of the running epoch, and the metrics so far.
+    """Network, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch, the metrics so far.
 
     On the device, ``sums`` holds the running epoch's summed loss, correct predictions and images, ``extremes`` its largest
     gradient norm and its smallest relative gap between eigenvalues.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Schedule, steps: int, scaler: torch.amp.GradScaler
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        steps: int,
+        scaler: torch.amp.GradScaler,
+        weights: WeightSpectra,
     ):
-        self.model, self.optimizer, self.scaler = model, optimizer, scaler
+        self.model, self.optimizer, self.scaler, self.weights = model, optimizer, scaler, weights
         self.schedule, self.steps = schedule, steps
         self.full_rates = [group["lr"] for group in optimizer.param_groups]
         self.device = next(model.parameters()).device
@@ -35,6 +42,7 @@ class TrainingState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "constraint": self.weights.state_dict(),
             "step": self.step,
             "sums": self.sums,
             "extremes": self.extremes,
@@ -47,6 +55,7 @@ class TrainingState:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.weights.load_state_dict(state["constraint"])
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])

@@ -20,6 +20,7 @@ from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
 from spectral_repro.training.spectra import covariance_layers, smallest_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
+from spectral_repro.training.weights import WeightSpectra
 
 
 class Trainer:
@@ -37,6 +38,7 @@ class Trainer:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
+        weights: WeightSpectra,
         images: ImageData,
         device: torch.device,
         loggers: Loggers,
@@ -48,7 +50,7 @@ class Trainer:
         self.steps = self.epochs * len(self.train_batches)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
-        self.state = TrainingState(model, optimizer, schedule, self.steps, scaler)
+        self.state = TrainingState(model, optimizer, schedule, self.steps, scaler, weights)
         self.max_norm = config.gradient.max_norm if "gradient" in config else None
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
@@ -102,7 +104,7 @@ class Trainer:
             logits = self.model(images)
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
+        state.scaler.scale(state.weights.penalised(loss)).backward()
         norm = self._note_extremes()
         if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
@@ -110,6 +112,7 @@ class Trainer:
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
+        state.weights.after_step(state.step)
         state.sums += _sums(logits.detach(), labels, loss.detach())
 
     def _note_extremes(self) -> Tensor:
@@ -146,6 +149,7 @@ class Trainer:
         state, (loss, correct, count) = self.state, self.seen
         seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
         test = self._evaluate()
+        columns, singular_values = state.weights.after_epoch(epoch, self.run.folder / "spectra.csv")
         row = {
             "epoch": epoch,
             "train_loss": loss / count,
@@ -153,6 +157,7 @@ class Trainer:
             **{f"test_{name}": value for name, value in test.items()},
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             **self._extremes(),
+            **columns,
             "images_per_second": count / (state.seconds - seconds_before),
             "step_time": 1000 * (state.seconds - seconds_before) / len(self.train_batches),
             "seconds": state.seconds,
@@ -164,7 +169,7 @@ class Trainer:
         save_checkpoint(self.last, state, self.config)
         self._record()
         scalars = {f"test/{name}": value for name, value in test.items()}
-        self.loggers.log(scalars | spectrum_scalars(self.layers), state.step)
+        self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
         self.progress.epoch(state.step, row)
 
     def _extremes(self) -> dict[str, float]:

@@ -58,7 +58,7 @@ def assert_builds(config: DictConfig) -> None:
     "override",
     [
         f"{group}={option}"
-        for group in ("model", "norm", "pooling", "backward", "dataset", "optimizer", "schedule", "init")
+        for group in ("model", "norm", "pooling", "conv", "backward", "dataset", "optimizer", "schedule", "init")
         for option in options(group)
         if option not in ("checkpoint", "pretrained")  # which need to be told what
     ],
@@ -70,7 +70,8 @@ def test_every_option_builds_and_every_key_of_it_has_a_rule(override: str):
     build_schedule(config)
 
 
-@pytest.mark.parametrize("protocol", options("protocol"))
+# of a network that has one
+@pytest.mark.parametrize("protocol", [protocol for protocol in options("protocol") if "lipconvnet" not in protocol])
 def test_every_protocol_builds_under_another_pooling(protocol: str):
     config = compose([f"+protocol={protocol}", "pooling=seb", "model.width=4", "~init"])
     check(config)
@@ -164,6 +165,17 @@ def test_files_are_read_once_and_compositions_do_not_touch_each_other(monkeypatc
     assert compose(["norm=zca", "norm.eps=1"]).norm.eps == 1
     monkeypatch.delattr(FileConfigSource, "load_config")
     assert compose(["norm=zca"]) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "layer"),
+    [([], "SOC"), (["conv=sott"], "SOTT"), (["conv=tt", "scale=smoke"], "TTConv2d"), (["conv=standard"], None)],
+)
+def test_lipconvnet_chooses_its_convolutions_and_has_no_norm(overrides: list[str], layer: str | None):
+    config = compose(["model=lipconvnet30", *overrides])
+    check(config)
+    assert "norm" not in config
+    assert config.conv.get("layer", {}).get("_target_") == (layer and f"spectral_repro.layers.{layer}")
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())

@@ -80,6 +80,10 @@ def test_a_group_that_is_null_leaves_no_key():
     assert not {"gradient", "init", "finetune", "pooling"} & compose([]).keys()
 
 
+def test_convolutions_as_they_are_leave_no_trace():
+    assert run_id("conv=standard") == run_id() != run_id("conv=tt")
+
+
 def test_an_experiment_is_its_values():
     by_hand = run_id("dataset=cifar10", "norm=zca_pi", "norm.group_size=16")
     assert run_id("experiment=wang2019/resnet18_zca_d16") == by_hand

@@ -43,3 +43,17 @@ def step():
         return y.detach(), x.grad
 
     return run
+
+
+@pytest.fixture
+def operator():
+    """Makes the dense matrix of a layer that is linear, or affine, from images of one size: outputs x inputs."""
+
+    def make(layer: torch.nn.Module, channels: int, size: int) -> torch.Tensor:
+        count = channels * size * size
+        images = torch.cat([torch.zeros(1, count), torch.eye(count)]).double().view(-1, channels, size, size)
+        with torch.no_grad():
+            columns = layer(images).flatten(1)
+        return (columns[1:] - columns[0]).mT
+
+    return make

@@ -1,12 +1,16 @@
-"""Matrices with a given spectrum, their gradients, and kernels at 60 digits."""
+"""Matrices with a given spectrum, their gradients, and kernels at 60 digits; convolutions as dense matrices."""
 
 from collections.abc import Callable
-from itertools import combinations_with_replacement
+from dataclasses import dataclass
+from itertools import combinations_with_replacement, product
+from pathlib import Path
 
 import mpmath
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, One, Power, SpectralFunction, Sqrt
@@ -124,3 +128,75 @@ def exact_kernel(pairwise) -> Callable[..., Tensor]:
         return pairwise(eigenvalues, lambda a, b: (f(a) - f(b)) / (a - b) if a > b else mpmath.diff(f, a))
 
     return of
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The shape of a weight, and what else decides the operator."""
+
+    shape: tuple[int, int, int, int]
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        return {"input_size": self.size, "stride": self.stride, "groups": self.groups, "dilation": self.dilation}
+
+    def weight(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+        return torch.randn(self.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+    def circular(self, weight: Tensor) -> Tensor:
+        """The matrix of the operator with circular padding: the images of an identity batch, tap by tap."""
+        channels, images = weight.shape[1] * self.groups, 0.0
+        inputs = torch.eye(channels * self.size[0] * self.size[1], dtype=weight.dtype).view(-1, channels, *self.size)
+        for i, j in product(*map(range, weight.shape[2:])):
+            moved = inputs.roll((-i * self.dilation[0], -j * self.dilation[1]), (2, 3))
+            taken = moved[:, :, :: self.stride[0], :: self.stride[1]]
+            images = images + conv2d(taken, weight[:, :, i : i + 1, j : j + 1], groups=self.groups)
+        return images.flatten(1).T
+
+    def zero_padded(self, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+        """The matrix of what torch computes."""
+        channels = weight.shape[1] * self.groups
+        inputs = torch.eye(channels * self.size[0] * self.size[1], dtype=weight.dtype).view(-1, channels, *self.size)
+        return conv2d(inputs, weight, None, self.stride, padding, self.dilation, self.groups).flatten(1).T
+
+
+CONVOLUTIONS = {
+    "plain": Convolution((4, 3, 3, 3), (6, 5)),
+    "more outputs than inputs": Convolution((5, 2, 3, 3), (4, 4)),
+    "stride 2": Convolution((3, 2, 3, 3), (8, 6), stride=(2, 2)),
+    "stride and dilation of their own in each dimension": Convolution((3, 2, 3, 2), (8, 9), stride=(2, 3), dilation=(3, 2)),
+    "groups": Convolution((6, 2, 3, 3), (4, 6), groups=3),
+    "depthwise, strided": Convolution((4, 1, 3, 3), (6, 4), stride=(2, 2), groups=4),
+    "even kernel": Convolution((3, 3, 2, 4), (5, 6)),
+    "kernel larger than the map": Convolution((3, 2, 3, 3), (2, 2)),
+    "kernel much larger than the map": Convolution((2, 2, 5, 7), (2, 2), stride=(2, 1), dilation=(1, 2)),
+    "one pixel": Convolution((3, 4, 3, 3), (1, 1)),
+    "kernel of one tap": Convolution((3, 4, 1, 1), (4, 6), stride=(2, 2)),
+    "kernel of one row": Convolution((3, 2, 1, 3), (4, 5)),
+    "linear": Convolution((4, 6, 1, 1), (1, 1)),
+}
+
+
+@pytest.fixture(params=CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def convolution(request) -> Convolution:
+    return request.param
+
+
+@pytest.fixture
+def make_convolution() -> Callable[..., Convolution]:
+    return Convolution
+
+
+@pytest.fixture
+def golden() -> Callable[[str], dict[str, Tensor]]:
+    """The numbers of a file of tests/golden."""
+
+    def load(name: str) -> dict[str, Tensor]:
+        with np.load(Path(__file__).parents[1] / "golden" / f"{name}.npz") as archive:
+            return {key: torch.from_numpy(value) for key, value in archive.items()}
+
+    return load

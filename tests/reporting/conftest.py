@@ -144,6 +144,20 @@ def write_run() -> Callable[..., Path]:
 
 
 @pytest.fixture
+def evaluate() -> Callable[..., None]:
+    """Writes evaluation.json into a run: a calibration error, and the accuracy under an attack."""
+
+    def write(folder: Path, ece: float, robust: float | None = None, checkpoint: str = "last.pt", images: int = 8) -> None:
+        settings = {"settings": {"checkpoint": checkpoint}}
+        entries = {"calibration": {"conditions": "15 bins", "ece": ece, "brier": 2 * ece} | settings}
+        if robust is not None:
+            entries["autoattack"] = {"conditions": f"L2 0.5, {images} images", "robust_accuracy": robust} | settings
+        (folder / "evaluation.json").write_text(json.dumps(entries))
+
+    return write
+
+
+@pytest.fixture
 def make_run(write_run: Callable[..., Path], runs_folder: Path) -> Callable[..., Path]:
     return functools.partial(write_run, runs_folder)
 

@@ -27,6 +27,7 @@ def test_what_is_not_recorded_is_unknown(name):
 
 def test_labels_and_directions():
     assert METRICS["test_accuracy"].label == "Test accuracy (%)" and METRICS["step_time"].label == "Step time (ms)"
+    assert METRICS["brier"].label == "Brier score"
     assert METRICS["slope"].label == "Slope of log distance against log width"
     assert {name: metric.best for name, metric in METRICS.items() if not metric.study} == {
         "train_loss": "min",
@@ -37,4 +38,13 @@ def test_labels_and_directions():
         "best_test_accuracy": "max",
         "best_top5_accuracy": "max",
         "step_time": "min",
+        "accuracy": "max",
+        "ece": "min",
+        "nll": "min",
+        "brier": "min",
+        "corruption_accuracy": "max",
+        "generated_corruption_accuracy": "max",
+        "robust_accuracy": "max",
+        "certified_accuracy": "max",
+        "mean_certificate": "max",
     }

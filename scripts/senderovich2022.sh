@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The committed results of senderovich2022 at scale=cpu, three seeds each: a narrow WRN as it is, with TT, clipping and division,
+# and a narrow LipConvnet-5 with SOC and SOTT, their calibration, accuracy under corruption and certificates, then the report in
+# results/senderovich2022. All rows: -m paper=senderovich2022. Arguments go to the training, such as dataset.root=FOLDER.
+# Interrupted, it goes on where it was.
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+python -m spectral_repro.train --multirun paper=senderovich2022 scale=cpu "experiment=glob(senderovich2022/narrow_*)" seed=0,1,2 "$@"
+for run in results/runs/senderovich2022_narrow_wrn16*; do
+    python -m spectral_repro.evaluate run="$run" metrics=[calibration,corruptions] corruptions.source=generated
+done
+for run in results/runs/senderovich2022_narrow_lipconvnet5*; do
+    python -m spectral_repro.evaluate run="$run" metrics=[calibration,certificates]
+done
+python -m spectral_repro.report paper=senderovich2022

@@ -1,0 +1,40 @@
+"""The figure of suite=clipping."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spectral_repro.benchmarks.sections import short
+from spectral_repro.reporting.figures import STYLE
+
+
+def draw(totals: pd.DataFrame) -> Figure:
+    """A panel of bars for each network, seconds on a logarithmic axis; each says how many times as fast it is."""
+    groups = list(totals.groupby("network", sort=False))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.6 + 0.24 * len(totals) + 0.4 * len(groups)), layout="constrained")
+        panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (network, frame) in zip(panels, groups, strict=True):
+            _bars(axes, frame)
+            axes.set_title(network, fontsize="medium")
+        panels[-1].set_xlabel("Seconds")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _bars(axes: Axes, frame: pd.DataFrame) -> None:
+    place, operations = np.arange(len(frame)), list(frame["operation"].unique())
+    colours = [sns.color_palette("colorblind")[operations.index(operation)] for operation in frame["operation"]]
+    axes.barh(place, frame["seconds"], color=colours, height=0.7)
+    for y, row in zip(place, frame.itertuples(), strict=True):
+        axes.annotate(
+            f"{short(row.speedup)}×", (row.seconds, y), (4, 0), textcoords="offset points", va="center", fontsize="small"
+        )
+    axes.set(yticks=place, yticklabels=frame["operation"] + ": " + frame["way"], xscale="log")
+    axes.set_xlim(frame["seconds"].min() / 3, frame["seconds"].max() * 4)
+    axes.grid(axis="y", visible=False)
+    axes.invert_yaxis()

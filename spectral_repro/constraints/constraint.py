@@ -1,0 +1,86 @@
+"""Bounds of the layers of a network, kept by changing its weights between the steps of the optimiser (senderovich2022)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from spectral_repro.constraints.operators import Operator, operators
+from spectral_repro.layers.tt import TTConv2d
+from spectral_repro.layers.tucker import Frame
+from spectral_repro.linalg.conv_clip import divisor
+
+
+class Constraint(ABC):
+    """Changes the weights in place after every ``every``-th step.
+
+    A TT layer is bounded through its core, which has the singular values of the whole as far as the frames are orthonormal.
+    Where no penalty keeps them so, their triangular factors go into the core first.
+
+    Args:
+        network: on its device, not yet compiled.
+        image_shape: (channels, height, width) of its input.
+        orthonormal_frames: does a penalty keep the frames of TT layers orthonormal?
+        clip_to: bound of the singular values of convolutions.
+        every: steps from one time to the next.
+        linear_to: bound of the singular values of linear layers, at the same steps; None: they are left alone.
+        batch_norm_to: bound of the largest factor of a batch norm (`batch_norm_factor`), kept by division; None: left alone.
+        batch_norm_every: steps from one time to the next.
+    """
+
+    factors_apart = False  # are the three factors of a TT layer bounded each by itself?
+
+    def __init__(
+        self,
+        network: nn.Module,
+        image_shape: tuple[int, int, int],
+        orthonormal_frames: bool,
+        clip_to: float,
+        every: int = 1,
+        linear_to: float | None = None,
+        batch_norm_to: float | None = None,
+        batch_norm_every: int = 1,
+    ):
+        self.clip_to, self.every, self.linear_to = clip_to, every, linear_to
+        self.batch_norm_to, self.batch_norm_every = batch_norm_to, batch_norm_every
+        self.bounded = [operator for operator in operators(network, image_shape) if self._bound(operator.layer) is not None]
+        absorbing = not (orthonormal_frames or self.factors_apart)
+        self.absorbing = [layer for layer in network.modules() if isinstance(layer, TTConv2d) and absorbing]
+        self.batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+        self.memory: dict[str, object] = {}  # from one time to the next
+
+    @torch.no_grad()
+    def apply(self, step: int) -> None:
+        """What is due after so many steps."""
+        if self.batch_norm_to is not None and step % self.batch_norm_every == 0:
+            for layer in self.batch_norms:
+                layer.weight.div_(divisor(batch_norm_factor(layer), self.batch_norm_to))
+        if step % self.every == 0:
+            for layer in self.absorbing:
+                layer.absorb()
+            self.bring_within([(operator, self._bound(operator.layer)) for operator in self.bounded])
+
+    @abstractmethod
+    def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
+        """Changes the weights of the operators so that they keep their bounds."""
+
+    def metrics(self) -> dict[str, float]:
+        """What there is to say of the last time, under the same names every time."""
+        return {}
+
+    def state_dict(self) -> dict[str, object]:
+        return dict(self.memory)
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.memory = dict(state)
+
+    def _bound(self, layer: nn.Module) -> float | None:
+        if isinstance(layer, nn.Linear):
+            return self.linear_to
+        whole_or_frame = isinstance(layer, TTConv2d) or (isinstance(layer, Frame) and not self.factors_apart)
+        return None if whole_or_frame else self.clip_to
+
+
+def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
+    """max_c |weight_c| / sqrt(running variance_c + 1e-6), a number; the 1e-6 is that of the published code, not the layer's."""
+    return (layer.weight.abs() / (layer.running_var + 1e-6).sqrt()).amax()

@@ -1,0 +1,185 @@
+"""Test images under the 19 corruptions of Hendrycks and Dietterich (2019) at 5 severities: as published, or made here."""
+
+import hashlib
+import os
+import tarfile
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from spectral_repro.data.images import Split
+from spectral_repro.data.published import fetch
+from spectral_repro.errors import UserError, first_line
+
+CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    *("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+)
+SEVERITIES = (1, 2, 3, 4, 5)
+PUBLISHED = {  # of a data set: folder of the archive, record on Zenodo, md5 of the archive
+    "cifar10": ("CIFAR-10-C", 2535967, "56bf5dcef84df0e2308c6dcbcbbd8499"),
+    "cifar100": ("CIFAR-100-C", 3555552, "11f0ed0f1191edbf9fa23466ae6021d3"),
+}
+OWN_GENERATOR = ("impulse_noise", "glass_blur")  # take a seed; the others draw from NumPy's global generator
+PACKAGE = "imagecorruptions-imaug"
+
+
+@dataclass(frozen=True)
+class CorruptedImages:
+    """A folder of labels.npy (5 n,) and, of each corruption, NAME.npy (5 n, S, S, 3) uint8, by severity."""
+
+    folder: Path
+
+    def split(self, name: str, severity: int) -> Split:
+        """The n images (n, 3, S, S) of one corruption at one severity, and nothing else, read from the files.
+
+        Raises:
+            UserError: for a file that is missing, damaged, or of another form.
+        """
+        images, labels = self._read(name), self._read("labels")
+        form = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+        if not form or len(images) % len(SEVERITIES) or labels.shape != images.shape[:1]:
+            raise UserError(
+                f"{self.folder / name}.npy is {images.shape} {images.dtype} for {len(labels)} labels, not (5 n, S, S, 3) uint8 "
+                f"for 5 n: restore it, or move {self.folder} away"
+            )
+        count = len(images) // len(SEVERITIES)
+        part = slice((severity - 1) * count, severity * count)
+        return Split(torch.tensor(images[part]).permute(0, 3, 1, 2), torch.tensor(labels[part].astype(np.int64)))
+
+    def _read(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r")
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is missing: add the file, or move {self.folder} away to have all of them anew") from error
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{path} is damaged ({first_line(error)}): restore it, or move {self.folder} away") from error
+
+
+def published_corruptions(dataset: str, root: Path, download: bool) -> CorruptedImages:
+    """CIFAR-10-C or CIFAR-100-C in ``root``; a folder that is missing comes from Zenodo, its archive compared with the md5.
+
+    Raises:
+        UserError: for another data set, a missing folder that may not be downloaded, and a download that fails.
+    """
+    if dataset not in PUBLISHED:
+        raise UserError(
+            f"corruptions.source=published: nobody published corruptions of {dataset}, only of {' and '.join(PUBLISHED)}; "
+            "corruptions.source=generated makes them from the test images"
+        )
+    name, record, md5 = PUBLISHED[dataset]
+    url = f"https://zenodo.org/records/{record}/files/{name}.tar?download=1"
+    fetch(root / name, url, partial(_download, url, f"{name}.tar", md5), download, group="corruptions")
+    return CorruptedImages(root / name)
+
+
+def _download(url: str, archive: str, md5: str, folder: Path) -> None:
+    from torchvision.datasets.utils import download_url
+
+    download_url(url, folder, archive, md5)
+    try:
+        with tarfile.open(folder / archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.TarError as error:
+        raise RuntimeError(f"{archive}: {error}") from error
+    (folder / archive).unlink()
+
+
+def check_generator() -> None:
+    """Is the package that makes corruptions installed?
+
+    Raises:
+        UserError: it is not.
+    """
+    try:
+        import imagecorruptions  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"corruptions.source=generated: {PACKAGE} is not installed; pip install 'spectral-repro[robust]'"
+        ) from error
+
+
+@dataclass(frozen=True)
+class GeneratedCorruptions(CorruptedImages):
+    """The same made from ``test`` by imagecorruptions, at the strengths of ImageNet-C (those of CIFAR-10-C are milder), each
+    corruption when it is asked for first; every random choice depends on (corruption, severity, image) alone.
+
+    Attributes:
+        workers: processes that make them; 0: the one that asks.
+    """
+
+    test: Split
+    workers: int
+
+    def split(self, name: str, severity: int) -> Split:
+        path = self.folder / f"{name}.npy"
+        if not path.exists():
+            try:
+                self._make(path)
+            except OSError as error:
+                raise UserError(
+                    f"corruptions.root={self.folder.parent}: {path} cannot be written ({error.strerror})"
+                ) from error
+        return super().split(name, severity)
+
+    def _make(self, path: Path) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        np.save(self.folder / "labels.npy", np.tile(self.test.labels.numpy(), len(SEVERITIES)))
+        images = self.test.images.permute(0, 2, 3, 1).numpy()
+        temporary = path.with_name(f".{path.stem}-{os.getpid()}.npy")
+        shape = (len(SEVERITIES) * len(images), *images.shape[1:])
+        file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        batches = DataLoader(_Corrupted(images, path.stem), 250, num_workers=self.workers, collate_fn=np.stack)
+        for first, batch in zip(range(0, len(file), 250), batches, strict=True):
+            file[first : first + 250] = batch
+        file.flush()
+        temporary.replace(path)
+
+
+def generated_corruptions(dataset: str, test: Split, root: Path, workers: int) -> GeneratedCorruptions:
+    """Corruptions of these images (N, 3, S, S), kept in a folder of ``root`` that is named after their content.
+
+    Raises:
+        UserError: without the package, and for images that it does not take.
+    """
+    check_generator()
+    images = test.images if isinstance(test.images, Tensor) else test.images.read()
+    _, channels, height, width = images.shape
+    if channels != 3 or height < 32 or width < 32:
+        raise UserError(
+            f"corruptions.source=generated: {PACKAGE} takes images of 3 channels and at least 32 x 32 pixels; "
+            f"those of {dataset} have {channels} and {height} x {width}"
+        )
+    content = hashlib.sha256(version(PACKAGE).encode() + images.numpy().tobytes()).hexdigest()[:8]
+    return GeneratedCorruptions(root / f"{dataset}-generated-{content}", Split(images, test.labels), workers)
+
+
+class _Corrupted(Dataset):
+    """All images (n, S, S, 3) at severity 1, then at 2, ..."""
+
+    def __init__(self, images: np.ndarray, name: str):
+        self.images, self.name = images, name
+
+    def __len__(self) -> int:
+        return len(SEVERITIES) * len(self.images)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        from imagecorruptions import corrupt
+
+        severity, image = divmod(number, len(self.images))
+        words = np.random.SeedSequence((CORRUPTIONS.index(self.name), severity, image)).generate_state(2)
+        np.random.seed(words)
+        seed = {"seed": int(words[0])} if self.name in OWN_GENERATOR else {}
+        try:
+            with np.errstate(invalid="raise"):
+                return corrupt(self.images[image], severity + 1, self.name, **seed)
+        except FloatingPointError:  # of 32 x 32 pixels 1 in 100 gets no drop of spatter: 0 / 0 there, and all black
+            return self.images[image]

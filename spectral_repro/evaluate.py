@@ -1,0 +1,110 @@
+"""Trained networks beyond accuracy: python -m spectral_repro.evaluate run=results/runs/<run> metrics=[calibration,...]"""
+
+import sys
+from pathlib import Path
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from spectral_repro.configuration.compose import command, options
+from spectral_repro.configuration.identity import flatten
+from spectral_repro.configuration.rules import DEVICE, SWITCH, TEXT, Rule, list_of, number, one_of, whole
+from spectral_repro.errors import UserError
+
+CHECKPOINTS = ("last", "best")
+
+
+def each_once(rule: Rule) -> Rule:
+    several = list_of(rule)
+    return Rule(
+        f"{several.allowed}, at least one and none twice",
+        lambda value: several.holds(value) and 0 < len(value) == len(set(value)),
+    )
+
+
+RULES = {
+    "run": TEXT.or_null(),
+    "runs": TEXT.or_null(),
+    "checkpoint": TEXT,
+    "device": DEVICE,
+    "batch_size": whole(1).or_null(),
+    "force": SWITCH,
+    "dataset.root": TEXT.or_null(),
+    "dataset.download": SWITCH.or_null(),
+    "dataset.check_integrity": SWITCH.or_null(),
+    "calibration.bins": whole(1),
+    "corruptions.source": one_of("published", "generated"),
+    "corruptions.root": TEXT.or_null(),
+    "corruptions.download": SWITCH,
+    "corruptions.names": each_once(TEXT),
+    "corruptions.severities": each_once(whole(1, below=6)),
+    "corruptions.workers": whole(0),
+    "autoattack.epsilon": number(above=0),
+    "autoattack.images": whole(1),
+    "autoattack.version": one_of("standard", "plus", "rand"),
+    "certificates.radii": each_once(number(least=0)),
+}
+
+
+@command("evaluate")
+def main(config: DictConfig) -> None:
+    chosen = [key for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
+    check(config, chosen)
+    from spectral_repro.evaluation.measure import measure
+    from spectral_repro.evaluation.subjects import DIVERGED, find, state_of, within
+    from spectral_repro.training.environment import choose_device
+
+    measurements = {name: build(config[name]) for name in chosen}
+    device = choose_device(config.device)
+    dataset = {key: value for key, value in config.dataset.items() if value is not None}
+    paths = within(Path(config.runs)) if config.runs else [Path(config.run or config.checkpoint)]
+    failures = []
+    for path in paths:
+        try:
+            if config.runs and state_of(path) == DIVERGED:
+                print(f"{path}: diverged, nothing to evaluate")
+                continue
+            subject = find(path, config.checkpoint)
+            found = measure(subject, measurements, device, config.batch_size, dataset, config.force)
+        except UserError as error:
+            found = [error]
+        if config.runs:
+            print(*found, sep="\n", end="\n" * bool(found), file=sys.stderr, flush=True)
+        failures += found
+    if failures:
+        raise UserError(f"{len(failures)} failed, see above" if config.runs else "\n".join(map(str, failures)))
+
+
+def check(config: DictConfig, chosen: list[str]) -> None:
+    """Holds every value against its rule.
+
+    Raises:
+        UserError: for the first key that is unknown, value that breaks its rule, or if it is not clear what to evaluate.
+    """
+    for key, value in flatten(config).items():
+        if key.endswith("._target_"):
+            continue
+        if key not in RULES:
+            raise UserError(f"{key}: no such key; there are {', '.join(RULES)}")
+        if not RULES[key].holds(value):
+            raise UserError(f"{key}={'null' if value is None else value}: must be {RULES[key].allowed}")
+    if not chosen:
+        raise UserError(f"metrics: choose from {', '.join(options('metrics'))}")
+    own = config.checkpoint not in CHECKPOINTS
+    if [config.run is not None, config.runs is not None, own].count(True) != 1:
+        raise UserError(
+            "name one of run=FOLDER (of a run), runs=FOLDER (of many) and checkpoint=FILE (weights with their config); "
+            f"checkpoint={' or '.join(CHECKPOINTS)} is a run's"
+        )
+
+
+def build(node: DictConfig) -> object:
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""What a trained network is worth: accuracy, calibration, robustness, certificates."""
+
+from spectral_repro.evaluation.accuracy import Accuracy
+from spectral_repro.evaluation.attack import AutoAttack
+from spectral_repro.evaluation.calibration import Calibration
+from spectral_repro.evaluation.certificates import Certificates
+from spectral_repro.evaluation.corruptions import Corruptions
+
+__all__ = ["Accuracy", "AutoAttack", "Calibration", "Certificates", "Corruptions"]

@@ -1,0 +1,93 @@
+"""Accuracy on corrupted test images."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from spectral_repro.data.corrupted import (
+    CORRUPTIONS,
+    PACKAGE,
+    PUBLISHED,
+    SEVERITIES,
+    CorruptedImages,
+    check_generator,
+    generated_corruptions,
+    published_corruptions,
+)
+from spectral_repro.data.images import subset
+from spectral_repro.errors import UserError
+from spectral_repro.evaluation.accuracy import accuracy
+from spectral_repro.evaluation.measurement import Measurement
+from spectral_repro.evaluation.trained import Trained
+
+
+@dataclass(frozen=True)
+class Corruptions(Measurement):
+    """Accuracy in percent under each corruption at each severity, and the mean over all of them.
+
+    Attributes:
+        source: "published" (CIFAR-10-C, CIFAR-100-C) or "generated" from the test images; the two are not comparable, so the
+            mean is called corruption_accuracy or generated_corruption_accuracy.
+        root: folder of the published or generated files; None: that of the data set.
+        download: fetch what is published if it is missing.
+        workers: processes that generate; 0: the one that asks.
+
+    Raises:
+        UserError: for an unknown name, and if images are to be generated and the package for it is missing.
+    """
+
+    source: Literal["published", "generated"]
+    names: list[str]
+    severities: list[int]
+    root: str | None = field(compare=False)
+    download: bool = field(compare=False)
+    workers: int = field(compare=False)
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.names if name not in CORRUPTIONS]:
+            raise UserError(f"corruptions.names={', '.join(unknown)}: must be of {', '.join(CORRUPTIONS)}")
+        if self.source == "generated":
+            check_generator()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return (PACKAGE,) if self.source == "generated" else ()
+
+    def __call__(self, trained: Trained) -> dict[str, object]:
+        """
+        Raises:
+            UserError: for images that are missing, damaged, or cannot be made.
+        """
+        images, dataset = self._images(trained), trained.config.dataset
+        found = {}
+        for name in tqdm(self.names, unit="corruption", disable=not sys.stderr.isatty(), leave=False):
+            splits = [subset(images.split(name, severity), self._count(trained)) for severity in self.severities]
+            found[name] = [accuracy(*trained.predict(split, trained.config.precision)) for split in splits]
+        prefix, source = ("", PUBLISHED[dataset.name][0]) if self.source == "published" else ("generated_", "generated")
+        count = len(splits[0].labels)
+        return {
+            "conditions": ", ".join([source, *self._parts(), f"{count:,} images"]),
+            "images": count,
+            f"{prefix}corruption_accuracy": float(np.mean(list(found.values()))),
+            "accuracy": found,
+        }
+
+    def _images(self, trained: Trained) -> CorruptedImages:
+        dataset = trained.config.dataset
+        root = Path(self.root or dataset.root).expanduser()
+        if self.source == "published":
+            return published_corruptions(dataset.name, root, self.download)
+        return generated_corruptions(dataset.name, trained.images.test, root, self.workers)
+
+    def _count(self, trained: Trained) -> int | None:
+        """Of the published images as many as there are test images, the same ones; generated are those already."""
+        return trained.config.dataset.test_images if self.source == "published" else None
+
+    def _parts(self) -> list[str]:
+        names = [] if len(self.names) == len(CORRUPTIONS) else [f"{len(self.names)} of {len(CORRUPTIONS)} corruptions"]
+        severities = sorted(self.severities)
+        return names + ([] if severities == list(SEVERITIES) else [f"severity {', '.join(map(str, severities))}"])

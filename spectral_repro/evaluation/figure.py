@@ -1,0 +1,81 @@
+"""evaluation.png: a panel for everything measured that has a shape."""
+
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from spectral_repro.evaluation.record import Record
+from spectral_repro.reporting.figures import INK, STYLE, image
+from spectral_repro.training.files import write_whole
+
+COLOUR = sns.color_palette("colorblind")[0]
+
+
+def write_figure(record: Record) -> None:
+    """Draws the record beside its file; nothing if none of its measurements has a panel."""
+    if figure := draw(record.entries):
+        write_whole(record.path.with_suffix(".png"), image(figure, "png"))
+
+
+def draw(entries: dict[str, dict]) -> Figure | None:
+    panels = {name: panel for name, panel in PANELS.items() if name in entries}
+    if not panels:
+        return None
+    widths = [1.6 if name == "corruptions" else 1 for name in panels]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * sum(widths), 2.9), layout="constrained")
+        for axes, (name, panel) in zip(
+            figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0], panels.items(), strict=True
+        ):
+            panel(axes, entries[name])
+            axes.set_title(entries[name]["conditions"], fontsize="medium")
+        return figure
+
+
+def _reliability(axes: Axes, entry: dict) -> None:
+    """Share of right answers over the confidence, and in the background how many images there are."""
+    bins = entry["bins"]
+    number, images = len(bins["images"]), np.array(bins["images"])
+    edges = np.arange(number) / number
+    shown = images > 0
+    axes.bar(edges, images / images.sum(), 1 / number, align="edge", color="#8888884d")
+    axes.bar(edges[shown], np.array(bins["accuracy"])[shown], 1 / number, align="edge", fill=False, edgecolor=COLOUR)
+    axes.plot(
+        np.array(bins["confidence"])[shown],
+        np.array(bins["accuracy"])[shown],
+        "o",
+        markersize=3,
+        color=COLOUR,
+        label="accuracy",
+    )
+    axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
+    axes.set(xlabel="Confidence (grey: share of images)", ylabel=f"Accuracy (ECE {entry['ece']:.3f})", xlim=(0, 1), ylim=(0, 1))
+
+
+def _corruptions(axes: Axes, entry: dict) -> None:
+    """Mean over the severities, and the range over them as a line."""
+    names, values = zip(*sorted(entry["accuracy"].items(), key=lambda pair: np.mean(pair[1])), strict=True)
+    means = [np.mean(each) for each in values]
+    axes.barh(range(len(names)), means, color=COLOUR, alpha=0.6)
+    axes.hlines(range(len(names)), [min(each) for each in values], [max(each) for each in values], color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize="x-small")
+    axes.grid(visible=False, axis="y")
+    axes.axvline(np.mean(means), color=INK, linestyle="--", linewidth=0.8)
+    axes.set(xlabel=f"Accuracy (%), mean {np.mean(means):.1f}", xlim=(0, 100))
+
+
+def _certificates(axes: Axes, entry: dict) -> None:
+    axes.plot(entry["curve"]["radii"], entry["curve"]["accuracy"], color=COLOUR)
+    axes.set(xlabel="L2 radius, pixels in [0, 1]", ylabel="Certified accuracy (%)", ylim=(0, 100))
+    axes.set_xlim(left=0)
+
+
+PANELS: dict[str, Callable[[Axes, dict], None]] = {
+    "calibration": _reliability,
+    "corruptions": _corruptions,
+    "certificates": _certificates,
+}

@@ -1,0 +1,61 @@
+"""One evaluation, from a checkpoint to evaluation.json and its figure."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import torch
+
+from spectral_repro.errors import UserError
+from spectral_repro.evaluation.figure import write_figure
+from spectral_repro.evaluation.measurement import Measurement
+from spectral_repro.evaluation.record import Record
+from spectral_repro.evaluation.subjects import Subject
+from spectral_repro.evaluation.trained import restore
+from spectral_repro.training.environment import describe_device, git_state, versions
+
+
+def measure(
+    subject: Subject,
+    measurements: Mapping[str, Measurement],
+    device: torch.device,
+    batch_size: int | None = None,
+    dataset: dict[str, object] | None = None,
+    force: bool = False,
+) -> list[UserError]:
+    """Measures what evaluation.json lacks, or all of it by ``force``, and says so; returns why a measurement was not possible.
+
+    Raises:
+        UserError: if the network or its data cannot be had at all.
+    """
+    record, checkpoint, failures = Record(subject.record), subject.settings, []
+    settings = {name: checkpoint | measurement.settings for name, measurement in measurements.items()}
+    missing = [name for name in measurements if force or not record.holds(name, settings[name])]
+    for name in measurements:
+        if name not in missing:
+            print(f"{subject.name}: {name} measured already; force=true measures it anew")
+    trained = restore(subject.checkpoint, device, batch_size, dataset) if missing else None
+    for name in missing:
+        started = time.monotonic()
+        try:
+            found = measurements[name](trained)
+        except UserError as error:
+            failures.append(UserError(f"{subject.name}: {name}: {error}"))
+            continue
+        environment = {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - started, 3),
+            "device": describe_device(device),
+            "batch_size": trained.config.dataset.batch_size,
+            "versions": versions(*measurements[name].packages),
+            "git": git_state(),
+            "notes": list(trained.images.notes),
+        }
+        record.add(name, found | {"settings": settings[name], "environment": environment})
+        write_figure(record)
+        print(f"{subject.name}: {name}, {found['conditions']}: {_numbers(found)}", flush=True)
+    return failures
+
+
+def _numbers(found: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if isinstance(value, float))

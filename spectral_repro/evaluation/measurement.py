@@ -1,0 +1,28 @@
+"""What all measurements share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+from spectral_repro.evaluation.trained import Trained
+
+
+@dataclass(frozen=True)
+class Measurement(ABC):
+    """Something measured of a trained network; a field with ``compare=False`` cannot change the result."""
+
+    @abstractmethod
+    def __call__(self, trained: Trained) -> dict[str, object]:
+        """What was measured, for JSON: ``conditions`` in a few words, ``images``, and numbers.
+
+        Raises:
+            UserError: if it cannot be measured of this network.
+        """
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Those beyond the project's own whose versions belong to the result."""
+        return ()
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.compare}

@@ -1,0 +1,79 @@
+"""What is evaluated: runs, and checkpoints of one's own."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from spectral_repro.errors import UserError
+
+FINISHED, DIVERGED = "finished", "diverged"
+MADE_BY = "runs are made by python -m spectral_repro.train"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint, and where its evaluation is written."""
+
+    name: str
+    checkpoint: Path
+    record: Path
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What tells this checkpoint from any other.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        try:
+            with self.checkpoint.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{self.checkpoint}: cannot be read ({error.strerror})") from error
+        return {"checkpoint": self.checkpoint.name, "sha256": digest}
+
+
+def find(path: Path, which: str) -> Subject:
+    """A file with its FILE.evaluation.json beside it, or a run's checkpoint (``which``) with evaluation.json in its folder.
+
+    Raises:
+        UserError: for what is not there, and a folder that holds no finished run.
+    """
+    if path.is_file():
+        return Subject(str(path), path, path.with_suffix(".evaluation.json"))
+    state = state_of(path)
+    if state != FINISHED:
+        raise UserError(f"{path}: {state}, and only a finished run can be evaluated")
+    return Subject(str(path), path / "checkpoints" / f"{which}.pt", path / "evaluation.json")
+
+
+def state_of(path: Path) -> str | None:
+    """The state of the run in this folder; None for a file.
+
+    Raises:
+        UserError: for what is not there, and a folder that holds no run.
+    """
+    if path.is_file():
+        return None
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or folder; {MADE_BY}")
+    try:
+        return json.loads((path / "summary.json").read_text())["state"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the folder of a run, it has no summary.json that names a state") from error
+
+
+def within(folder: Path) -> list[Path]:
+    """The folders of runs and the checkpoint files (*.pt) in a folder.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"runs={folder}: no such folder; {MADE_BY}")
+    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    found = [path for path in visible if path.is_dir() or path.suffix == ".pt"]
+    if not found:
+        raise UserError(f"runs={folder}: holds neither the folder of a run nor a checkpoint (*.pt); {MADE_BY}")
+    return found

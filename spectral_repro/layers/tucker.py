@@ -1,0 +1,88 @@
+"""Convolutions on a few channels between two frames: the Tucker-2 decomposition of senderovich2022."""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Frame(nn.Conv2d):
+    """A 1 x 1 convolution that starts with orthonormal rows, or columns where it has more output than input channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.orthogonal_(self.weight)
+
+    @property
+    def matrix(self) -> Tensor:
+        """(out_channels, in_channels)."""
+        return self.weight[:, :, 0, 0]
+
+
+class Tucker(nn.Sequential):
+    """``reduction`` from in_channels to r_1, ``core`` from r_1 to r_2, ``expansion`` from r_2 to out_channels.
+
+    While the frames, ``reduction`` and ``expansion``, are orthonormal, the singular values are those of the core, and zeros.
+    With r_1 = in_channels and r_2 = out_channels the core stands alone.
+
+    Args:
+        core: makes the core from its input channels, its output channels and whether it has a bias.
+        bias: of the last of the three.
+        rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
+        scale: in place of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
+
+    Raises:
+        ValueError: unless there is one of ``rank`` and ``scale``, and in range.
+    """
+
+    def __init__(
+        self,
+        core: Callable[[int, int, bool], nn.Module],
+        in_channels: int,
+        out_channels: int,
+        bias: bool,
+        rank: int | None,
+        scale: float | None,
+    ):
+        inner, outer = (_rank(channels, rank, scale) for channels in (in_channels, out_channels))
+        framed = (inner, outer) != (in_channels, out_channels)
+        parts = OrderedDict(core=core(inner, outer, bias and not framed))
+        if framed:
+            parts = OrderedDict(reduction=Frame(in_channels, inner), **parts, expansion=Frame(outer, out_channels, bias))
+        super().__init__(parts)
+        self.in_channels, self.out_channels, self.framed = in_channels, out_channels, framed
+
+    @property
+    def frames(self) -> list[Tensor]:
+        """K_1^T (r_1, in_channels) and K_3 (r_2, out_channels), whose rows are to be orthonormal; none of a core alone."""
+        return [self.reduction.matrix, self.expansion.matrix.mT] if self.framed else []
+
+
+def orthogonal_penalty(model: nn.Module) -> Tensor:
+    """sum (|K_1^T K_1 - I|_F^2 + |K_3 K_3^T - I|_F^2) / sum 2 r_2^2 over the Tucker layers with frames; 0 if there is none.
+
+    A number, outside autocast; frames of equal shape are taken together.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Tucker) and module.framed]
+    by_shape = defaultdict(list)
+    for frame in (frame for layer in layers for frame in layer.frames):
+        by_shape[frame.shape].append(frame)
+    total = next(model.parameters()).new_zeros(())
+    with torch.autocast(total.device.type, enabled=False):
+        for frames in map(torch.stack, by_shape.values()):
+            total = total + (frames @ frames.mT - torch.eye(frames.shape[1]).to(frames)).square().sum()
+    return total / max(1, sum(2 * layer.core.out_channels**2 for layer in layers))
+
+
+def _rank(channels: int, rank: int | None, scale: float | None) -> int:
+    if (rank is None) == (scale is None):
+        raise ValueError(f"rank={rank} and scale={scale}: one of them must be set, and the other one None (null)")
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank={rank}: must be >= 1")
+    if scale is not None and not 0 < scale <= 1:
+        raise ValueError(f"scale={scale}: must be > 0 and <= 1")
+    return min(channels, rank) if scale is None else max(1, int(scale * channels))

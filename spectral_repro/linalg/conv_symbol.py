@@ -1,0 +1,108 @@
+"""The operator of a convolution with circular padding, one small matrix for each frequency."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Size = int | tuple[int, int]
+
+BATCH = 2**22  # complex numbers in the blocks that are held at a time
+
+
+class Symbol:
+    """The blocks into which the Fourier basis takes x -> w * x with circular padding, input size n and stride s.
+
+    At each frequency f of the output grid {0 .. n/s - 1}^2, with its aliases f + a n/s, a in {0 .. s - 1}^2, on the input grid,
+
+        B_f[o, (a, c)] = 1/s sum_d w[o, c, d] exp(-2 pi i <f + a n/s, d> / n),
+
+    C_out x s^2 C_in, for each group by itself. Their singular values are those of the operator, wherever its padding begins.
+    Taps that the circle brings to one place add up here as they do there. The kernel is real: B_-f is conj B_f up to the order
+    of the aliases, and only one of them is computed. A sum over few taps needs no FFT, and gives any part of the frequencies.
+
+    Args:
+        weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
+        input_size, stride, dilation: of both dimensions, or of each.
+
+    Attributes:
+        multiplicity: (F,), how many frequencies each of the F computed ones stands for.
+        parts: slices of the F frequencies whose blocks are held in memory together.
+
+    Raises:
+        ValueError: for an input size that is no multiple of the stride (such an operator has no Fourier basis), and for an
+            argument that is not of its kind.
+    """
+
+    def __init__(self, weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1):
+        size, stride, dilation = pair("input_size", input_size), pair("stride", stride), pair("dilation", dilation)
+        _check(weight, groups, size, stride)
+        outputs = torch.tensor(size) // torch.tensor(stride)
+        grid = torch.where(torch.tensor(weight.shape[2:]) == 1, 1, outputs)
+        frequencies, multiplicity = _one_of_each_pair(grid)
+        taps = _points(weight.shape[2:]) * torch.tensor(dilation)
+        turns = (frequencies[:, None] + _points(stride) * grid)[:, :, None] * taps / torch.tensor(size).double()
+        waves = torch.polar(torch.full((), math.prod(stride) ** -0.5, dtype=torch.float64), -2 * math.pi * turns.sum(-1))
+        places = taps % torch.tensor(size)
+        together = (places[:, None] == places).all(-1).sum(-1)
+        self.weight, self.groups = weight, groups
+        self.multiplicity = (multiplicity * outputs.prod() // grid.prod()).to(weight.device)
+        self.waves = waves.to(weight.device, weight.dtype.to_complex())  # (F, s^2, K)
+        self.scale = 1 / (outputs.prod() * together).to(weight.device, weight.dtype)
+        step = max(1, BATCH // (math.prod(stride) * weight[:, :, 0, 0].numel()))
+        self.parts = [slice(start, start + step) for start in range(0, len(frequencies), step)]
+
+    def blocks(self, part: slice) -> Tensor:
+        """B_f (f, groups, C_out / groups, s^2 C_in / groups) at a part of the frequencies, complex."""
+        waves, taps = self.waves[part].flatten(0, 1), self.weight.flatten(2).permute(2, 0, 1).flatten(1)
+        with torch.autocast(taps.device.type, enabled=False):
+            blocks = torch.complex(waves.real @ taps, waves.imag @ taps)
+        shape = (-1, self.waves.shape[1], self.groups, len(self.weight) // self.groups, self.weight.shape[1])
+        return blocks.view(shape).permute(0, 2, 3, 1, 4).flatten(3)
+
+    def kernel(self, blocks: Tensor, part: slice) -> Tensor:
+        """The kernel with these blocks at a part of the frequencies and 0 at the others, cropped to the taps of the weight.
+
+        That is the one of that size whose blocks are nearest to them. What taps have in one place is shared out among them.
+        """
+        waves = (self.waves[part] * self.multiplicity[part, None, None]).flatten(0, 1)
+        blocks = blocks.unflatten(3, (self.waves.shape[1], -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
+        with torch.autocast(blocks.device.type, enabled=False):
+            taps = waves.real.mT @ blocks.real + waves.imag.mT @ blocks.imag
+        return (taps * self.scale[:, None]).mT.reshape(self.weight.shape)
+
+
+def pair(name: str, value: Size, least: int = 1) -> tuple[int, int]:
+    """A number for each dimension.
+
+    Raises:
+        ValueError: unless it is a whole number >= ``least``, or two of them.
+    """
+    both = (value, value) if isinstance(value, int) else value
+    if not isinstance(both, tuple | list) or len(both) != 2 or not all(isinstance(x, int) and x >= least for x in both):
+        raise ValueError(f"{name}={value}: must be a whole number >= {least}, or two of them")
+    return tuple(both)
+
+
+def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int, int]) -> None:
+    if weight.dim() != 4 or weight.dtype not in (torch.float32, torch.float64):
+        found = f"{tuple(weight.shape)} in {str(weight.dtype).removeprefix('torch.')}"
+        raise ValueError(f"weight: must be (out, in / groups, height, width) in float32 or float64, not {found}")
+    if groups < 1 or len(weight) % groups:
+        raise ValueError(f"groups={groups}: must divide the {len(weight)} output channels")
+    if size != (above := tuple(-(-n // s) * s for n, s in zip(size, stride, strict=True))):
+        raise ValueError(f"input_size={size}: must be a multiple of stride={stride}; the next larger one is {above}")
+
+
+def _points(lengths: Sequence[int] | Tensor) -> Tensor:
+    """The points of a grid, (product of lengths, 2)."""
+    return torch.cartesian_prod(*(torch.arange(int(length)) for length in lengths))
+
+
+def _one_of_each_pair(grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the frequencies f and -f the first one, (F, 2), and how many they are, (F,)."""
+    frequencies = _points(grid)
+    place, mirrored = ((f % grid) @ torch.tensor([int(grid[1]), 1]) for f in (frequencies, -frequencies))
+    first = place <= mirrored
+    return frequencies[first], 1 + (place < mirrored)[first].long()

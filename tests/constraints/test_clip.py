@@ -1,0 +1,52 @@
+"""Clipping of a whole network, and what it says of it."""
+
+import math
+
+import pytest
+import torch
+
+from spectral_repro.constraints import Clip
+from spectral_repro.constraints.operators import operators
+from spectral_repro.linalg import clip_conv, conv_norm
+
+
+def test_every_layer_is_clipped_at_its_own_size(network, make):
+    constraint = make(Clip, clip_to=1.0, linear_to=0.5)
+    expected = {}
+    for layer in constraint.absorbing:
+        layer.absorb()
+    for operator in constraint.bounded:
+        bound = 0.5 if operator.name == "7" else 1.0
+        expected[operator.name] = clip_conv(operator.weight.clone(), clip_to=bound, **operator.circular)
+    constraint.apply(1)
+    assert list(expected) == ["0", "3", "4", "5.core", "7"]
+    for operator in constraint.bounded:
+        torch.testing.assert_close(operator.weight, expected[operator.name])
+
+
+def test_it_says_what_the_crop_leaves(network, make):
+    constraint = make(Clip, clip_to=1.0, linear_to=0.5)
+    assert math.isnan(constraint.metrics()["clip_remaining"])
+    constraint.apply(1)
+    left = {each.name: conv_norm(each.weight, **each.circular).item() for each in operators(network, (3, 8, 6))}
+    found = max(left["0"], left["3"], left["4"], left["5.core"], 2 * left["7"])
+    assert constraint.metrics() == {"clip_remaining": pytest.approx(found, rel=1e-5)}
+    assert 1.05 < found < 1.6
+
+
+def test_rounds_leave_less_and_nothing_above_says_one(make):
+    thorough = make(Clip, clip_to=1.0, rounds=200, tolerance=0.01)
+    thorough.apply(1)
+    assert 1 <= thorough.metrics()["clip_remaining"] <= 1.0101
+    thorough.apply(2)
+    assert thorough.metrics() == {"clip_remaining": pytest.approx(1, abs=0.0101)}
+    wide = make(Clip, clip_to=100.0)
+    wide.apply(1)
+    assert wide.metrics() == {"clip_remaining": 1.0}
+
+
+def test_its_memory_travels(make):
+    first, second = (make(Clip, clip_to=1.0) for _ in range(2))
+    first.apply(1)
+    second.load_state_dict(first.state_dict())
+    assert second.metrics() == first.metrics()

@@ -1,0 +1,113 @@
+"""What constraints have in common: when they act and on which layers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spectral_repro.constraints import Clip, DivideByExactLargest, DivideByLargest, DivideEachByLargest, OrthogonalPenalty
+from spectral_repro.constraints.constraint import batch_norm_factor
+from spectral_repro.constraints.operators import operators
+from spectral_repro.layers import TTConv2d
+from spectral_repro.linalg import conv_norm
+
+EVERY_KIND = pytest.mark.parametrize("kind", [Clip, DivideByExactLargest, DivideByLargest, DivideEachByLargest])
+
+
+def norms(network: nn.Module) -> dict[str, float]:
+    found = operators(network, (3, 8, 6))
+    return {operator.name: conv_norm(operator.weight, **operator.circular).item() for operator in found}
+
+
+def snapshot(network: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def unchanged(network: nn.Module, before: list[torch.Tensor]) -> list[bool]:
+    return [torch.equal(*pair) for pair in zip(network.parameters(), before, strict=True)]
+
+
+@EVERY_KIND
+def test_it_acts_when_it_is_due(kind, network, make):
+    constraint, before = make(kind, clip_to=0.5, every=3), snapshot(network)
+    for step in (1, 2, 4):
+        constraint.apply(step)
+    assert all(unchanged(network, before))
+    constraint.apply(6)
+    assert not all(unchanged(network, before))
+
+
+@EVERY_KIND
+def test_linear_layers_and_batch_norms_only_where_they_are_named(kind, network, make):
+    before = network[7].weight.detach().clone(), network[1].weight.detach().clone()
+    make(kind, clip_to=0.5).apply(1)
+    assert torch.equal(network[7].weight, before[0]) and torch.equal(network[1].weight, before[1])
+    bounded = make(kind, clip_to=0.5, linear_to=0.25, batch_norm_to=0.75, batch_norm_every=20)
+    for step in range(1, 21):
+        bounded.apply(step)
+    assert norms(network)["7"] == pytest.approx(0.25, rel=1e-3)
+    assert batch_norm_factor(network[1]).item() == pytest.approx(0.75, rel=1e-5)
+
+
+@EVERY_KIND
+def test_a_network_without_gradient_history(kind, network, make):
+    """Parameters stay leaves, and the next backward pass works."""
+    make(kind, clip_to=0.5, linear_to=0.5, batch_norm_to=0.5).apply(1)
+    network(torch.randn(2, 3, 8, 6)).sum().backward()
+    assert all(parameter.is_leaf and parameter.grad is not None for parameter in network.parameters())
+
+
+@EVERY_KIND
+def test_memory_formats_stay(kind, network, make):
+    network.to(memory_format=torch.channels_last)
+    make(kind, clip_to=0.5).apply(1)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_published_batch_norm_division(make, network):
+    with np.load(Path(__file__).parents[1] / "golden" / "senderovich2022_lip_bn.npz") as archive:
+        numbers = {key: torch.from_numpy(value) for key, value in archive.items()}
+    with torch.no_grad():
+        network[1].weight.copy_(numbers["weight"])
+        network[1].running_var.copy_(numbers["running_var"])
+    make(Clip, clip_to=100.0, batch_norm_to=float(numbers["bn_eps"])).apply(1)
+    torch.testing.assert_close(network[1].weight.detach(), numbers["divided"], rtol=0, atol=1e-6)
+
+
+def test_frames_are_taken_into_the_core_unless_a_penalty_keeps_them(network, make):
+    """Then the bound holds for the whole TT layer; else it is that of the core alone."""
+    layer, core = network[5], network[5].core.weight
+    kernel = layer.kernel.detach().clone()
+    make(DivideByExactLargest, clip_to=1e6).apply(1)
+    torch.testing.assert_close(layer.kernel.detach(), kernel, rtol=1e-4, atol=1e-4)
+    for frame in layer.frames:
+        torch.testing.assert_close(frame @ frame.mT, torch.eye(4), rtol=0, atol=1e-5)
+    make(DivideByExactLargest, clip_to=0.5).apply(1)
+    assert norms(network)["5"] == pytest.approx(0.5, rel=1e-4)
+    with torch.no_grad():
+        layer.reduction.weight.mul_(3)
+    frames = [frame.detach().clone() for frame in layer.frames]
+    make(DivideByExactLargest, clip_to=0.25, orthonormal_frames=True).apply(1)
+    assert all(torch.equal(*pair) for pair in zip(layer.frames, frames, strict=True))
+    assert conv_norm(core, (4, 3)).item() == pytest.approx(0.25, rel=1e-4)
+    assert norms(network)["5"] == pytest.approx(0.75, rel=1e-4)
+
+
+def test_each_factor_by_itself(network, make):
+    constraint = make(DivideEachByLargest, clip_to=0.5, iterations=50)
+    constraint.apply(1)
+    found = norms(network)
+    assert found["5.reduction"] == pytest.approx(0.5, rel=0.01) and found["5.expansion"] == pytest.approx(0.5, rel=0.01)
+    assert 0.5 <= found["5.core"] < 0.7  # with circular padding; without, on a map as small as this, 0.5
+    assert found["5"] < 0.2
+
+
+def test_the_orthogonal_penalty_is_that_of_its_layers():
+    torch.manual_seed(0)
+    layer = TTConv2d(6, 5, 3, rank=3)
+    with torch.no_grad():
+        layer.expansion.weight.mul_(2)  # 3 orthonormal columns: |4 I - I|^2 = 27
+    penalty = OrthogonalPenalty(orthogonal_k=10.0)(layer)
+    assert penalty.item() == pytest.approx(10 * 27 / (2 * 3**2), rel=1e-5) and penalty.requires_grad

@@ -1,0 +1,112 @@
+"""Singular values and bounds against the dense matrix of the operator, and against the published code."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from spectral_repro.linalg import conv_norm, conv_norm_bound, conv_singular_values, conv_symbol
+from spectral_repro.linalg.conv_spectrum import exceed
+
+
+def test_singular_values_are_those_of_the_dense_operator(convolution):
+    weight = convolution.weight()
+    values = conv_singular_values(weight, **convolution.arguments)
+    torch.testing.assert_close(values, torch.linalg.svdvals(convolution.circular(weight)), rtol=1e-10, atol=1e-10)
+
+
+def test_norm_is_that_of_the_dense_operator(convolution, monkeypatch):
+    weight = convolution.weight()
+    expected = torch.linalg.matrix_norm(convolution.circular(weight), 2)
+    torch.testing.assert_close(conv_norm(weight, **convolution.arguments), expected, rtol=1e-12, atol=0)
+    monkeypatch.setattr(conv_symbol, "BATCH", 1)
+    torch.testing.assert_close(conv_norm(weight, **convolution.arguments), expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_published_singular_values(stride, golden):
+    numbers = golden(f"senderovich2022_clip_s{stride}")
+    values = conv_singular_values(numbers["weight"], int(numbers["input_size"]), int(numbers["stride"]))
+    torch.testing.assert_close(values, numbers["singular_values"], rtol=0, atol=1e-5)
+
+
+def test_float32_is_good_to_a_millionth(make_convolution):
+    convolution = make_convolution((96, 64, 3, 3), (8, 8))
+    weight = convolution.weight(torch.float32)
+    exact = conv_singular_values(weight.double(), 8)
+    values = conv_singular_values(weight, 8)
+    assert values.dtype == torch.float32
+    assert (values - exact).abs().max() < 2e-6 * exact[0]
+    assert conv_norm(weight, 8).item() == pytest.approx(exact[0].item(), rel=1e-6)
+
+
+def test_a_channels_last_weight_and_autocast_change_nothing(make_convolution):
+    weight = make_convolution((6, 4, 3, 3), (8, 8)).weight(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        there = conv_norm(weight.to(memory_format=torch.channels_last), 8)
+    torch.testing.assert_close(there, conv_norm(weight, 8), rtol=1e-6, atol=0)
+
+
+def test_singular_values_are_differentiable(make_convolution):
+    weight = make_convolution((2, 2, 3, 2), (4, 4), (2, 1)).weight().requires_grad_()
+    assert gradcheck(lambda w: conv_singular_values(w, (4, 3), (2, 1)).square().log1p().sum(), (weight,))
+
+
+@pytest.mark.parametrize("iterations", [0, 2, 5])
+def test_gram_iteration_bounds_from_above_as_closely_as_it_says(iterations, convolution):
+    weight = convolution.weight()
+    exact = torch.linalg.matrix_norm(convolution.circular(weight), 2).item()
+    bound = conv_norm_bound(weight, **convolution.arguments, iterations=iterations).item()
+    smaller = min(len(weight) // convolution.groups, weight.shape[1] * convolution.stride[0] * convolution.stride[1])
+    assert exact * (1 - 1e-12) <= bound <= exact * smaller ** (2 ** -(iterations + 2)) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("padding", [(0, 0), (1, 1), (2, 1)])
+def test_one_bound_for_every_size_and_zero_padding(padding, convolution):
+    weight, options = convolution.weight(), convolution.arguments
+    del options["input_size"]
+    bound = conv_norm_bound(weight, **options).item()
+    extent = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], convolution.dilation, strict=True)]
+    if all(n + 2 * p >= e for n, p, e in zip(convolution.size, padding, extent, strict=True)):
+        assert torch.linalg.matrix_norm(convolution.zero_padded(weight, padding), 2) <= bound * (1 + 1e-12)
+    for multiple in (1, 2, 3, 7, 16):
+        size = tuple(multiple * s for s in convolution.stride)
+        assert conv_norm(weight, size, **options) <= bound * (1 + 1e-12)
+    assert bound <= 1.05 * conv_norm(weight, tuple(64 * s for s in convolution.stride), **options)
+
+
+def test_the_circular_operator_on_more_pixels_bounds_the_zero_padded_one(make_convolution):
+    for seed in range(5):
+        convolution = make_convolution((4, 3, 3, 3), (5, 4))
+        weight = convolution.weight(seed=seed)
+        truth = torch.linalg.matrix_norm(convolution.zero_padded(weight, (1, 1)), 2)
+        assert truth <= conv_norm(weight, (6, 5)) <= 1.5 * truth
+
+
+def test_the_bound_is_differentiable(make_convolution):
+    weight = make_convolution((2, 2, 3, 3), (4, 4)).weight().requires_grad_()
+    assert gradcheck(lambda w: conv_norm_bound(w, 4, iterations=2), (weight,))
+
+
+def test_a_zero_kernel_has_a_zero_spectrum():
+    weight = torch.zeros(2, 3, 3, 3)
+    assert conv_norm(weight, 4) == 0 and conv_norm_bound(weight, 4) < 1e-15
+    assert torch.equal(conv_singular_values(weight, 4), torch.zeros(32))
+
+
+def test_groups_are_not_multiplied(make_convolution):
+    weight = make_convolution((4, 2, 3, 3), (4, 4)).weight()
+    parts = [conv_norm(part, 4) for part in weight.split(2)]
+    torch.testing.assert_close(conv_norm(weight, 4, groups=2), max(parts))
+
+
+def test_cholesky_tells_eigenvalues_above_the_limit(symmetric):
+    matrices = torch.stack([symmetric((4.0, 3.0, 1.0)), symmetric((2.0, 2.0, 2.0)), symmetric((3.9, 0.0, 0.0))])
+    gram = matrices.to(torch.complex128)
+    assert exceed(gram, 3.95).tolist() == [True, False, False]
+    assert exceed(gram.to(torch.complex64), 4 * (1 + 2e-6)).tolist() == [False] * 3
+    assert exceed(gram.to(torch.complex64), 4 * (1 - 2e-6)).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_weight_that_is_not_finite_has_no_norm(value):
+    assert conv_norm(torch.full((2, 2, 3, 3), value), 4).isnan()

@@ -1,0 +1,126 @@
+"""python -m spectral_repro.evaluate as a user runs it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.evaluate import main
+from spectral_repro.training.execute import execute
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; to be copied, not changed."""
+    results = tmp_path_factory.mktemp("runs")
+    overrides = ["model=alexnet_small", "scale=smoke", "trainer.threads=1", "trainer.epochs=1", "logger=none"]
+    execute(compose([*overrides, f"results_dir={results}"]), "small", overrides)
+    (folder,) = results.iterdir()
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path, finished: Path) -> Path:
+    """A folder with a finished run, an interrupted one, a diverged one and a checkpoint of one's own."""
+    whole = shutil.copytree(finished, tmp_path / "runs" / "whole")
+    for state in ("interrupted", "diverged"):
+        copy = shutil.copytree(whole, whole.with_name(state))
+        (copy / "summary.json").write_text(json.dumps({"state": state}))
+    content = torch.load(whole / "checkpoints" / "best.pt", weights_only=True)
+    torch.save({"model": content["model"], "config": content["config"]}, whole.with_name("mine.pt"))
+    return whole.parent
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capfd, tmp_path):
+    """Runs the command in this process, where torch is imported already; returns its exit status, output and errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+        try:
+            main()
+        except SystemExit as leaving:
+            return leaving.code, *capfd.readouterr()
+        return 0, *capfd.readouterr()
+
+    return run
+
+
+def test_a_folder_of_runs_and_checkpoints(command, runs):
+    result = command("evaluate", "runs=runs", "metrics=[accuracy,calibration,certificates]")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    missing = "certificates: no Lipschitz constant of AlexNet is known"
+    assert [line.partition(";")[0] for line in result.stderr.splitlines()[:3]] == [
+        "runs/interrupted: interrupted, and only a finished run can be evaluated",
+        f"runs/mine.pt: {missing}",
+        f"runs/whole: {missing}",
+    ]
+    assert "3 failed, see above" in result.stderr
+    assert "runs/diverged: diverged, nothing to evaluate" in result.stdout
+    assert "runs/whole: calibration, 15 bins, 32 images: ece 0." in result.stdout
+    assert not list((runs / "interrupted").glob("evaluation.*"))
+
+    own = json.loads((runs / "mine.evaluation.json").read_text())
+    whole = json.loads((runs / "whole" / "evaluation.json").read_text())
+    assert list(own) == list(whole) == ["accuracy", "calibration"]
+    assert own["accuracy"]["accuracy"] == whole["accuracy"]["accuracy"] and own["accuracy"]["images"] == 32
+    assert own["accuracy"]["settings"]["checkpoint"] == "mine.pt" and whole["accuracy"]["settings"]["checkpoint"] == "last.pt"
+    assert own["accuracy"]["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
+    for picture in (runs / "mine.evaluation.png", runs / "whole" / "evaluation.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_measured_stays(evaluate, runs):
+    assert evaluate("run=runs/whole", "metrics=accuracy")[0] == 0
+    file = runs / "whole" / "evaluation.json"
+    before = json.loads(file.read_text())
+    assert not (runs / "whole" / "evaluation.png").exists(), "accuracy has no panel"
+
+    _, printed, _ = evaluate("run=runs/whole", "batch_size=5")
+    assert "runs/whole: accuracy measured already; force=true measures it anew" in printed
+    after = json.loads(file.read_text())
+    assert list(after) == ["accuracy", "calibration"] and after["accuracy"] == before["accuracy"]
+
+    _, printed, _ = evaluate("run=runs/whole", "metrics=calibration", "calibration.bins=10", "checkpoint=best")
+    assert "calibration, 10 bins" in printed
+    _, printed, _ = evaluate("run=runs/whole", "metrics=accuracy", "force=true")
+    assert "measured already" not in printed and "accuracy, 32 images" in printed
+    last = json.loads(file.read_text())
+    assert last["accuracy"]["accuracy"] == before["accuracy"]["accuracy"]
+    settings = last["calibration"]["settings"]
+    assert (settings["bins"], settings["checkpoint"]) == (10, "best.pt") and len(settings["sha256"]) == 64
+
+
+def test_a_damaged_record_is_named(evaluate, runs):
+    (runs / "whole" / "evaluation.json").write_text("{")
+    code, _, errors = evaluate("run=runs/whole")
+    assert code == 1 and "runs/whole/evaluation.json: damaged; move it away to evaluate anew" in errors.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name one of run=FOLDER (of a run), runs=FOLDER (of many) and checkpoint=FILE"),
+        (["run=a", "checkpoint=mine.pt"], "name one of run=FOLDER"),
+        (["run=nowhere"], "nowhere: no such file or folder; runs are made by python -m spectral_repro.train"),
+        (["runs=nowhere"], "runs=nowhere: no such folder; runs are made by python -m spectral_repro.train"),
+        (["runs=empty"], "runs=empty: holds neither the folder of a run nor a checkpoint (*.pt)"),
+        (["run=empty"], "empty: not the folder of a run, it has no summary.json that names a state"),
+        (["run=a", "metrics=[]"], "metrics: choose from accuracy, autoattack, calibration, certificates, corruptions"),
+        (["run=a", "metrics=accurracy"], "In 'evaluate': Could not find 'metrics/accurracy'"),
+        (["run=a", "+extra=1"], "extra: no such key; there are run, runs, "),
+        (["run=a", "metrics=corruptions", "corruptions.severities=[6]"], "corruptions.severities=[6]: must be a list, each"),
+        (["run=a", "metrics=corruptions", "corruptions.names=[rain]"], "corruptions.names=rain: must be of gaussian_noise"),
+    ],
+)
+def test_errors_in_one_line(evaluate, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    code, printed, errors = evaluate(*arguments)
+    assert code == 1 and any(line.startswith(message) for line in errors.splitlines()), errors
+    assert "Traceback" not in errors and not printed
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
