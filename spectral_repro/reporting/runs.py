@@ -18,8 +18,8 @@ from spectral_repro.reporting.metrics import EVALUATED
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 LAST = "last.pt"
-NEEDED = ("seed", "scale.name")
-NEEDED_BY_A_TRAINING = ("precision", "dataset.name", "trainer.epochs")
+NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
+NEEDED_OF_A_STUDY = ("seed", "scale.name")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def read_run(folder: Path) -> Run:
     config = OmegaConf.load(folder / ".hydra" / "config.yaml")
     values = flatten(config)
     study = "study._target_" in values
-    missing = [key for key in NEEDED + NEEDED_BY_A_TRAINING * (not study) if key not in values]
+    missing = [key for key in (NEEDED_OF_A_STUDY if study else NEEDED) if key not in values]
     if missing:
         raise ValueError(f".hydra/config.yaml has no {', '.join(missing)}")
     summary = json.loads((folder / "summary.json").read_text())
