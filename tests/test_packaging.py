@@ -58,7 +58,7 @@ def check_commands(train: list[object], report: list[object], folder: Path, **va
     assert OmegaConf.create(result.stdout) == compose(["norm=zca_pi"])
     result = run(*report, folder=folder, **variables)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "paper=null: name one of quickstart, " in result.stderr
+    assert "paper=null: name one of cho2017, " in result.stderr
     assert not list(folder.iterdir())
 
 

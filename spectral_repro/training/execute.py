@@ -84,11 +84,12 @@ class Task:
 def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
     memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
     model = build_model(config).to(device, memory_format=memory_format)
+    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
+    weights = build_weight_spectra(config, model)
     images = load_images(config)
     if "init" in config and not run.resumes:
         initialise(config, model, images.train, device)
-    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
-    weights = build_weight_spectra(config, model)
+        optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
     if config.trainer.compile:
         model.compile()
     trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)
