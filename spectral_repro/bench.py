@@ -23,8 +23,7 @@ def main(config: DictConfig) -> None:
     if config.get("suite") is None:
         raise UserError(f"suite=null: name one of {', '.join(options('suite'))}")
     for key, rule in RULES.items():
-        if not rule.holds(config[key]):
-            raise UserError(f"{key}={config[key]}: must be {rule.allowed}")
+        rule.check(key, config[key])
     out = Path(config.out)
     _make(out)
     import torch

@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command, options
@@ -53,9 +51,10 @@ def main(config: DictConfig) -> None:
     check(config, chosen)
     from spectral_repro.evaluation.measure import measure
     from spectral_repro.evaluation.subjects import DIVERGED, find, state_of, within
+    from spectral_repro.training.build import build_measurement
     from spectral_repro.training.environment import choose_device
 
-    measurements = {name: build(config[name]) for name in chosen}
+    measurements = {name: build_measurement(config, name) for name in chosen}
     device = choose_device(config.device)
     dataset = {key: value for key, value in config.dataset.items() if value is not None}
     paths = within(Path(config.runs)) if config.runs else [Path(config.run or config.checkpoint)]
@@ -87,8 +86,7 @@ def check(config: DictConfig, chosen: list[str]) -> None:
             continue
         if key not in RULES:
             raise UserError(f"{key}: no such key; there are {', '.join(RULES)}")
-        if not RULES[key].holds(value):
-            raise UserError(f"{key}={'null' if value is None else value}: must be {RULES[key].allowed}")
+        RULES[key].check(key, value)
     if not chosen:
         raise UserError(f"metrics: choose from {', '.join(options('metrics'))}")
     own = config.checkpoint not in CHECKPOINTS
@@ -97,13 +95,6 @@ def check(config: DictConfig, chosen: list[str]) -> None:
             "name one of run=FOLDER (of a run), runs=FOLDER (of many) and checkpoint=FILE (weights with their config); "
             f"checkpoint={' or '.join(CHECKPOINTS)} is a run's"
         )
-
-
-def build(node: DictConfig) -> object:
-    try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
 
 
 if __name__ == "__main__":

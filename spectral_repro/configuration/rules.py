@@ -16,6 +16,14 @@ class Rule:
     allowed: str
     holds: Callable[[object], bool]
 
+    def check(self, key: str, value: object) -> None:
+        """
+        Raises:
+            UserError: for a value that breaks the rule, with what is allowed.
+        """
+        if not self.holds(value):
+            raise UserError(f"{key}={'null' if value is None else value}: must be {self.allowed}")
+
     def or_null(self) -> "Rule":
         return Rule(f"{self.allowed}, or null", lambda value: value is None or self.holds(value))
 
@@ -274,8 +282,7 @@ def check(config: DictConfig) -> None:
         if key not in RULES:
             beside = sorted(known for known in values if known in RULES and known.rpartition(".")[0] == parent)
             raise UserError(f"{key}: no such key; allowed here: {', '.join(beside)}")
-        if not RULES[key].holds(value):
-            raise UserError(f"{key}={'null' if value is None else value}: must be {RULES[key].allowed}")
+        RULES[key].check(key, value)
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import build_batches, build_model, load_images
+from spectral_repro.training.build import build_batches, build_model, load_images, place
 
 Predictions = tuple[Tensor, Tensor]
 
@@ -64,12 +64,10 @@ def restore(
         raise UserError(f"{checkpoint}: no such file") from error
     except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint}: cannot be read as a checkpoint with weights under model and their config") from error
-    config.pop("init", None)
     for key, value in (dataset or {}).items():
-        for place in (config.dataset, config.dataset.load):
-            if key in place:
-                place[key] = value
-    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+        for node in (config.dataset, config.dataset.load):
+            if key in node:
+                node[key] = value
     model = build_model(config)
     try:
         model.load_state_dict(weights)
@@ -77,4 +75,4 @@ def restore(
         raise UserError(f"{checkpoint}: its weights are not those of the network that its config describes") from error
     images = load_images(config)
     config.dataset.batch_size = batch_size or config.dataset.batch_size
-    return Trained(config, model.eval().requires_grad_(False).to(device, memory_format=memory_format), images, device)
+    return Trained(config, place(config, model.eval().requires_grad_(False), device), images, device)

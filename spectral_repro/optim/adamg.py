@@ -31,28 +31,13 @@ class AdamG(Grassmann):
         momentum: float = 0.9,
         beta2: float = 0.99,
         eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        grassmann: bool = False,
-        omega: float = 0.1,
-        grad_clip: float | None = 0.1,
-        reset_on_lr_change: bool = False,
+        **options: object,
     ):
         if not 0 <= beta2 < 1:
             raise ValueError(f"beta2={beta2}: must be in [0, 1)")
         if not eps > 0:
             raise ValueError(f"eps={eps}: must be > 0")
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "beta2": beta2,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "grassmann": grassmann,
-            "omega": omega,
-            "grad_clip": grad_clip,
-            "reset_on_lr_change": reset_on_lr_change,
-        }
-        super().__init__(params, defaults)
+        super().__init__(params, lr, momentum, **options, own={"beta2": beta2, "eps": eps})
 
     def start(self, point: Tensor) -> dict[str, object]:
         second_moment = torch.zeros_like(length(point, within_rows(point)))

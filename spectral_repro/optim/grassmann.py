@@ -33,6 +33,7 @@ class Grassmann(torch.optim.Optimizer, ABC):
         grad_clip: greatest length of a row's gradient, on the sphere; None: any.
         reset_on_lr_change: forget momentum and moments in every step whose learning rate is not that of the step before, as the
             authors' PyTorch code does by making a new optimiser. Under a schedule that never rests they do not outlive a step.
+        own: defaults of what a subclass has beside these.
 
     Gradients are left as they are, and no step waits for the device. State is of the parameter's dtype and memory format.
 
@@ -40,8 +41,29 @@ class Grassmann(torch.optim.Optimizer, ABC):
         ValueError: for a value out of range, or a parameter on the sphere without rows.
     """
 
-    def __init__(self, params: ParamsT, defaults: dict[str, object]):
-        super().__init__(params, defaults | {"last_lr": None})
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        grassmann: bool = False,
+        omega: float = 0.1,
+        grad_clip: float | None = 0.1,
+        reset_on_lr_change: bool = False,
+        own: dict[str, object] | None = None,
+    ):
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "grassmann": grassmann,
+            "omega": omega,
+            "grad_clip": grad_clip,
+            "reset_on_lr_change": reset_on_lr_change,
+            "last_lr": None,
+        }
+        super().__init__(params, defaults | (own or {}))
 
     @abstractmethod
     def start(self, point: Tensor) -> dict[str, object]:

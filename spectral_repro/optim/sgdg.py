@@ -1,7 +1,6 @@
 """SGD-G: gradient descent with momentum on the sphere (cho2017)."""
 
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
 
 from spectral_repro.linalg.sphere import advance_
 from spectral_repro.optim.grassmann import Grassmann, blocks, descent, with_momentum, within_rows
@@ -14,28 +13,6 @@ class SGDG(Grassmann):
 
     The rest, arguments and errors: see `Grassmann`.
     """
-
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 0.1,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        grassmann: bool = False,
-        omega: float = 0.1,
-        grad_clip: float | None = 0.1,
-        reset_on_lr_change: bool = False,
-    ):
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "grassmann": grassmann,
-            "omega": omega,
-            "grad_clip": grad_clip,
-            "reset_on_lr_change": reset_on_lr_change,
-        }
-        super().__init__(params, defaults)
 
     def start(self, point: Tensor) -> dict[str, object]:
         return with_momentum(point)

@@ -137,7 +137,7 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
         values, protocol = parts(overrides)
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
         at, over = row.get("at"), row.get("over")
-        if METRICS[settings["metric"]].study and at is not None:
+        if metric.study and at is not None:
             over = (at, at)
         curve = tuple(row.get("curve", ()))
         rows.append(Row(row["label"], overrides, values, published, row.get("series"), at, over and tuple(over), curve))

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
-from spectral_repro.optim.grassmann import Grassmann
-from spectral_repro.optim.groups import table
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.weights import WeightSpectra
@@ -27,6 +25,11 @@ def build_model(config: DictConfig) -> nn.Module:
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
     model = _instantiate(config, "model", **layers)
     return _named_errors(_instantiate(config, "conv"), "conv")(model) if config.get("conv") else model
+
+
+def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, in the memory format of the training."""
+    return model.to(device, memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)
 
 
 def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
@@ -44,15 +47,12 @@ def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of the network's parameters. A function in the place of its class also gets the network, to sort them by
-    what they are in it; where each of them went is printed.
+    what they are in it.
     """
     factory = _instantiate(config, "optimizer")
     parameters = trained_parameters(config, model) if "finetune" in config else model.parameters()
     made_of = (parameters,) if isinstance(factory.func, type) else (parameters, model)
-    optimizer = _named_errors(factory, "optimizer")(*made_of)
-    if isinstance(optimizer, Grassmann):
-        print(table(optimizer), flush=True)
-    return optimizer
+    return _named_errors(factory, "optimizer")(*made_of)
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
@@ -138,6 +138,15 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
 
 def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
     return _instantiate(config, "study")
+
+
+def build_measurement(config: DictConfig, name: str) -> Callable[..., dict[str, object]]:
+    """Something to measure of a trained network.
+
+    Raises:
+        UserError: if it cannot be measured here, such as for want of a package.
+    """
+    return _instantiate(config, name, _convert_="all")
 
 
 def build_loggers(config: DictConfig) -> Loggers:

@@ -8,6 +8,8 @@ from omegaconf import DictConfig
 
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import first_line
+from spectral_repro.optim.grassmann import Grassmann
+from spectral_repro.optim.groups import table
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -17,6 +19,7 @@ from spectral_repro.training.build import (
     build_weight_spectra,
     initialise,
     load_images,
+    place,
 )
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
@@ -82,14 +85,15 @@ class Task:
 
 
 def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
-    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
-    model = build_model(config).to(device, memory_format=memory_format)
+    model = place(config, build_model(config), device)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     weights = build_weight_spectra(config, model)
     images = load_images(config)
     if "init" in config and not run.resumes:
         initialise(config, model, images.train, device)
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
+    if isinstance(optimizer, Grassmann):
+        print(table(optimizer), flush=True)
     if config.trainer.compile:
         model.compile()
     trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)

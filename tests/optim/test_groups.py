@@ -70,11 +70,13 @@ def test_a_network_without_such_a_convolution_is_refused():
 
 
 @pytest.mark.parametrize("name", ["sgdg", "adamg"])
-def test_the_table_is_printed_when_a_run_starts(name, capsys):
-    config = compose([f"optimizer={name}", "dataset=cifar10", "model=wrn16_4", "model.width=8", "optimizer.lrg=0.3"])
+def test_the_table_is_printed_when_a_run_starts(name, train, capsys):
+    overrides = [f"optimizer={name}", "dataset=random", "model=wrn16_4", "model.width=8", "optimizer.lrg=0.3"]
+    train(*overrides)
+    printed = capsys.readouterr().out
+    config = compose(overrides)
     model = build_model(config)
     made = build_optimizer(config, model)
-    printed = capsys.readouterr().out
     assert isinstance(made, {"sgdg": SGDG, "adamg": AdamG}[name])
     blocks = printed.split("\non the sphere, learning rate 0.3: ")
     assert len(blocks) == 2 and "weight decay 0.0005, learning rate 0.01: " in blocks[0]
