@@ -86,7 +86,7 @@ METRICS = {
         Metric("abs_cosine_similarity", "Absolute cosine similarity", "", None, ".3f"),
         Metric("orthogonality_gap", "Orthogonality gap", "", None, ".3f"),
         Metric("log_orthogonality_gap", "Orthogonality gap", "ln", None, ".3f"),
-        Metric("log_gram_distance", "Distance from mean Gram matrix", "ln", None, ".3f"),
+        Metric("log_gram_distance", "Gram matrix distance", "ln", None, ".3f"),
         Metric("slope", "Slope of log distance against log width", "", None, ".3f"),
         Metric("accuracy", "Accuracy", "%", "max", measurement="accuracy"),
         Metric("ece", "Calibration error (ECE)", "", "min", ".4f", measurement="calibration"),
