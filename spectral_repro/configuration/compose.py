@@ -22,6 +22,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 
 
+@functools.cache
 def options(group: str) -> list[str]:
     """The options of a group of conf/, those in its folders as folder/option."""
     folder = CONF / group

@@ -21,8 +21,8 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time, a study, or what is measured after the training, or if no run has
-    come to its end.
+    diverged run by itself, up to a cross. None for a time, a study, or what is measured after the training, or if no run of which
+    all epochs are known has come to its end.
 
     Published curves have open markers.
 
@@ -30,7 +30,8 @@ def draw_curves(section: Section) -> Figure | None:
     beside the axis are in every column.
     """
     table = section.table
-    if not table.metric.trained or table.metric.measurement or not section.results:
+    drawable = any(run.whole or run.state == "diverged" for run in section.results)
+    if not table.metric.trained or table.metric.measurement or not drawable:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
@@ -85,6 +86,7 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
         pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.column]})
         for line, entry in lines
         for run in entry.in_state("finished")
+        if run.whole
     ]
     if curves:
         data = pd.concat(curves, ignore_index=True)

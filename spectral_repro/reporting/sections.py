@@ -1,12 +1,13 @@
 """A paper's tables filled with runs, one section for each protocol: runs of different protocols never meet in a table."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from spectral_repro.configuration.compose import compose, options
-from spectral_repro.configuration.identity import digest, identity
-from spectral_repro.reporting.papers import Paper, Row, Table
+from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.identity import digest
+from spectral_repro.reporting.papers import Paper, Row, Table, identities
 from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
 from spectral_repro.reporting.runs import Run
 
@@ -88,7 +89,8 @@ class Section:
         for scale in sorted({run.scale for run in self.runs}) if missing else ():
             option = f"scale={scale}"
             if scale in options("scale"):
-                _, protocol = split(identity(compose([*missing[0].overrides, option])), self.paper.compare)
+                (values,) = identities([(*missing[0].overrides, option)]).values()
+                _, protocol = split(values, self.paper.compare)
                 if not differing(protocol, self.protocol):
                     return [row.command(option) for row in missing]
         return []
@@ -115,25 +117,31 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     """Sections of each table, those with runs first: the full protocol, then every other by its label.
 
     A run belongs to the rows that agree with it under the compared keys. Where rows of several tables do, another protocol than
-    theirs becomes a section of the table whose full protocol differs from it in the fewest keys.
+    theirs becomes a section of the table whose full protocol differs from it in the fewest keys; but not that of runs of another
+    paper's experiments.
     """
-    parts = [(run, *split(run.identity, paper.compare)) for run in runs]
+    groups = defaultdict(list)  # runs of one protocol and row
+    for run in runs:
+        values, protocol = split(run.identity, paper.compare)
+        groups[_hashable(values), _hashable(protocol)].append((run, protocol))
+    tables_of = defaultdict(list)
+    for table in paper.tables:
+        for values in dict.fromkeys(_hashable(row.values) for row in table.rows):
+            tables_of[values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0
-    for _, values, protocol in parts:
-        distances = {
-            table.name: len(differing(protocol, table.protocol))
-            for table in paper.tables
-            if any(row.values == values for row in table.rows)
-        }
+    for (values, _), ((run, protocol), *others) in groups.items():
+        distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[values]}
         for name, distance in distances.items():
-            if distance == min(distances.values()) and protocol not in protocols[name]:
+            if distance == min(distances.values()) and protocol not in protocols[name] and run.paper in (paper.name, None):
                 protocols[name].append(protocol)
-        elsewhere += not distances
+        elsewhere += 0 if distances else 1 + len(others)
 
     def section(table: Table, protocol: Values) -> Section:
+        common = _hashable(protocol)
+
         def entry(row: Row) -> Entry:
-            own = [run for run, values, of in parts if values == row.values and of == protocol]
+            own = [run for run, _ in groups.get((_hashable(row.values), common), ())]
             return Entry(row, tuple(sorted(own, key=lambda run: run.seed)))
 
         return Section(paper, table, protocol, tuple(map(entry, table.rows)))
@@ -142,3 +150,10 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, each.label))
     return Report(paper, tuple(sections), elsewhere)
+
+
+def _hashable(value: object) -> object:
+    """Equal for equal values."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
