@@ -1,5 +1,6 @@
 """What tells one run from another: the resolved configuration without what cannot change the result."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -55,7 +56,12 @@ def flatten(config: DictConfig | dict[str, object]) -> dict[str, object]:
 
 
 def within(key: str, parents: tuple[str, ...]) -> bool:
-    return any(key == parent or key.startswith(parent + ".") for parent in parents)
+    return f"{key}.".startswith(_prefixes(parents))
+
+
+@functools.cache
+def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{parent}." for parent in parents)
 
 
 def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:

@@ -30,7 +30,7 @@ def tidy_curves(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def _row(run: Run) -> dict[str, object]:
-    measured = {name: metric.of(run.metrics) for name, metric in METRICS.items()}
+    measured = {name: metric.of(run.metrics) for name, metric in METRICS.items() if metric.column in run.metrics}
     git = run.summary.get("git") or {}
     return {
         "run": run.folder,
