@@ -14,10 +14,12 @@ from spectral_repro.configuration.compose import CONF, compose
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import fingerprint, remembered
+from spectral_repro.reporting.claims import Claim, read_claim
 from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 
+ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that no run is made of
 TRAIN = ("python", "-m", "spectral_repro.train")
 
 
@@ -93,13 +95,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables of a paper; `compare` holds the dotted prefixes that tell rows apart."""
+    """The tables and claims of a paper; `compare` holds the dotted prefixes that tell rows apart."""
 
     name: str
     title: str
     source: str
     compare: tuple[str, ...]
     tables: tuple[Table, ...]
+    claims: tuple[Claim, ...] = ()
 
     @property
     def command(self) -> str:
@@ -108,22 +111,23 @@ class Paper:
 
 def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
     """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
-    state = conf_state()
+    state = _conf_state(ABOUT_RUNS)
     return remembered({overrides: fingerprint(state, overrides) for overrides in rows}, lambda each: identity(compose(each)))
 
 
 def load_papers(names: Iterable[str]) -> list[Paper]:
     """The papers of these files in conf/paper."""
-    state = conf_state()
+    state = _conf_state(())
     marks = {name: fingerprint(state, "paper", name) for name in names}
     settings = remembered(marks, lambda name: OmegaConf.to_container(compose([f"paper={name}"]).paper, resolve=True))
     return [load_paper(each) for each in settings.values()]
 
 
 @functools.cache
-def conf_state() -> str:
-    """Changes when what is composed could."""
-    sources = [*sorted(CONF.rglob("*.yaml")), *sorted(Path(configuration.__file__).parent.glob("*.py"))]
+def _conf_state(without: tuple[str, ...]) -> str:
+    """Changes when what is composed could, leaving out these groups of conf/."""
+    sources = [path for path in sorted(CONF.rglob("*.yaml")) if path.relative_to(CONF).parts[0] not in without]
+    sources += sorted(Path(configuration.__file__).parent.glob("*.py"))
     return fingerprint(version("hydra-core"), version("omegaconf"), [(str(each), each.read_bytes()) for each in sources])
 
 
@@ -143,7 +147,19 @@ def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
         _table(f"paper={settings['name']}: in table {name},", name, defaults | table, parts)
         for name, table in settings["tables"].items()
     )
-    return Paper(settings["name"], settings["title"], settings["source"], compare, tables)
+    claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
+    _check_claims(f"paper={settings['name']}: in claim", claims, tables)
+    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, claims)
+
+
+def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) -> None:
+    labels = {table.name: {row.label for row in table.rows} for table in tables}
+    for claim in claims:
+        for number in claim.numbers:
+            if number.table and number.table not in labels:
+                raise UserError(f"{place} {claim.id}, table={number.table}: must be one of {', '.join(labels)}")
+            if number.table and (unknown := {*number.rows} - labels[number.table]):
+                raise UserError(f"{place} {claim.id}, {min(unknown)}: no row of table {number.table} is labelled so")
 
 
 def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
