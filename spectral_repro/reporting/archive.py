@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.runs import SPECTRA_COLUMNS, Run
+from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, Run
 
 WHOLE = ("identity", "summary", "evaluation")  # columns of JSON, from which a run is read again
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
@@ -17,7 +17,7 @@ def tidy(runs: Iterable[Run]) -> pd.DataFrame:
     """A row for each run.
 
     Columns: run (its folder), state, scale, seed, paper; every value that decides its result, by dotted key (empty where a run
-    has none); every metric that it has, accuracies in percent; wall_time_s, images_per_second, started, device, threads, commit.
+    has none); epoch, the last one; every metric that it has, accuracies in percent; wall_time_s, images_per_second, started, device, threads, commit.
     """
     return pd.DataFrame([_row(run) for run in runs])
 
@@ -39,6 +39,7 @@ def _row(run: Run) -> dict[str, object]:
         "seed": run.seed,
         "paper": run.paper,
         **{key: json.dumps(value) if isinstance(value, list) else value for key, value in run.identity.items() if key != "seed"},
+        "epoch": run.metrics["epoch"].max() if "epoch" in run.metrics else None,
         **{name: value for name, value in measured.items() if not pd.isna(value)},
         "largest_gradient": run.largest_gradient,
         "smallest_gap": run.smallest_gap,
@@ -73,7 +74,8 @@ def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
     identity, summary, evaluation = (json.loads(row[key]) for key in WHOLE)
     if curve is None:
         known = ("epoch", *METRICS, "largest_gradient", "smallest_gap")
-        metrics = pd.DataFrame([{key: row[key] for key in known if not pd.isna(row.get(key))}])
+        last = {key: row[key] for key in known if not pd.isna(row.get(key))}
+        metrics = pd.DataFrame([last] if "epoch" in last else [], columns=None if "epoch" in last else COLUMNS)
     else:
         metrics = curve.drop(columns="run").dropna(axis="columns", how="all").reset_index(drop=True)
     return Run(row["run"], identity, row["scale"], metrics, summary, evaluation, pd.DataFrame(columns=SPECTRA_COLUMNS))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from spectral_repro.reporting.captions import caption, notes
-from spectral_repro.reporting.sections import Section
+from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.tables import formatted, spans
 
 ESCAPES = str.maketrans(
@@ -12,6 +12,14 @@ ESCAPES = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}"}
     | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--"}
 )
+
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[margin=2.5cm]{geometry}
+\usepackage{array,booktabs,graphicx}
+\begin{document}
+"""
 
 
 def escape(text: str) -> str:
@@ -41,6 +49,13 @@ def latex(section: Section) -> str:
         lines += [rf"{escape(remark)}\par" for remark in remarks]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def document(report: Report) -> str:
+    """Every table with a run, or with published values, as a document that compiles by itself; figures stand beside it as PDF."""
+    shown = [section for section in report.sections if section.runs or section.published]
+    parts = [rf"\section*{{{escape(report.paper.title)}}}", *map(latex, shown)] if shown else []
+    return "\n".join([PREAMBLE, *(f"{part}\n\\clearpage" for part in parts), r"\end{document}", ""])
 
 
 def _spanners(groups: list[tuple[str, int]]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro import configuration
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import CONF, compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import fingerprint, remembered
@@ -95,7 +95,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables and claims of a paper; `compare` holds the dotted prefixes that tell rows apart."""
+    """The tables and claims of a paper.
+
+    Attributes:
+        compare: the dotted prefixes that tell rows apart.
+        protocol: how it trains and measures, in words.
+        errata: what is wrong in the authors' code, or otherwise than in their paper.
+    """
 
     name: str
     title: str
@@ -103,6 +109,8 @@ class Paper:
     compare: tuple[str, ...]
     tables: tuple[Table, ...]
     claims: tuple[Claim, ...] = ()
+    protocol: str = ""
+    errata: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
@@ -113,6 +121,11 @@ def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]
     """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
     state = _conf_state(ABOUT_RUNS)
     return remembered({overrides: fingerprint(state, overrides) for overrides in rows}, lambda each: identity(compose(each)))
+
+
+def published() -> list[str]:
+    """The papers that claim something."""
+    return options("claim")
 
 
 def load_papers(names: Iterable[str]) -> list[Paper]:
@@ -149,7 +162,8 @@ def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
     )
     claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
     _check_claims(f"paper={settings['name']}: in claim", claims, tables)
-    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, claims)
+    words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
+    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, claims, **words)
 
 
 def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) -> None:

@@ -80,7 +80,8 @@ class Run:
     @property
     def whole(self) -> bool:
         """Does it have its first epoch, and all after it? An archived run may have its last one alone."""
-        return not self.metrics.empty and self.metrics.get("epoch", pd.Series([1])).iloc[0] == 1
+        first = "train_loss" if "epoch" in self.metrics else self.metrics.columns[0]
+        return not self.metrics.empty and first in self.metrics and self.metrics.get("epoch", pd.Series([1])).iloc[0] == 1
 
     @property
     def paper(self) -> str | None:

@@ -1,15 +1,18 @@
 """A paper's tables filled with runs, one section for each protocol: runs of different protocols never meet in a table."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from spectral_repro.configuration.compose import options
-from spectral_repro.configuration.identity import digest
+from spectral_repro.configuration.identity import digest, within
 from spectral_repro.reporting.papers import Paper, Row, Table, identities
 from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
 from spectral_repro.reporting.runs import Run
+
+DERIVED = ("dataset.load",)  # values that follow from others
 
 
 @dataclass(frozen=True)
@@ -81,19 +84,26 @@ class Section:
         return [entry for entry in self.entries if not entry.runs]
 
     @cached_property
-    def commands(self) -> list[str]:
-        """What to run for each of the rows without a run, where a scale gives this protocol."""
-        missing = [entry.row for entry in self.unrun]
+    def asked(self) -> tuple[str, ...] | None:
+        """The overrides that give a row this protocol; None where values of its own do not say how."""
         if self.full:
-            return [row.command() for row in missing]
-        for scale in sorted({run.scale for run in self.runs}) if missing else ():
-            option = f"scale={scale}"
-            if scale in options("scale"):
-                (values,) = identities([(*missing[0].overrides, option)]).values()
+            return ()
+        for scale in sorted({run.scale for run in self.runs} & {*options("scale")}):
+            asked = (f"scale={scale}",)
+            for _ in range(2):
+                (values,) = identities([(*self.table.rows[0].overrides, *asked)]).values()
                 _, protocol = split(values, self.paper.compare)
-                if not differing(protocol, self.protocol):
-                    return [row.command(option) for row in missing]
-        return []
+                keys = differing(protocol, self.protocol)
+                if not keys:
+                    return asked
+                own = [key for key in keys if key in self.protocol and not within(key, DERIVED)]
+                asked += tuple(f"{'' if key in protocol else '++'}{key}={json.dumps(self.protocol[key])}" for key in own)
+        return None
+
+    @property
+    def commands(self) -> list[str]:
+        """What to run for each of the rows without a run, where overrides give this protocol."""
+        return [] if self.asked is None else [entry.row.command(*self.asked) for entry in self.unrun]
 
 
 @dataclass(frozen=True)
