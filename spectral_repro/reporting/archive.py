@@ -38,7 +38,9 @@ def _row(run: Run) -> dict[str, object]:
         "scale": run.scale,
         "seed": run.seed,
         "paper": run.paper,
-        **{key: json.dumps(value) if isinstance(value, list) else value for key, value in run.identity.items() if key != "seed"},
+        **{
+            key: json.dumps(value) if isinstance(value, list) else value for key, value in run.identity.items() if key != "seed"
+        },
         "epoch": run.metrics["epoch"].max() if "epoch" in run.metrics else None,
         **{name: value for name, value in measured.items() if not pd.isna(value)},
         "largest_gradient": run.largest_gradient,
@@ -50,10 +52,15 @@ def _row(run: Run) -> dict[str, object]:
 
 def write_archive(runs: list[Run]) -> dict[str, bytes]:
     """The files runs.csv and curves.csv of these runs."""
-    kept = pd.DataFrame([{"run": run.folder, "scale": run.scale} | {key: json.dumps(getattr(run, key)) for key in WHOLE} for run in runs])
+    kept = pd.DataFrame(
+        [{"run": run.folder, "scale": run.scale} | {key: json.dumps(getattr(run, key)) for key in WHOLE} for run in runs]
+    )
     shown = tidy(runs)
     frame = shown.join(kept[list(WHOLE)])
-    return {"runs.csv": frame.to_csv(index=False).encode(), "curves.csv": tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode()}
+    return {
+        "runs.csv": frame.to_csv(index=False).encode(),
+        "curves.csv": tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode(),
+    }
 
 
 def read_archive(path: Path) -> list[Run]:

@@ -33,9 +33,7 @@ def remembered(fingerprints: Mapping[Key, str], work_out: Callable[[Key], Value]
     try:
         with closing(_open()) as database:
             known = _read(database, set(fingerprints.values()))
-            values = {
-                key: pickle.loads(known[mark]) if mark in known else work_out(key) for key, mark in fingerprints.items()
-            }
+            values = {key: pickle.loads(known[mark]) if mark in known else work_out(key) for key, mark in fingerprints.items()}
             new = {mark: pickle.dumps(values[key]) for key, mark in fingerprints.items() if mark not in known}
             _write(database, new, known)
             return values

@@ -15,11 +15,11 @@ ESCAPES = str.maketrans(
 
 
 PREAMBLE = r"""\documentclass{article}
-\usepackage[T1]{fontenc}
 \usepackage[margin=2.5cm]{geometry}
 \usepackage{array,booktabs,graphicx}
 \begin{document}
 """
+ON_A_PAGE = 3  # tables of tables.tex, so that no float waits for long
 
 
 def escape(text: str) -> str:
@@ -54,8 +54,9 @@ def latex(section: Section) -> str:
 def document(report: Report) -> str:
     """Every table with a run, or with published values, as a document that compiles by itself; figures stand beside it as PDF."""
     shown = [section for section in report.sections if section.runs or section.published]
-    parts = [rf"\section*{{{escape(report.paper.title)}}}", *map(latex, shown)] if shown else []
-    return "\n".join([PREAMBLE, *(f"{part}\n\\clearpage" for part in parts), r"\end{document}", ""])
+    parts = [latex(section).replace(r"\begin{table}", r"\begin{table}[p]", 1) for section in shown]
+    cleared = [f"{part}\\clearpage\n" if place % ON_A_PAGE == 0 else part for place, part in enumerate(parts, 1)]
+    return "".join([PREAMBLE, rf"\section*{{{escape(report.paper.title)}}}", "\n", *cleared, r"\end{document}", "\n"])
 
 
 def _spanners(groups: list[tuple[str, int]]) -> list[str]:

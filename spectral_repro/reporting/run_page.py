@@ -90,5 +90,7 @@ def _configuration(run: Run) -> list[tuple[str, str]]:
 
 
 def _last(metrics: pd.DataFrame) -> dict[str, list]:
-    rows = [[f"{value:.5g}" if value == value else UNKNOWN for value in row] for row in metrics.tail(LAST_EPOCHS).to_numpy(float)]
+    rows = [
+        [f"{value:.5g}" if value == value else UNKNOWN for value in row] for row in metrics.tail(LAST_EPOCHS).to_numpy(float)
+    ]
     return {"columns": [column.replace("_", " ") for column in metrics.columns], "rows": rows}

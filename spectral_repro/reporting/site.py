@@ -73,7 +73,10 @@ def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str],
     for run in runs:
         files[f"runs/{run.folder}.html"] = render_run(run, places[run], _links("../", names)).encode()
     write_files(files, out)
-    return [*lines, f"Written under {out}: index.html, compare.html, a folder for each paper, a page for each of {len(runs)} runs"]
+    return [
+        *lines,
+        f"Written under {out}: index.html, compare.html, a folder for each paper, a page for each of {len(runs)} runs",
+    ]
 
 
 def _links(to: str, names: Iterable[str]) -> list[tuple[str, str]]:
@@ -96,7 +99,9 @@ def _index(chapters: Sequence[Chapter], runs: Sequence[Run], notices: Sequence[s
     verdicts = Counter(judgement.verdict for chapter in chapters for judgement in chapter.judgements)
     total = sum((chapter.states for chapter in chapters), Counter())
     words = [f"{counted(len(chapters), 'paper')}, {counted(total.total(), 'row')}: {_state_words(total)}"]
-    words += [f"{counted(verdicts.total(), 'claim')}: {', '.join(f'{number} {verdict}' for verdict, number in verdicts.most_common())}"]
+    words += [
+        f"{counted(verdicts.total(), 'claim')}: {', '.join(f'{number} {verdict}' for verdict, number in verdicts.most_common())}"
+    ]
     return TEMPLATES.get_template("index.html.j2").render(
         links=_links("", [chapter.paper.name for chapter in chapters]),
         here=ALL,
@@ -166,14 +171,20 @@ def _compare(chapters: Sequence[Chapter]) -> str:
                     if _values(section, entry):
                         shared = tuple(section.protocol.get(key, entry.row.values.get(key)) for key in SHARED)
                         groups[shared].setdefault(tuple(run.id for run in entry.runs), (chapter.paper.name, section, entry))
-    shown = [_group(shared, list(rows.values())) for shared, rows in groups.items() if len({name for name, *_ in rows.values()}) > 1]
+    shown = [
+        _group(shared, list(rows.values())) for shared, rows in groups.items() if len({name for name, *_ in rows.values()}) > 1
+    ]
     names = [chapter.paper.name for chapter in chapters]
     return TEMPLATES.get_template("compare.html.j2").render(links=_links("", names), here=ACROSS, groups=shown)
 
 
 def _group(shared: tuple[object, ...], rows: list[tuple[str, Section, Entry]]) -> dict[str, object]:
     target, width, dataset, *sizes, precision = shared
-    terms = [target.rpartition(".")[2], dataset, *(counted(size, noun) for size, noun in zip(sizes, COUNTED.values(), strict=True) if size)]
+    terms = [
+        target.rpartition(".")[2],
+        dataset,
+        *(counted(size, noun) for size, noun in zip(sizes, COUNTED.values(), strict=True) if size),
+    ]
     own = [{key: value for key, value in section.protocol.items() if within(key, TOLD)} for _, section, _ in rows]
     differing = [key for key in sorted({key for each in own for key in each}) if len({repr(each.get(key)) for each in own}) > 1]
     lines = []
@@ -182,7 +193,19 @@ def _group(shared: tuple[object, ...], rows: list[tuple[str, Section, Entry]]) -
         low, high = interval(numbers)
         between = f"{low:.2f} to {high:.2f}" if len(numbers) > 1 else UNKNOWN
         others = ", ".join(f"{key.removesuffix('._target_')}={_last(values[key])}" for key in differing if key in values)
-        lines.append((numbers.mean(), [f"{name}: {entry.row.label}", text(numbers.mean(), ".2f"), text(numbers.std(), ".2f"), between, str(len(numbers)), others]))
+        lines.append(
+            (
+                numbers.mean(),
+                [
+                    f"{name}, {section.table.name}: {entry.row.label}",
+                    text(numbers.mean(), ".2f"),
+                    text(numbers.std(), ".2f"),
+                    between,
+                    str(len(numbers)),
+                    others,
+                ],
+            )
+        )
     lines.sort(key=lambda line: -line[0])
     columns = ["Treatment", "Test accuracy (%)", "Std", "95 % interval", "Seeds", "What else differs"]
     table = {"spans": [], "columns": columns, "rows": [(cells[0], cells[1:], False) for _, cells in lines]}

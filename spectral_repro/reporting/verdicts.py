@@ -113,7 +113,9 @@ def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding
                 yield _finding(number, section, values, bounds, _published(number, section))
 
 
-def _finding(number: Number, section: Section | None, values: pd.Series, bounds: tuple[float, float], published: float) -> Finding:
+def _finding(
+    number: Number, section: Section | None, values: pd.Series, bounds: tuple[float, float], published: float
+) -> Finding:
     low, high = bounds
     least = -float("inf") if number.at_least is None else number.at_least
     most = float("inf") if number.at_most is None else number.at_most

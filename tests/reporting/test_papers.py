@@ -13,6 +13,7 @@ from spectral_repro.reporting.papers import Axis, load_paper
 from spectral_repro.reporting.protocols import split
 from spectral_repro.reporting.tables import PUBLISHED
 
+
 def anew(fingerprints: dict, work_out: Callable) -> dict:
     """In the place of `remembered`, without a memory."""
     return {key: work_out(key) for key in fingerprints}
