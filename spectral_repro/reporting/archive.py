@@ -17,7 +17,8 @@ def tidy(runs: Iterable[Run]) -> pd.DataFrame:
     """A row for each run.
 
     Columns: run (its folder), state, scale, seed, paper; every value that decides its result, by dotted key (empty where a run
-    has none); epoch, the last one; every metric that it has, accuracies in percent; wall_time_s, images_per_second, started, device, threads, commit.
+    has none); epoch, the last one; every metric that it has, accuracies in percent; wall_time_s, images_per_second, started,
+    device, threads, commit.
     """
     return pd.DataFrame([_row(run) for run in runs])
 

@@ -21,8 +21,9 @@ def interval(values: pd.Series, statistic: Statistic = "mean") -> tuple[float, f
 
 
 def rate_interval(values: pd.Series) -> tuple[float, float]:
-    """The 95 % interval of Clopper and Pearson of the mean of values that are 0 or 100: three successes of three do not prove a rate
-    of 100 %.
+    """The 95 % interval of Clopper and Pearson of the mean of values that are 0 or 100.
+
+    Three successes of three do not prove a rate of 100 %: 29 to 100.
     """
     share = binomtest(int((values > 0).sum()), len(values)).proportion_ci(0.95)
     return 100 * share.low, 100 * share.high

@@ -52,7 +52,7 @@ def latex(section: Section) -> str:
 
 
 def document(report: Report) -> str:
-    """Every table with a run, or with published values, as a document that compiles by itself; figures stand beside it as PDF."""
+    """Every table with a run, or with published values, as a document that compiles by itself."""
     shown = [section for section in report.sections if section.runs or section.published]
     parts = [latex(section).replace(r"\begin{table}", r"\begin{table}[p]", 1) for section in shown]
     cleared = [f"{part}\\clearpage\n" if place % ON_A_PAGE == 0 else part for place, part in enumerate(parts, 1)]

@@ -165,10 +165,10 @@ def _cost(costs: list[Cost], section: Section) -> str:
     if section.table.metric.study:
         times = [run.summary["wall_time_s"] for run in section.runs if run.summary.get("wall_time_s")]
         return f"{duration(min(times))} to {duration(max(times))}" if times else "not measured"
-    texts = [
-        f"{duration(cost.seconds)} at {cost.images_per_second:,.0f} images/s of {'its own' if cost.same else 'other'} runs, {cost.device}"
-        for cost in costs
-    ]
+    texts = []
+    for cost in costs:
+        whose = "its own" if cost.same else "other"
+        texts.append(f"{duration(cost.seconds)} at {cost.images_per_second:,.0f} images/s of {whose} runs, {cost.device}")
     return "; ".join(texts) or "not measured"
 
 

@@ -127,8 +127,8 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     """Sections of each table, those with runs first: the full protocol, then every other by its label.
 
     A run belongs to the rows that agree with it under the compared keys. Where rows of several tables do, another protocol than
-    theirs becomes a section of the table whose full protocol differs from it in the fewest keys; but not that of runs of another
-    paper's experiments.
+    theirs becomes a section of the table whose full protocol differs from it in the fewest keys; but runs of another paper's
+    experiments make no section.
     """
     groups = defaultdict(list)  # runs of one protocol and row
     for run in runs:

@@ -66,7 +66,7 @@ def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str],
     for chapter in chapters:
         around = Surroundings(_links("../", names), chapter.paper.name, "../runs/")
         write(chapter.report, out / chapter.paper.name, chapter.judgements, speeds, around, chapter.drawn)
-        lines.append(f"{chapter.paper.name}: {_counts(chapter)}; {_verdicts(chapter)}")
+        lines.append(f"{chapter.paper.name}: {_counts(chapter)}; {_verdicts([chapter])}")
     files = {"index.html": _index(chapters, runs, notices).encode(), "compare.html": _compare(chapters).encode()}
     files |= write_archive(runs) if runs else {}
     places = _places(chapters)
@@ -96,16 +96,12 @@ def _places(chapters: Iterable[Chapter]) -> dict[Run, list[Place]]:
 
 
 def _index(chapters: Sequence[Chapter], runs: Sequence[Run], notices: Sequence[str]) -> str:
-    verdicts = Counter(judgement.verdict for chapter in chapters for judgement in chapter.judgements)
-    total = sum((chapter.states for chapter in chapters), Counter())
-    words = [f"{counted(len(chapters), 'paper')}, {counted(total.total(), 'row')}: {_state_words(total)}"]
-    words += [
-        f"{counted(verdicts.total(), 'claim')}: {', '.join(f'{number} {verdict}' for verdict, number in verdicts.most_common())}"
-    ]
+    states = sum((chapter.states for chapter in chapters), Counter())
+    rows = f"{counted(len(chapters), 'paper')}, {counted(states.total(), 'row')}: {_state_words(states)}"
     return TEMPLATES.get_template("index.html.j2").render(
         links=_links("", [chapter.paper.name for chapter in chapters]),
         here=ALL,
-        totals=". ".join(words) + ".",
+        totals=f"{rows}. {_verdicts(chapters)}.",
         papers=[_card(chapter) for chapter in chapters],
         claims=[(each.paper.name, claim(judgement, each.paper)) for each in chapters for judgement in each.judgements],
         number=len(runs),
@@ -121,7 +117,7 @@ def _card(chapter: Chapter) -> dict[str, object]:
         "title": paper.title,
         "source": paper.source,
         "counts": _counts(chapter),
-        "claims": _verdicts(chapter),
+        "claims": _verdicts([chapter]),
         "full": round(100 * states["full"] / states.total(), 1),
         "reduced": round(100 * states["reduced"] / states.total(), 1),
         "headlines": _headlines(chapter.report.sections),
@@ -138,9 +134,10 @@ def _state_words(states: Counter) -> str:
     return f"{states['full']} reproduced in full, {states['reduced']} at a reduced scale, {states['missing']} missing"
 
 
-def _verdicts(chapter: Chapter) -> str:
-    verdicts = Counter(judgement.verdict for judgement in chapter.judgements)
-    return f"{counted(verdicts.total(), 'claim')}: {', '.join(f'{number} {verdict}' for verdict, number in verdicts.items())}"
+def _verdicts(chapters: Iterable[Chapter]) -> str:
+    verdicts = Counter(judgement.verdict for chapter in chapters for judgement in chapter.judgements)
+    parts = [f"{number} {verdict}" for verdict, number in verdicts.most_common()]
+    return f"{counted(verdicts.total(), 'claim')}: {', '.join(parts)}"
 
 
 def _headlines(sections: Iterable[Section]) -> list[str]:

@@ -11,10 +11,10 @@ COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 def statistics(section: Section) -> pd.DataFrame:
     """A row for each method with a result; all values are in the metric's unit and of one protocol.
 
-    Columns: method; seeds (finished runs), mean, std (sample), median, best, and low to high, the 95 % percentile bootstrap interval
-    of the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson interval
-    success_low to success_high; difference, the mean of the differences to the first method that has a value, run by run over
-    pairs of the same seed, with difference_low to difference_high, and pairs. NaN where there is nothing to tell.
+    Columns: method; seeds (finished runs), mean, std (sample), median, best, and low to high, the 95 % percentile bootstrap
+    interval of the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
+    interval success_low to success_high; difference, the mean of the differences to the first method that has a value, over
+    pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where there is nothing to tell.
     """
     metric = section.table.metric
     measured = [(entry, _by_seed(section, entry)) for entry in section.entries if entry.in_state("finished", "diverged")]

@@ -72,9 +72,9 @@ class Judgement:
 def judge(report: Report, results: Path) -> list[Judgement]:
     """A judgement of each claim; `results` is the folder under which bench writes.
 
-    Findings under the published protocol decide wherever there are any; others decide about their own scale alone, and not at all
-    about a claim that needs the published one. A claim is contradicted as soon as one of its numbers is out of its bounds with
-    its whole interval, and supported if all numbers of the tables that were measured keep theirs with the whole interval.
+    Findings under the published protocol decide wherever there are any; others decide about their own scale alone, and not at
+    all about a claim that needs the published one. A claim is contradicted as soon as one of its numbers is out of its bounds
+    with its whole interval, and supported if all numbers of the tables that were measured keep theirs with theirs.
     """
     return [_judgement(claim, report, results) for claim in report.paper.claims]
 
