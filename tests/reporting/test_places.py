@@ -56,7 +56,7 @@ def test_runs_come_back_from_what_is_kept_of_them(archived):
 
 
 def test_without_their_curves_they_keep_their_last_row(archived):
-    runs, kept = archived
+    _, kept = archived
     (kept / "curves.csv").unlink()
     again, _ = read_places([str(kept / "runs.csv")], "nobody")
     last = {run.seed: run.metrics for run in again}

@@ -121,7 +121,9 @@ def test_a_number_of_several_rows_is_one_of_each():
     assert [number.words for number in claim.numbers] == ["A − C", "B − C"]
 
 
-@pytest.mark.parametrize(("number", "named"), [({"of": ["D"]}, "D: no row of table digits"), ({"of": ["A"], "table": "x"}, "table=x")])
+@pytest.mark.parametrize(
+    ("number", "named"), [({"of": ["D"]}, "D: no row of table digits"), ({"of": ["A"], "table": "x"}, "table=x")]
+)
 def test_a_row_that_there_is_not_is_named(judged, number, named):
     with pytest.raises(UserError, match=f"in claim it, {named}"):
         judged(number)
