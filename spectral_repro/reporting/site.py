@@ -46,7 +46,7 @@ class Chapter:
         best = {}
         for section in self.report.sections:
             for entry in section.entries:
-                state = ("full" if section.full else "reduced") if entry.in_state("finished", "diverged") else "missing"
+                state = ("full" if section.full else "reduced") if entry.measured or entry.in_state("diverged") else "missing"
                 known = best.get((section.table.name, entry.row.label), "missing")
                 best[section.table.name, entry.row.label] = min(state, known, key=["full", "reduced", "missing"].index)
         return Counter(best.values())
@@ -155,7 +155,7 @@ def _headlines(sections: Iterable[Section]) -> list[str]:
 
 
 def _values(section: Section, entry: Entry) -> list[float]:
-    values = (section.table.metric.of(run.metrics, entry.row.over) for run in entry.in_state("finished"))
+    values = (section.table.metric.of(run.metrics, entry.row.over) for run in entry.measured)
     return [value for value in values if value == value]
 
 

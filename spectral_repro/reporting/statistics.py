@@ -37,7 +37,7 @@ def statistics(section: Section) -> pd.DataFrame:
 
 def _by_seed(section: Section, entry: Entry) -> pd.Series:
     metric = section.table.metric
-    runs = {run.seed: metric.of(run.metrics, entry.row.over) for run in entry.in_state("finished")}
+    runs = {run.seed: metric.of(run.metrics, entry.row.over) for run in entry.measured}
     return pd.Series(runs, dtype=float).dropna()
 
 

@@ -149,7 +149,7 @@ def _by_seed(entry: Entry, number: Number, section: Section) -> pd.Series:
         ended = entry.in_state("finished", "diverged")
         return pd.Series({run.seed: 100.0 * (run.state == "finished") for run in ended}, dtype=float)
     metric = _metric(number, section)
-    return pd.Series({run.seed: metric.of(run.metrics, entry.row.over) for run in entry.in_state("finished")}, dtype=float)
+    return pd.Series({run.seed: metric.of(run.metrics, entry.row.over) for run in entry.measured}, dtype=float)
 
 
 def _metric(number: Number, section: Section) -> Metric:
