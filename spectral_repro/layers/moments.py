@@ -1,9 +1,9 @@
 """The passes over the images that every covariance layer makes, in the memory layout that the images come in.
 
-Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one. All
-images are float32 or float64. On a processor a pass takes as many positions at a time as its cache holds, so that what is
-shifted is never written to memory; elsewhere all of them. Whatever happens to the C numbers of a mean and the d x d matrices in
-between, such as a sum over processes, is for autograd.
+Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
+All images are float32 or float64. On a processor a pass takes as many positions at a time as its cache holds, so that what is
+shifted is never written to memory; elsewhere all of them. Whatever happens to means and d x d matrices in between, such as a
+sum over processes, is for autograd.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,16 @@ WIDTH = 32  # channels that a product takes together: narrower ones waste more t
 def moments(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and covariance by groups of channels, and the images again.
 
-    Positions are shifted by the mean of the first images on their way into the products: that keeps float32 accurate however far
-    the images are from zero.
+    Positions are shifted by the mean of the first images on their way into the products: that keeps float32 accurate however
+    far the images are from zero.
 
     Args:
         x: (N, C, H, W).
         group_size: d, a divisor of C.
 
     Returns:
-        x for `mix`, the mean (C,) in float64 and the covariance (G, d, d) divided by N H W, each with its gradient. That of x is
-        changed in place by this function's backward pass: nothing but one `mix` may take it.
+        x for `mix`, the mean (C,) in float64 and the covariance (G, d, d) divided by N H W, each with its gradient. That of x
+        is changed in place by this function's backward pass: nothing but one `mix` may take it.
     """
     return _Moments.apply(x, group_size)
 
