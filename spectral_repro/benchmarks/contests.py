@@ -70,12 +70,14 @@ class Contest:
     Args:
         rounds: where fewer than elsewhere do.
         sums: names for sums of medians times factors, which an aim may have beside it.
+        clean: removes what the jobs leave.
     """
 
     jobs: Mapping[str, Job]
     aims: Sequence[Aim]
     rounds: int | None = None
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    clean: Callable[[], None] = lambda: None
 
 
 def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int], channels_last: bool) -> Contest:
@@ -278,7 +280,7 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
         made._step(*batch)
 
     jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch))}
-    return Contest(jobs, [Aim("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)])
+    return Contest(jobs, [Aim("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)], clean=folder.cleanup)
 
 
 def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
@@ -309,7 +311,7 @@ def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
         Aim("two runs side by side / in sequence", "side by side", "in sequence", 1),
         Aim("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
     ]
-    return Contest(jobs, aims)
+    return Contest(jobs, aims, clean=folder.cleanup)
 
 
 BARE_STEP = """

@@ -68,6 +68,7 @@ class Performance:
             }
             for aim in contest.aims
         ]
+        contest.clean()
         del contest
         gc.collect()
         return pd.DataFrame(rows), frame.assign(contest=name)
