@@ -311,7 +311,7 @@ def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
         Aim("two runs side by side / in sequence", "side by side", "in sequence", 1),
         Aim("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
     ]
-    return Contest(jobs, aims, clean=folder.cleanup)
+    return Contest(jobs, aims, rounds=2, clean=folder.cleanup)
 
 
 BARE_STEP = """

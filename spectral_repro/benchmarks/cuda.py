@@ -16,7 +16,6 @@ from spectral_repro.benchmarks.contests import METHODS, optimizers, pooling, whi
 from spectral_repro.benchmarks.references import step, whole
 from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
-from spectral_repro.linalg.jacobi import jacobi
 from spectral_repro.linalg.roots import newton_schulz
 from spectral_repro.optim import SGDG, AdamG
 
@@ -70,7 +69,6 @@ class Cuda:
             given = matrices.to(dtype)
             ways: dict[str, Callable[[], Tensor]] = {
                 "eigh": lambda given=given: root(*torch.linalg.eigh(given)),
-                "jacobi, 8 sweeps": lambda given=given: root(*jacobi(given, 8)),
                 "newton_schulz, 12": lambda given=given: newton_schulz(given, 12),
             }
             frame = race({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
