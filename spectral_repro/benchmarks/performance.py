@@ -12,6 +12,7 @@ from spectral_repro.benchmarks.clock import race
 from spectral_repro.benchmarks.contests import Contest
 from spectral_repro.benchmarks.scaling import Scaling
 from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.errors import first_line
 
 NOTE = (
     "Ratios of medians of interleaved rounds within one process: forward and backward pass, or a step. References are the "
@@ -41,10 +42,15 @@ class Performance:
 
     def measure(self) -> Measurement:
         torch.manual_seed(self.seed)
-        held = [self.held(name) for name in tqdm(self.options, "performance", disable=None)]
+        held, failures = [], []
+        for name in tqdm(self.options, "performance", disable=None):
+            try:
+                held.append(self.held(name))
+            except RuntimeError as error:  # a compiler that is not there, memory: the others are worth having
+                failures.append(f"{name} failed: {first_line(error)}.")
         aims, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
         scaled = self.scaling.measure(self.device)
-        caption = f"{int(aims['met'].sum())} of {len(aims)} aims are met."
+        caption = " ".join([f"{int(aims['met'].sum())} of {len(aims)} aims are met.", *failures])
         table = Section("performance", "What it costs", caption, table=texts(aims))
         numbers = {"performance": aims, "times": times, "scaling": scaled}
         return Measurement("At the machine's limit", [NOTE], numbers, [table, *self.scaling.sections(scaled)])
