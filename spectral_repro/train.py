@@ -21,7 +21,8 @@ def main(config: DictConfig) -> None:
         check(config)
         from spectral_repro.training.execute import execute
 
-        execute(config, name.replace("/", "_"), list(hydra.overrides.task))
+        job = hydra.job.num if hydra.mode == RunMode.MULTIRUN else 0
+        execute(config, name.replace("/", "_"), list(hydra.overrides.task), job)
     except UserError as error:
         if hydra.mode == RunMode.MULTIRUN:  # where Hydra speaks at the end of the sweep, and of its first failure alone
             print(f"job {hydra.job.num} failed: {error}", file=sys.stderr, flush=True)

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
+from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.processes import first
 from spectral_repro.training.weights import WeightSpectra
 
 
@@ -110,6 +112,12 @@ def load_images(config: DictConfig) -> ImageData:
     if classes > dataset.num_classes:
         raise UserError(f"dataset.num_classes={dataset.num_classes}: the labels name {classes} classes")
     count = len(images.train.labels)
+    smallest = count % dataset.batch_size or min(count, dataset.batch_size)
+    if smallest < replicas():
+        raise UserError(
+            f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
+            f"there are processes ({replicas()}): take another, or set dataset.train_images"
+        )
     if dataset.batch_size == 1 or count % dataset.batch_size == 1:
         raise UserError(
             f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for a "
@@ -118,7 +126,9 @@ def load_images(config: DictConfig) -> ImageData:
     return images
 
 
-def build_batches(config: DictConfig, split: Split, device: torch.device, train: bool) -> Batches:
+def build_batches(
+    config: DictConfig, split: Split, device: torch.device, train: bool, share: tuple[int, int] = (0, 1)
+) -> Batches:
     """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
     dataset = config.dataset
     crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
@@ -132,6 +142,7 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         shuffle=train,
         device=device,
         channels_last=config.trainer.channels_last,
+        share=share,
         **options,
     )
 
@@ -155,7 +166,7 @@ def build_loggers(config: DictConfig) -> Loggers:
     Raises:
         UserError: for a logger whose package is missing or whose server does not let the user in.
     """
-    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger])
+    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if first()])
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:

@@ -9,11 +9,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import write_whole
+from spectral_repro.training.processes import first
 from spectral_repro.training.state import TrainingState
 
 
 def save_checkpoint(path: Path, state: TrainingState, config: DictConfig) -> None:
     """Writes the state with the resolved config beside it; the weights are under ``model``."""
+    if not first():
+        return
     buffer = io.BytesIO()
     torch.save(state.state_dict() | {"config": OmegaConf.to_container(config, resolve=True)}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)

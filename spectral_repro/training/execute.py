@@ -7,7 +7,8 @@ import torch
 from omegaconf import DictConfig
 
 from spectral_repro.data.images import ImageData
-from spectral_repro.errors import first_line
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.grassmann import Grassmann
 from spectral_repro.optim.groups import table
 from spectral_repro.training.build import (
@@ -24,6 +25,7 @@ from spectral_repro.training.build import (
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.processes import join
 from spectral_repro.training.run import Run
 from spectral_repro.training.study import Measurement, image_batches
 from spectral_repro.training.trainer import Trainer
@@ -31,26 +33,33 @@ from spectral_repro.training.trainer import Trainer
 TORCH_THREADS = torch.get_num_threads()
 
 
-def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
+def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -> None:
     """Trains or measures what the configuration describes, a training going on where an earlier attempt stopped; does nothing
-    if it is over.
+    if it is over. ``job`` is its number in a sweep.
 
     Raises:
-        UserError: for objects that cannot be built and data that cannot be read.
+        UserError: for objects that cannot be built, data that cannot be read, and another number of processes than before.
     """
+    join()
     run = Run(config, name)
     if run.over:
         print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         return
+    processes = run.summary.get("processes", 1) if run.resumes else replicas()
+    if processes != replicas():
+        raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
+    if "study" in config and processes > 1:
+        raise UserError("study: measured by one process; start it without torchrun")
     threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
     torch.set_num_threads(threads)
     torch.manual_seed(config.seed)
-    device = choose_device(config.device)
+    device = choose_device(config.device, job)
     loggers = build_loggers(config)
     task = (_study if "study" in config else _training)(config, run, device, loggers)
 
     run.open(config, overrides)
     run.update(
+        processes=processes,
         threads=threads,
         device=describe_device(device),
         machine=describe_machine(device),

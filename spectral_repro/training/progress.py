@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from spectral_repro.training.processes import first
+
 
 class Progress:
     """Progress over the steps of a run.
@@ -15,7 +17,9 @@ class Progress:
     def __init__(self, name: str, steps: int, done: int, epochs: int):
         self.epochs, self.steps, self.done = epochs, steps, done
         self.started = time.monotonic()
-        self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self.bar = tqdm(
+            total=steps, initial=done, desc=name, unit="step", disable=not (first() and sys.stderr.isatty()), dynamic_ncols=True
+        )
 
     def look(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {images_per_second:.0f} images/s", refresh=False)

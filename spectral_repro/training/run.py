@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import write_whole
+from spectral_repro.training.processes import anyone, first
 
 OVER = ("finished", "diverged")
 
@@ -47,7 +48,18 @@ class Run:
         return not self.anew and self.checkpoint.exists()
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
-        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
+        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it. Of several processes
+        the first does, when all have read what was there, and the others wait for it.
+        """
+        anyone(False)
+        if first():
+            self._make(config, overrides)
+        anyone(False)
+        self.summary.pop("failure", None)
+        started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
+        self.update(state="running", started=started)
+
+    def _make(self, config: DictConfig, overrides: list[str]) -> None:
         try:
             if self.anew and self.folder.exists():
                 shutil.rmtree(self.folder)
@@ -57,9 +69,6 @@ class Run:
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
         except OSError as error:
             raise UserError(f"results_dir={config.results_dir}: {self.folder} cannot be written ({error.strerror})") from error
-        self.summary.pop("failure", None)
-        started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
-        self.update(state="running", started=started)
 
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started

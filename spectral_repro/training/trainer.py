@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.data.images import ImageData
+from spectral_repro.layers.replicas import rank, replicas
 from spectral_repro.linalg.backward import Hybrid
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
@@ -15,6 +16,7 @@ from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.metrics import write_metrics
+from spectral_repro.training.processes import anyone, earliest, replicated, summed
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
@@ -44,8 +46,9 @@ class Trainer:
         loggers: Loggers,
     ):
         self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
-        self.train_batches = build_batches(config, images.train, device, train=True)
-        self.test_batches = build_batches(config, images.test, device, train=False)
+        self.replica, share = replicated(model), (rank(), replicas())
+        self.train_batches = build_batches(config, images.train, device, train=True, share=share)
+        self.test_batches = build_batches(config, images.test, device, train=False, share=share)
         self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
         self.steps = self.epochs * len(self.train_batches)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -81,19 +84,20 @@ class Trainer:
             for images, labels in self.train_batches.epoch(epoch, start=state.step % per_epoch):
                 self._step(images, labels)
                 inside = state.step % per_epoch != 0
-                due = inside and (self.stop.asked or state.step % (options.checkpoint_every or self.steps) == 0)
+                stopping = anyone(self.stop.asked)
+                due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
                 if inside and (due or state.step % options.log_every == 0):
                     self._look()
                     self.good = state.snapshot()
                 if due:
                     save_checkpoint(self.last, state, self.config)
-                    if self.stop.asked:
+                    if stopping:
                         raise KeyboardInterrupt
         except torch.linalg.LinAlgError:
             raise self._replay(state.step + 1) from None
         self._look()
         self._finish_epoch(epoch + 1)
-        if self.stop.asked:
+        if anyone(self.stop.asked):
             raise KeyboardInterrupt
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
@@ -101,10 +105,12 @@ class Trainer:
         for hybrid in self.hybrids:
             hybrid.advance(state.step / self.steps)
         with self.autocast:
-            logits = self.model(images)
+            logits = self.replica(images)
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(state.weights.penalised(loss)).backward()
+        share = len(labels) / self.train_batches.length(state.step % len(self.train_batches))
+        loss_of_batch = loss * (share * replicas())  # its average over the processes is that of the whole batch
+        state.scaler.scale(state.weights.penalised(loss_of_batch)).backward()
         norm = self._note_extremes()
         if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
@@ -113,7 +119,7 @@ class Trainer:
         state.scaler.update()
         state.step += 1
         state.weights.after_step(state.step)
-        state.sums += _sums(logits.detach(), labels, loss.detach())
+        state.sums += summed(_sums(logits.detach(), labels, loss.detach()))
 
     def _note_extremes(self) -> Tensor:
         """Returns the norm of the gradient."""
@@ -206,7 +212,7 @@ class Trainer:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
                 near = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).sum().double()
                 sums += torch.cat([_sums(logits, labels, cross_entropy(logits, labels)), near[None]])
-        loss, correct, count, near = sums.tolist()
+        loss, correct, count, near = summed(sums).tolist()
         if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._replay(self.state.step)
         top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
@@ -222,7 +228,7 @@ class Trainer:
             scale = state.scaler.get_scale()
             with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
                 self._step(*batch)
-            failure, skipped = watch.failure, state.scaler.get_scale() < scale
+            failure, skipped = earliest(watch.failure), state.scaler.get_scale() < scale
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
                 return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)
