@@ -10,6 +10,7 @@ from typing import ClassVar
 import hydra
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -31,7 +32,8 @@ def options(group: str) -> list[str]:
 class ConfSource(FileConfigSource):
     """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
 
-    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
+    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones. It stands for itself:
+    what a plugin has put under its name, as launchers do, goes.
     """
 
     _read: ClassVar[dict[str, ConfigResult]] = {}
@@ -41,6 +43,8 @@ class ConfSource(FileConfigSource):
         return "conf"
 
     def load_config(self, config_path: str) -> ConfigResult:
+        *groups, name = config_path.split("/")
+        functools.reduce(lambda node, group: node.get(group, {}), groups, ConfigStore.instance().repo).pop(f"{name}.yaml", None)
         if config_path not in self._read:
             self._read[config_path] = super().load_config(config_path)
         return copy.deepcopy(self._read[config_path])

@@ -49,8 +49,8 @@ def whole_batch(mean: Tensor, covariance: Tensor, count: int) -> tuple[Tensor, T
 
 def synchronise(model: nn.Module) -> nn.Module:
     """The network, in place: its batch norms, whitening and denoising layers take the statistics of the whole batch, on a CPU
-    as well, where `torch.nn.SyncBatchNorm` refuses, and its dropouts draw other numbers on every replica, which leave the global
-    generators alike. Names, parameters and buffers stay.
+    as well, where `torch.nn.SyncBatchNorm` refuses, and its dropouts draw other numbers on every replica, which leaves torch's
+    global generators alike. Names, parameters and buffers stay.
     """
     for module in model.modules():
         if hasattr(module, "synchronised"):

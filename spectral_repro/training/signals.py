@@ -5,7 +5,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """While active, Ctrl-C and SIGTERM only set ``asked``; a second one acts at once."""
+    """While active, Ctrl-C, SIGTERM and SIGUSR2 only set ``asked``; a second one acts at once."""
 
     def __init__(self):
         self.asked = False

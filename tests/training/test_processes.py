@@ -14,11 +14,11 @@ import torch
 from spectral_repro.configuration.compose import compose
 from spectral_repro.training.execute import execute
 
-MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-2")
+MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-1")
 CASES = {
     "batch": ("init=svd", "init.images=16"),
     "zca": ("norm=zca", "norm.group_size=4", *MLP, "constraint=divide_by_largest", "constraint.linear_to=1"),
-    "pca": ("norm=pca", "norm.components=5", *MLP, "gradient=clipped"),
+    "pca": ("norm=pca", "norm.group_size=4", "norm.components=2", *MLP, "gradient=clipped"),
     "pooling": ("pooling=gcp", "pooling.channels=6", "trainer.channels_last=false"),
     "tt_clip": ("conv=tt", "conv.rank=6", "constraint=clip", "constraint.clip_to=0.5", "penalty=orthogonal"),
     "sgdg": ("optimizer=sgdg",),
