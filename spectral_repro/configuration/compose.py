@@ -19,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spectral_repro.configuration.sweeps import BASIC, Sweeper
 from spectral_repro.configuration.targets import check_file
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -75,6 +76,7 @@ class ConfSearchPath(SearchPathPlugin):
 for plugin in (ConfSource, ConfSearchPath):
     Plugins.instance().register(plugin)
 SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
+Plugins.instance().class_name_to_class[BASIC] = Sweeper
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
