@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import hydra
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -16,8 +17,11 @@ from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from spectral_repro.configuration.sweeps import BASIC, Sweeper
+from spectral_repro.configuration.targets import check_file
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
@@ -29,11 +33,20 @@ def options(group: str) -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
-class ConfSource(FileConfigSource):
+class CheckedFiles(FileConfigSource):
+    """Files of which none names code that it must not: those of --config-dir, and of hydra.searchpath."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        result = super().load_config(config_path)
+        check_file(OmegaConf.to_container(result.config), f"{self.path}/{config_path}")
+        return result
+
+
+class ConfSource(CheckedFiles):
     """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
 
-    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones. It stands for itself:
-    what a plugin has put under its name, as launchers do, goes.
+    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones. It stands for
+    itself: what a plugin has put under its name, as launchers do, goes.
     """
 
     _read: ClassVar[dict[str, ConfigResult]] = {}
@@ -66,6 +79,8 @@ class ConfSearchPath(SearchPathPlugin):
 
 for plugin in (ConfSource, ConfSearchPath):
     Plugins.instance().register(plugin)
+SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
+Plugins.instance().class_name_to_class[BASIC] = Sweeper
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

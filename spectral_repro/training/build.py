@@ -6,10 +6,10 @@ from inspect import signature
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
@@ -23,7 +23,7 @@ from spectral_repro.training.weights import WeightSpectra
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    for key in layers.keys() - signature(get_object(config.model._target_)).parameters.keys():
+    for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
     model = _instantiate(config, "model", **layers)
     return _named_errors(_instantiate(config, "conv"), "conv")(model) if config.get("conv") else model

@@ -30,7 +30,7 @@ class Progress:
         self.bar.write(
             f"epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %  "
             f"test loss {row['test_loss']:.4f}  accuracy {row['test_accuracy']:.2f} %  "
-            f"{row['images_per_second']:.0f} images/s  {_clock(left)} left"
+            f"{row['images_per_second']:.0f} images/s  {clock(left)} left"
         )
         sys.stdout.flush()
 
@@ -38,7 +38,7 @@ class Progress:
         self.bar.close()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -58,19 +58,20 @@ class Trainer:
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
         self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
-        self.last = run.checkpoint
 
     def train(self) -> None:
-        state, per_epoch = self.state, len(self.train_batches)
-        if self.last.exists():
-            load_checkpoint(self.last, state)
+        state = self.state
+        if self.run.states:
+            load_checkpoint(self.run.states, state)
             if state.rows:
                 self._record()
+            self._advance(max(state.step - 1, 0))
+        self.run.update(total_steps=self.steps)
         self.loggers.open(self.run, self.config, state.step)
         self.progress = Progress(self.run.folder.name, self.steps, state.step, self.epochs)
         try:
             with StopRequest() as self.stop:
-                for epoch in range(state.step // per_epoch, self.epochs):
+                for epoch in range(len(state.rows), self.epochs):
                     self._train_epoch(epoch)
         finally:
             self.progress.close()
@@ -78,32 +79,37 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         state, options, per_epoch = self.state, self.config.trainer, len(self.train_batches)
+        start, end = state.step - epoch * per_epoch, (epoch + 1) * per_epoch
         self.model.train()
         self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
         try:
-            for images, labels in self.train_batches.epoch(epoch, start=state.step % per_epoch):
+            for images, labels in self.train_batches.epoch(epoch, start):
                 self._step(images, labels)
-                inside = state.step % per_epoch != 0
-                stopping = anyone(self.stop.asked)
+                inside, stopping = state.step < end, anyone(self.stop.asked)
                 due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
                 if inside and (due or state.step % options.log_every == 0):
                     self._look()
                     self.good = state.snapshot()
                 if due:
-                    save_checkpoint(self.last, state, self.config)
-                    if stopping:
-                        raise KeyboardInterrupt
+                    self._save(stopping)
         except torch.linalg.LinAlgError:
             raise self._replay(state.step + 1) from None
-        self._look()
+        if start < per_epoch:
+            self._look()
         self._finish_epoch(epoch + 1)
         if anyone(self.stop.asked):
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.stop.asked)
+
+    def _save(self, stopping: bool) -> None:
+        """A checkpoint within an epoch, after its last step at the latest; ends the training if that was asked for."""
+        save_checkpoint(self.run.checkpoint, self.state, self.config, keep=self.run.previous)
+        self.run.update(steps=self.state.step)
+        if stopping:
+            raise KeyboardInterrupt(self.stop.asked)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         state = self.state
-        for hybrid in self.hybrids:
-            hybrid.advance(state.step / self.steps)
+        self._advance(state.step)
         with self.autocast:
             logits = self.replica(images)
             loss = cross_entropy(logits, labels)
@@ -120,6 +126,10 @@ class Trainer:
         state.step += 1
         state.weights.after_step(state.step)
         state.sums += summed(_sums(logits.detach(), labels, loss.detach()))
+
+    def _advance(self, step: int) -> None:
+        for hybrid in self.hybrids:
+            hybrid.advance(step / self.steps)
 
     def _note_extremes(self) -> Tensor:
         """Returns the norm of the gradient."""
@@ -171,8 +181,8 @@ class Trainer:
         state.rows.append(row)
         state.start_epoch()
         if row is self._best():
-            save_checkpoint(self.last.with_name("best.pt"), state, self.config)
-        save_checkpoint(self.last, state, self.config)
+            save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
+        save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
         self._record()
         scalars = {f"test/{name}": value for name, value in test.items()}
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
@@ -207,6 +217,8 @@ class Trainer:
         sums, views = self.state.sums.new_zeros(4), self.test_batches.views
         with torch.inference_mode(), self.autocast:
             for images, labels in self.test_batches.epoch(0):
+                if self.stop.asked and replicas() == 1:  # several, whose batches are not as many, stop after the last
+                    self._save(stopping=True)
                 logits = self.model(images)
                 if views > 1:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
