@@ -45,8 +45,7 @@ class CheckedFiles(FileConfigSource):
 class ConfSource(CheckedFiles):
     """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
 
-    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones. It stands for
-    itself: what a plugin has put under its name, as launchers do, goes.
+    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
     """
 
     _read: ClassVar[dict[str, ConfigResult]] = {}
@@ -56,8 +55,6 @@ class ConfSource(CheckedFiles):
         return "conf"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        *groups, name = config_path.split("/")
-        functools.reduce(lambda node, group: node.get(group, {}), groups, ConfigStore.instance().repo).pop(f"{name}.yaml", None)
         if config_path not in self._read:
             self._read[config_path] = super().load_config(config_path)
         return copy.deepcopy(self._read[config_path])
@@ -79,8 +76,11 @@ class ConfSearchPath(SearchPathPlugin):
 
 for plugin in (ConfSource, ConfSearchPath):
     Plugins.instance().register(plugin)
+CheckedFiles.__name__ = FileConfigSource.__name__  # by which a launcher's process, reading the plugins anew, knows it
 SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
 Plugins.instance().class_name_to_class[BASIC] = Sweeper
+for launcher in options("hydra/launcher"):
+    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

@@ -12,9 +12,6 @@ class Installed(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         if config.hydra.launcher._target_ not in Plugins.instance().class_name_to_class:
-            launcher = config.hydra.runtime.choices["hydra/launcher"]
-            print(
-                f"hydra/launcher={launcher}: the package is not installed; pip install 'spectral-repro[launchers]'",
-                file=sys.stderr,
-            )
+            chosen = f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}"
+            print(f"{chosen}: the package is not installed; pip install 'spectral-repro[launchers]'", file=sys.stderr)
             raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings

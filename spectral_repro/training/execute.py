@@ -41,8 +41,8 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
     if it is over. ``job`` is its number in a sweep. Returns what summary.json says.
 
     Raises:
-        UserError: for objects that cannot be built, data that cannot be read, a run that another process is at work on or that began
-            with another number of processes, and faults of the machine (`explain`).
+        UserError: for objects that cannot be built, data that cannot be read, a run that another process is at work on or that
+            began with another number of processes, and faults of the machine (`explain`).
     """
     join()
     with Run(config, name) as run:

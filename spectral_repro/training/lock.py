@@ -12,8 +12,8 @@ from spectral_repro.training.processes import first
 class Lock:
     """A lock on a file in which its holder is named; the kernel takes it back however the holder ends.
 
-    It is the process's own: workers that it forks do not hold it, and taking it twice is taking it once. Of several processes that
-    train one network the first takes it.
+    It is the process's own: workers that it forks do not hold it, and taking it twice is taking it once. Of several processes
+    that train one network the first takes it.
     """
 
     def __init__(self, path: Path):
