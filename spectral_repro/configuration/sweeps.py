@@ -43,14 +43,17 @@ class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
     """Hydra's own sweeper, but all jobs run whatever becomes of others, and each has a line at the end.
 
     Raises:
-        UserError: at the end, if any job failed.
+        UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
     """
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         jobs, launch = [], self.launcher.launch
 
         def keep_results(batch: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            jobs.extend(launch(batch, initial_job_idx=initial_job_idx))
+            try:
+                jobs.extend(launch(batch, initial_job_idx=initial_job_idx))
+            except RuntimeError as error:
+                raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
             return ()
 
         self.launcher.launch = keep_results
