@@ -1,7 +1,7 @@
 """What a configuration may have made: a file of a stranger must not run code.
 
-Hydra 1.3 refuses the targets that it knows to be dangerous; here all are refused but those of `PACKAGES`, and of the packages that
-the user names in the environment variable `TRUSTED`, separated by colons.
+Hydra 1.3 refuses the targets that it knows to be dangerous; here all are refused but those of `PACKAGES`, and of the packages
+that the user names in the environment variable `TRUSTED`, separated by colons.
 """
 
 import functools

@@ -29,7 +29,8 @@ def status(root: Path) -> str:
 
 
 def state(run: Run, root: Path) -> str:
-    return KILLED if run.state == "running" and not holder(root / run.folder / "lock") else run.state
+    abandoned = run.state == "running" and holder(root / run.folder / "lock") is None
+    return KILLED if abandoned else run.state
 
 
 def line(run: Run, state: str, root: Path) -> str:
