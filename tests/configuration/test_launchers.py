@@ -11,8 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-SWEEP = ("seed=0,1", "norm=zca_pi", "model.width=8", "dataset.train_images=320", "trainer.epochs=6", "trainer.checkpoint_every=3")
+from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.launchers import Installed
+
+LONG = ("norm=zca_pi", "model.width=8", "dataset.train_images=320", "trainer.epochs=6", "trainer.checkpoint_every=3")
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+def test_a_launcher_that_is_not_installed(launcher: str, capsys):
+    options = OmegaConf.load(CONF / "hydra" / "launcher" / f"{launcher}.yaml")
+    options._target_ += "ThatIsMissing"
+    config = OmegaConf.create({"hydra": {"launcher": options, "runtime": {"choices": {"hydra/launcher": launcher}}}})
+    with pytest.raises(SystemExit):
+        Installed().on_multirun_start(config)
+    message = f"hydra/launcher={launcher}: the package is not installed; pip install 'spectral-repro[launchers]'\n"
+    assert capsys.readouterr().err == message
 
 
 def checkpoint(folder: Path) -> dict[str, object]:
@@ -21,35 +36,38 @@ def checkpoint(folder: Path) -> dict[str, object]:
 
 def begun(results: Path) -> list[Path]:
     """The runs that have a checkpoint and are not over, by seed."""
-    folders = [path.parent.parent for path in results.glob("*/checkpoints/last.pt") if 0 < checkpoint(path.parent.parent)["step"] < 100]
-    return sorted(folders, key=lambda folder: checkpoint(folder)["config"]["seed"])
+    folders = [path.parent.parent for path in results.glob("*/checkpoints/last.pt")]
+    states = {folder: checkpoint(folder) for folder in folders}
+    return sorted((folder for folder in folders if states[folder]["step"] < 100), key=lambda f: states[f]["config"]["seed"])
 
 
-def job_of(folder: Path) -> int:
+def process_of(folder: Path) -> int:
     return int(re.search(r"process (\d+)", (folder / "lock").read_text())[1])
 
 
 @pytest.mark.slow
 def test_submitit_goes_on_where_its_jobs_were_killed(train: Callable[..., Path], tmp_path: Path):
-    expected = [checkpoint(train(f"seed={seed}", *SWEEP[1:]))["model"] for seed in (0, 1)]
+    """One job is killed and runs when the sweep is started again; one gets Slurm's signal and goes on by itself."""
+    expected = [checkpoint(train(f"seed={seed}", *LONG))["model"] for seed in (0, 1)]
     results = tmp_path / "sweep"
-    arguments = ["hydra/launcher=submitit_local", "scale=smoke", "trainer.threads=1", *SWEEP, f"results_dir={results}"]
-    start = [sys.executable, "-m", "spectral_repro.train", "-m", *arguments]
-    sweep = subprocess.Popen(start, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    sweep = ("hydra/launcher=submitit_local", "scale=smoke", "trainer.threads=1", "seed=0,1", *LONG, f"results_dir={results}")
+    start = [sys.executable, "-m", "spectral_repro.train", "-m", *sweep]
+    process = subprocess.Popen(start, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 240
     while len(begun(results)) < 2:
-        assert sweep.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     killed, preempted = begun(results)
-    os.kill(job_of(killed), signal.SIGKILL)
-    os.kill(job_of(preempted), signal.SIGUSR2)
-    output, _ = sweep.communicate(timeout=240)
-    print(output)
-    assert sweep.returncode == 1
-    print([p.read_text()[-1500:] for p in results.glob(".submitit/*/*.out")])
+    os.kill(process_of(killed), signal.SIGKILL)
+    os.kill(process_of(preempted), signal.SIGUSR2)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1 and "no result; the same command again" in output and "Traceback" not in output
+    assert checkpoint(killed)["step"] < 120 == checkpoint(preempted)["step"]
+    (log,) = [text for path in results.glob(".submitit/*/*.out") if "Requeued job" in (text := path.read_text())]
+    assert "interrupted; the same command goes on from here" in log
+
     again = subprocess.run(start, text=True, capture_output=True)
-    print(again.stdout, again.stderr)
+    assert again.returncode == 0 and "finished already" in "".join(p.read_text() for p in results.glob(".submitit/*/*.out"))
     for folder, weights in zip((killed, preempted), expected, strict=True):
         found = checkpoint(folder)["model"]
         assert all(torch.equal(weights[key], found[key]) for key in weights)
-    assert again.returncode == 0

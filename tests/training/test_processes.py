@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.errors import UserError
+from spectral_repro.training import build
+from spectral_repro.training import execute as execution
 from spectral_repro.training.execute import execute
 
 MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-1")
@@ -84,3 +87,21 @@ def test_two_processes_train_what_one_does(case: str, dtype: str, of_two: Path, 
         assert error < TOLERANCE[dtype], key
     expected, found = (pd.read_csv(folder / "metrics.csv")[METRICS] for folder in (one, two))
     pd.testing.assert_frame_equal(found, expected, rtol=TOLERANCE[dtype])
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[..., Path]):
+    folder = train(*SMALL)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["processes"] == 1
+    (folder / "summary.json").write_text(json.dumps(summary | {"state": "interrupted", "processes": 2}))
+    with pytest.raises(UserError, match=f"{folder} began with 2 processes; start it with as many, or anew with force=true"):
+        train(*SMALL)
+
+
+def test_what_several_processes_cannot_share(train: Callable[..., Path], monkeypatch):
+    monkeypatch.setattr(build, "replicas", lambda: 12)
+    with pytest.raises(UserError, match=r"a batch of 11 of the 43 training images, fewer than there are processes \(12\)"):
+        train(*SMALL, *UNEQUAL)
+    monkeypatch.setattr(execution, "replicas", lambda: 2)
+    with pytest.raises(UserError, match="study: measured by one process; start it without torchrun"):
+        train("study=depth")
