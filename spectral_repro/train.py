@@ -17,8 +17,9 @@ from spectral_repro.errors import UserError
 def main(config: DictConfig) -> dict[str, object]:
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
-    parts = (choices.model, choices.norm, choices.conv, choices.dataset)
-    name = choices.experiment or choices.study or "_".join(filter(None, parts))
+    chosen = {group: choices[group] for group in choices if choices[group]}  # ~norm leaves no choice of norm
+    parts = [chosen[group] for group in ("model", "norm", "conv", "dataset") if group in chosen]
+    name = chosen.get("experiment") or chosen.get("study") or "_".join(parts)
     try:
         check(config)
         from spectral_repro.training.execute import execute

@@ -76,8 +76,8 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_at_its_end_what_became_of_e
     assert "2 of 4 jobs failed; the same command again runs what is not finished" in result.stderr
     lines = [line.split() for line in result.stdout.splitlines() if line.startswith("job ")]
     assert [line[2] for line in lines] == ["failed", "finished", "failed", "diverged"]
-    assert lines[1][:5] == ["job", "1", "finished", "test", "accuracy"] and lines[1][7] == "s"
-    assert lines[1][8:] == ["optimizer.lr=0.1", "norm.group_size=4"]
+    assert lines[1][:5] == ["job", "1", "finished", "test", "accuracy"] and lines[1][8] == "s"
+    assert lines[1][9:] == ["optimizer.lr=0.1", "norm.group_size=4"]
     states = {json.loads(path.read_text())["state"] for path in tmp_path.glob("results/runs/*/summary.json")}
     assert states == {"finished", "diverged"}
     again = command("train", *sweep, "norm.group_size=4")

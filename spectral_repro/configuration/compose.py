@@ -4,7 +4,6 @@ import copy
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import hydra
@@ -20,17 +19,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spectral_repro.configuration.groups import CONF, options, spelled_for_hydra
 from spectral_repro.configuration.sweeps import BASIC, Sweeper
 from spectral_repro.configuration.targets import check_file
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
-
-
-def options(group: str) -> list[str]:
-    """The options of a group of conf/, those in its folders as folder/option."""
-    folder = CONF / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+from spectral_repro.errors import UserError
 
 
 class CheckedFiles(FileConfigSource):
@@ -92,7 +84,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         @functools.wraps(job)
         def main() -> None:
             try:
+                sys.argv[1:] = spelled_for_hydra(sys.argv[1:])
                 run()
+            except UserError as error:
+                sys.exit(str(error))
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as leaving:
@@ -118,6 +113,6 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("train", overrides=list(overrides))
+            return hydra.compose("train", overrides=spelled_for_hydra(overrides))
     finally:
         GlobalHydra.instance().hydra = state

@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from spectral_repro.configuration.groups import spelled_for_hydra
 from spectral_repro.errors import UserError, first_line
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -45,6 +46,9 @@ class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
     Raises:
         UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
     """
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        return [spelled_for_hydra(overrides) for overrides in super().get_job_batch()]
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         jobs, launch = [], self.launcher.launch

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
@@ -32,6 +32,24 @@ def build_model(config: DictConfig) -> nn.Module:
 def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, in the memory format of the training."""
     return model.to(device, memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)
+
+
+def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
+    """
+    Raises:
+        UserError: if images of this size are too small for the network.
+    """
+    dataset = config.dataset
+    images = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            model.eval()(images)
+    except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
+        pass  # of which the training itself has more to say
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"dataset.image_size={dataset.image_size}: too small for this network ({first_line(error)})") from error
+    finally:
+        model.train()
 
 
 def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:

@@ -20,6 +20,7 @@ from spectral_repro.training.build import (
     build_schedule,
     build_study,
     build_weight_spectra,
+    check_images_fit,
     initialise,
     load_images,
     place,
@@ -116,6 +117,7 @@ class Task:
 
 def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
     model = place(config, build_model(config), device)
+    check_images_fit(config, model, device)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     weights = build_weight_spectra(config, model)
     images = load_images(config)
