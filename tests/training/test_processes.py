@@ -27,15 +27,8 @@ CASES = {
     "sgdg": ("optimizer=sgdg",),
 }
 UNEQUAL = ("dataset.train_images=43", "dataset.test_images=33", "dataset.batch_size=16")  # a last batch of 11, and of 1
-COMMON = (
-    "scale=smoke",
-    "model=alexnet_small",
-    *UNEQUAL,
-    "trainer.epochs=1",
-    "trainer.threads=1",
-    "logger=none",
-    "optimizer.lr=0.001",
-)
+SMALL = ("trainer.epochs=1", "logger=none")
+COMMON = ("scale=smoke", "model=alexnet_small", "trainer.threads=1", "optimizer.lr=0.001", *UNEQUAL, *SMALL)
 METRICS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_top5_accuracy", "largest_gradient"]
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 
