@@ -2,8 +2,8 @@
 
     python scripts/soak.py [number of kills, 200] [seed, 0]
 
-In every round the five are trained one after the other in a process of its own, which is killed (SIGKILL) and started again until
-all are finished. They must end with the bits, and the rows of metrics.csv, of runs that nobody disturbed. Exit status 1 if not.
+In every round the five are trained one after the other in a process of its own, which is killed (SIGKILL) and started again
+until all are finished. They must end with the bits, and the rows of metrics.csv, of undisturbed runs. Exit status 1 if not.
 """
 
 import json
