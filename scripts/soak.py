@@ -2,8 +2,8 @@
 
     python scripts/soak.py [number of kills, 200] [seed, 0]
 
-In every round the five are trained one after the other in a process of its own, which is killed (SIGKILL) and started again until
-all are finished. They must end with the bits, and the rows of metrics.csv, of runs that nobody disturbed. Exit status 1 if not.
+In every round the five are trained one after the other in a process of its own, which is killed (SIGKILL) and started again
+until all are finished. They must end with the bits, and the rows of metrics.csv, of undisturbed runs. Exit status 1 if not.
 """
 
 import json
@@ -21,6 +21,7 @@ import torch
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.runs import read_run
 from spectral_repro.training.checkpoint import read_checkpoint
 from spectral_repro.training.execute import execute
@@ -35,16 +36,21 @@ EXPERIMENTS = (
     ("daneshmand2021/figure7_svd_15", "model.width=4"),
 )
 SMALL = (
-    *("dataset=digits", "scale=smoke", "trainer.epochs=3", "trainer.threads=1", "trainer.checkpoint_every=1"),
+    *(
+        "dataset=random",
+        "dataset.image_size=8",
+        "scale=smoke",
+        "trainer.epochs=3",
+        "trainer.threads=1",
+        "trainer.checkpoint_every=1",
+    ),
     *("trainer.log_every=1", "logger=none"),
 )
 TIMINGS = ["images_per_second", "step_time", "seconds"]
 
 
 def configurations(results: Path) -> dict[str, DictConfig]:
-    return {
-        name: compose([f"experiment={name}", *SMALL, *more, f"results_dir={results}"]) for name, *more in EXPERIMENTS
-    }
+    return {name: compose([f"experiment={name}", *SMALL, *more, f"results_dir={results}"]) for name, *more in EXPERIMENTS}
 
 
 def train(configs: dict[str, DictConfig]) -> None:
@@ -59,8 +65,10 @@ def start(configs: dict[str, DictConfig]) -> int:
     if process == 0:
         try:
             train(configs)
-        finally:
-            os._exit(0)
+        except UserError as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
     return process
 
 
@@ -68,7 +76,10 @@ def killed(process: int, seconds: float) -> bool:
     """Kills a process after some time; False if it has ended by then."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if os.waitpid(process, os.WNOHANG)[0]:
+        number, status = os.waitpid(process, os.WNOHANG)
+        if number and status:
+            sys.exit("a run failed that nobody killed")
+        if number:
             return False
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)

@@ -1,6 +1,9 @@
 """Commands as a user runs them, and runs within the process, on one thread."""
 
+import contextlib
 import functools
+import importlib
+import io
 import os
 import subprocess
 import sys
@@ -32,6 +35,32 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def call_in() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command in a folder as `command` does, but within this process, where torch is imported already."""
+
+    def run(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        main = importlib.import_module(f"spectral_repro.{name}").main
+        output, errors, status = io.StringIO(), io.StringIO(), 0
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr(sys, "argv", [name, *arguments])
+            for manager in (contextlib.chdir(folder), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors)):
+                stack.enter_context(manager)
+            try:
+                main()
+            except SystemExit as leaving:
+                status = leaving.code
+        return subprocess.CompletedProcess(arguments, status, output.getvalue(), errors.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def call(call_in, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """`call_in` an empty folder."""
+    return functools.partial(call_in, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,6 @@
 """python -m spectral_repro.bench as a user runs it."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +11,10 @@ KEYS = ["method", "function", "size", "spectrum", "dtype"]
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def measured(call_in, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that suite=gradients writes at its smallest, and what it prints."""
     folder = tmp_path_factory.mktemp("bench")
-    arguments = ["suite=gradients", "scale=smoke", "threads=1"]
-    command = [sys.executable, "-W", "error", "-m", "spectral_repro.bench", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    result = call_in(folder, "bench", "suite=gradients", "scale=smoke", "threads=1")
     assert result.returncode == 0 and not result.stderr, result.stderr
     assert [path.name for path in folder.iterdir()] == ["results"]
     return folder / "results" / "gradients", result.stdout
@@ -75,9 +69,9 @@ def test_a_page_that_needs_nothing_beside_it(measured: tuple[Path, str]):
         (["suite=layers", "out=taken"], "out=taken: nothing can be written there (File exists); name another folder"),
     ],
 )
-def test_errors_in_one_line(command, tmp_path: Path, arguments: list[str], message: str):
+def test_errors_in_one_line(call, tmp_path: Path, arguments: list[str], message: str):
     (tmp_path / "taken").touch()
-    result = command("bench", *arguments)
+    result = call("bench", *arguments)
     assert result.returncode == 1 and message in result.stderr.splitlines()
     assert "Traceback" not in result.stderr and not result.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

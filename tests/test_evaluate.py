@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.evaluate import main
 from spectral_repro.training.execute import execute
 
 
@@ -36,17 +35,12 @@ def runs(tmp_path: Path, finished: Path) -> Path:
 
 
 @pytest.fixture
-def evaluate(monkeypatch, capfd, tmp_path):
-    """Runs the command in this process, where torch is imported already; returns its exit status, output and errors."""
+def evaluate(call) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command within this process; returns its exit status, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
-        try:
-            main()
-        except SystemExit as leaving:
-            return leaving.code, *capfd.readouterr()
-        return 0, *capfd.readouterr()
+        result = call("evaluate", *arguments)
+        return result.returncode, result.stdout, result.stderr
 
     return run
 

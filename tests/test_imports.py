@@ -1,25 +1,43 @@
-"""Imports go down only, so that the parts can be used alone."""
+"""Imports go down only, so that the parts can be used alone; and what is slow to import waits until it is needed."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-
-def imported_by(module: str) -> set[str]:
-    code = f"import sys, {module}; print(*sys.modules)"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+STEPS = {name: f"import spectral_repro.{name}" for name in ("linalg", "layers", "models", "optim", "data")}
+STEPS |= {"digits": "spectral_repro.data.digits()", "training": "import spectral_repro.train, spectral_repro.training.execute"}
 
 
-@pytest.mark.parametrize("module", [f"spectral_repro.{name}" for name in ("linalg", "layers", "models", "optim")])
-def test_the_spectral_parts_need_torch_alone(module: str):
-    assert not {"hydra", "omegaconf", "pandas", "torchvision", "sklearn"} & imported_by(module)
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    """The modules that are there after each of the steps, which one process takes in turn."""
+    lines = [f"{step}; modules[{name!r}] = list(sys.modules)" for name, step in STEPS.items()]
+    code = "\n".join(["import json, sys", "modules = {}", *lines, "print(json.dumps(modules))"])
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name: set(modules) for name, modules in json.loads(result.stdout).items()}
 
 
-def test_linalg_knows_nothing_above_it():
-    above = {name for name in imported_by("spectral_repro.linalg") if name.startswith("spectral_repro.")}
+@pytest.mark.parametrize("name", ["linalg", "layers", "models", "optim"])
+def test_the_spectral_parts_need_torch_alone(imported, name: str):
+    assert not {"hydra", "omegaconf", "pandas", "torchvision", "sklearn"} & imported[name]
+
+
+def test_linalg_knows_nothing_above_it(imported):
+    above = {name for name in imported["linalg"] if name.startswith("spectral_repro.")}
     assert all(name.startswith("spectral_repro.linalg") for name in above)
 
 
+def test_what_a_data_set_needs_is_imported_when_it_is_loaded(imported):
+    assert not {"torchvision", "sklearn", "pandas", "PIL"} & imported["data"]
+    assert not {"sklearn", "scipy", "pandas"} & imported["digits"]
+
+
+def test_tables_and_figures_stay_out_of_training(imported):
+    assert not {"pandas", "seaborn", "matplotlib", "sklearn"} & imported["training"]
+
+
 def test_a_wrong_value_is_found_without_torch():
-    assert "torch" not in imported_by("spectral_repro.train")
+    code = "import sys, spectral_repro.train; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,7 +1,7 @@
 """Where conf/ is, and how the commands read it."""
 
-import copy
 import functools
+import pickle
 import sys
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -24,6 +24,11 @@ from spectral_repro.configuration.sweeps import BASIC, Sweeper
 from spectral_repro.configuration.targets import check_file
 from spectral_repro.errors import UserError
 
+WITHOUT_HYDRA = [
+    f"~hydra/{group}"
+    for group in ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
+]
+
 
 class CheckedFiles(FileConfigSource):
     """Files of which none names code that it must not: those of --config-dir, and of hydra.searchpath."""
@@ -40,7 +45,7 @@ class ConfSource(CheckedFiles):
     A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
     """
 
-    _read: ClassVar[dict[str, ConfigResult]] = {}
+    _read: ClassVar[dict[str, bytes]] = {}  # pickled, the fastest way to copies
 
     @staticmethod
     def scheme() -> str:
@@ -48,8 +53,8 @@ class ConfSource(CheckedFiles):
 
     def load_config(self, config_path: str) -> ConfigResult:
         if config_path not in self._read:
-            self._read[config_path] = super().load_config(config_path)
-        return copy.deepcopy(self._read[config_path])
+            self._read[config_path] = pickle.dumps(super().load_config(config_path))
+        return pickle.loads(self._read[config_path])
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if not config_path:
@@ -87,7 +92,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 sys.argv[1:] = spelled_for_hydra(sys.argv[1:])
                 run()
             except UserError as error:
-                sys.exit(str(error))
+                print(error, file=sys.stderr)
+                sys.exit(1)
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as leaving:
@@ -108,7 +114,12 @@ def _print_allowed(error: BaseException | None) -> None:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run for these overrides, as on the command line of train, without Hydra's own part."""
+    """The configuration of a run for these overrides, as on the command line of train, without Hydra's own part.
+
+    Where no override is Hydra's, that part is not even composed: it would take as long as all the rest.
+    """
+    if not any(override.lstrip("+~").startswith("hydra") for override in overrides):
+        overrides = [*overrides, *WITHOUT_HYDRA]
     state = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

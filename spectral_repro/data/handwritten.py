@@ -1,6 +1,12 @@
 """Handwritten digits that come with scikit-learn (the test part of UCI's optical recognition data set)."""
 
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from spectral_repro.data.images import ImageData, Split, fixed_order, subset
 
@@ -13,13 +19,18 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
     Args:
         train_images, test_images: size of a fixed random subset; None: all.
     """
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
-    images = torch.from_numpy(source.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(source.target)
+    pixels, labels = _table().long().split([64, 1], dim=1)
+    images = pixels.view(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)
+    labels = labels.squeeze(1)
     train, test = fixed_order(len(labels)).tensor_split([TRAIN_IMAGES])
     return ImageData(
         train=subset(Split(images[train], labels[train]), train_images),
         test=subset(Split(images[test], labels[test]), test_images),
     )
+
+
+@functools.cache
+def _table() -> Tensor:
+    """A row of 64 pixels and the label per image, from a file of scikit-learn, whose import takes longer than many a run."""
+    folder = Path(find_spec("sklearn").origin).parent
+    return torch.from_numpy(np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=","))

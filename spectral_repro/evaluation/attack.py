@@ -86,9 +86,13 @@ class AutoAttack(Measurement):
 def attack(
     network: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float, version: str, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of images (N, C, H, W) in [0, 1]: right before, right after (N,) bool, and the length (N,) of what was added."""
+    """Of images (N, C, H, W) in [0, 1]: right before, right after (N,) bool, and the length (N,) of what was added.
+
+    Network and images are put into the contiguous memory format, the only one that the package can take.
+    """
     from pyautoattack import AutoAttack as Ensemble
 
+    network, pixels = network.to(memory_format=torch.contiguous_format), pixels.contiguous()
     ensemble = Ensemble(network, norm="L2", eps=epsilon, seed=0, version=version, device=pixels.device)
     with torch.no_grad():
         classes = torch.cat([network(batch) for batch in pixels.split(batch_size)])

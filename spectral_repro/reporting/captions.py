@@ -19,7 +19,7 @@ def measurement(section: Section) -> str:
     """What the numbers are, where they come from, and on what machine they were measured."""
     runs = section.results
     seeds = sorted({run.seed for run in runs})
-    sentences = [f"{section.table.metric.label} {section.table.metric.when}{_over(seeds, section.table.statistic)}."]
+    sentences = [f"{section.table.metric.label} {_when(section)}{_over(seeds, section.table.statistic)}."]
     sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
     if measured := section.table.metric.measurement:
         parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
@@ -32,6 +32,14 @@ def measurement(section: Section) -> str:
     if runs:
         sentences.append(f"Measured on {_machine(runs)}.")
     return " ".join(sentences)
+
+
+def _when(section: Section) -> str:
+    ranges = {row.over for row in section.table.rows}
+    if section.table.metric.trained and len(ranges) == 1 and (range := ranges.pop()):
+        first, last = range
+        return f"after epoch {last}" if first == last else f"averaged over epochs {first} to {last}"
+    return section.table.metric.when
 
 
 def _over(seeds: list[int], statistic: Statistic) -> str:
@@ -67,7 +75,8 @@ def notes(section: Section) -> list[str]:
     lines = []
     for entry in section.entries:
         lines += [f"{entry.row.label}, seed {run.seed}: {_divergence(run)}." for run in entry.in_state("diverged")]
-        states = {state: len(entry.in_state(state)) for state in ("running", "interrupted", "failed")}
+        left = [run.state for run in entry.runs if run not in section.results]
+        states = {state: left.count(state) for state in ("running", "interrupted", "failed")}
         if unfinished := sum(states.values()):
             each = ", ".join(f"{number} {state}" for state, number in states.items() if number)
             lines.append(f"{entry.row.label}: {counted(unfinished, 'unfinished run')} left out of the mean ({each}).")

@@ -13,6 +13,7 @@ from spectral_repro.reporting.figures import INK, STYLE, Look, finish, looks
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
+from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section
 
 Lines = list[tuple[str, Entry]]
@@ -20,9 +21,9 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 
 
 def draw_curves(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval; every
-    diverged run by itself, up to a cross. None for a time, a study, or what is measured after the training, or if no run has
-    come to its end.
+    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval, or over the
+    interrupted ones as far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what
+    is measured after the training or after some epoch, or if no run has come to its end.
 
     Published curves have open markers.
 
@@ -30,9 +31,9 @@ def draw_curves(section: Section) -> Figure | None:
     beside the axis are in every column.
     """
     table = section.table
-    if not table.metric.trained or table.metric.measurement or not section.results:
+    if not table.metric.trained or table.metric.measurement or not section.results or any(row.over for row in table.rows):
         return None
-    ended = [entry for entry in section.entries if entry.in_state("finished", "diverged")]
+    ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
     values = sorted({entry.row.at for entry in ended if entry.row.series}) if len(table.series) > 1 else []
     if values:
@@ -82,9 +83,9 @@ def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> t
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = [
-        pd.DataFrame({"epoch": run.metrics["epoch"], "line": line, "value": run.metrics[metric.column]})
+        pd.DataFrame({"epoch": rows["epoch"], "line": line, "value": rows[metric.column]})
         for line, entry in lines
-        for run in entry.in_state("finished")
+        for rows in _common(entry.in_state("finished") or entry.in_state("interrupted"))
     ]
     if curves:
         data = pd.concat(curves, ignore_index=True)
@@ -101,6 +102,12 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
             x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
             axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)
+
+
+def _common(runs: list[Run]) -> list[pd.DataFrame]:
+    """Their rows, up to the last epoch that all of them have."""
+    epochs = min((len(run.metrics) for run in runs), default=0)
+    return [run.metrics[:epochs] for run in runs]
 
 
 def _draw_published(axes: Axes, lines: Lines, look_of: dict[str, Look]) -> None:

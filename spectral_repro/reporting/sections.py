@@ -21,6 +21,12 @@ class Entry:
     def in_state(self, *states: str) -> list[Run]:
         return [run for run in self.runs if run.state in states]
 
+    @property
+    def measured(self) -> list[Run]:
+        """Those with a value: the finished ones and, where the row looks at a range, those that have come to its end."""
+        end = self.row.over[1] if self.row.over else float("inf")
+        return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
+
 
 @dataclass(frozen=True)
 class Section:
@@ -41,8 +47,9 @@ class Section:
 
     @property
     def results(self) -> list[Run]:
-        """The runs that came to their end."""
-        return [run for run in self.runs if run.state in ("finished", "diverged")]
+        """The runs that have a value or diverged."""
+        ended = {run for entry in self.entries for run in (*entry.measured, *entry.in_state("diverged"))}
+        return [run for run in self.runs if run in ended]
 
     @property
     def full(self) -> bool:

@@ -42,7 +42,7 @@ def aggregate(section: Section) -> pd.DataFrame:
 
 
 def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, object]:
-    finished, diverged = entry.in_state("finished"), entry.in_state("diverged")
+    finished, diverged = entry.measured, entry.in_state("diverged")
     values, beside = _values(entry, metric), {each.name: _values(entry, each) for each in also}
     return {
         "method": entry.row.label,
@@ -67,8 +67,7 @@ def _median(entry: Entry, metric: Metric) -> dict[str, float]:
 
 
 def _values(entry: Entry, metric: Metric) -> pd.Series:
-    """Of the finished runs."""
-    return pd.Series([metric.of(run.metrics, entry.row.over) for run in entry.in_state("finished")], dtype=float)
+    return pd.Series([metric.of(run.metrics, entry.row.over) for run in entry.measured], dtype=float)
 
 
 def formatted(section: Section) -> pd.DataFrame:

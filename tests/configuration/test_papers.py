@@ -1,8 +1,5 @@
 """The sweep of a paper runs every row of its tables with every seed, and nothing else."""
 
-import subprocess
-import sys
-
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -35,22 +32,20 @@ def test_sweep_fills_the_tables(paper: str):
     assert len(sweep["seed"]) == len(set(sweep["seed"])) >= 2
 
 
-def sweep(*arguments: str, **options: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "spectral_repro.train", "-m", "scale=smoke", "trainer.threads=1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+SWEEP = ("train", "-m", "scale=smoke", "trainer.threads=1", "paper=quickstart")
 
 
-def test_multirun_launches_the_sweep(tmp_path):
-    """As a user runs it, at the smallest scale; the second time nothing is left to do."""
-    first = sweep("paper=quickstart", "seed=0", cwd=tmp_path)
+def test_multirun_launches_the_sweep(call, tmp_path):
+    """At the smallest scale; the second time nothing is left to do."""
+    first = call(*SWEEP, "seed=0")
     assert first.returncode == 0, first.stderr
     assert "Launching 4 jobs" in first.stdout
     assert len(list(tmp_path.glob("results/runs/*/summary.json"))) == 4
-    assert sweep("paper=quickstart", "seed=0", cwd=tmp_path).stdout.count("finished already") == 4
+    assert call(*SWEEP, "seed=0").stdout.count("finished already") == 4
 
 
-def test_an_empty_sweep_is_an_error(tmp_path):
-    result = sweep("paper=quickstart", "experiment=glob(quickstart/none*)", cwd=tmp_path)
+def test_an_empty_sweep_is_an_error(call):
+    result = call(*SWEEP, "experiment=glob(quickstart/none*)")
     assert result.returncode == 1
     assert result.stderr == "experiment=glob(quickstart/none*): no experiment matches, so there is nothing to run\n"
     assert "Launching" not in result.stdout

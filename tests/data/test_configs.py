@@ -1,8 +1,5 @@
 """The files of conf/dataset, built as the trainer builds them."""
 
-import subprocess
-import sys
-
 import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -98,10 +95,3 @@ def test_image_folder(tmp_path):
 @pytest.mark.parametrize("name", options("dataset"))
 def test_named_as_its_file(name):
     assert config(name).name == name
-
-
-def test_import_is_light():
-    """What a data set needs is imported when it is loaded."""
-    code = "import sys, spectral_repro.data; print({'torchvision', 'sklearn', 'pandas', 'PIL'} & {*sys.modules})"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "set()\n"

@@ -67,6 +67,13 @@ def test_what_the_attack_warns_of_is_kept(digits_run, restored, first_attack_alo
     assert capfd.readouterr() == ("", "")
 
 
+def test_images_and_a_network_in_channels_last(first_attack_alone):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 10, 16), nn.Flatten())
+    network, images = (each.to(memory_format=torch.channels_last) for each in (network, torch.rand(4, 3, 16, 16)))
+    clean, robust, _ = attack(network, images, network(images).argmax(1), 2.0, "standard", batch_size=4)
+    assert clean.all() and not robust.all()
+
+
 def test_few_classes(digits_run, restored):
     trained = restored(digits_run)
     trained.config.dataset.num_classes = 3

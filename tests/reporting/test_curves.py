@@ -184,3 +184,15 @@ def test_a_column_of_panels_for_each_value_of_the_axis(make_run, read, sizes_pap
     assert len(set(map(str, pi))) == len(set(map(str, batch))) == 1 and str(pi[0]) != str(batch[0])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["SVD", "PI", "Batch norm", "a run that diverged"]
+
+
+def test_interrupted_runs_are_drawn_as_far_as_all_of_them_came(write_run, tmp_path, paper):
+    write_run(tmp_path, "norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0])
+    write_run(tmp_path, "norm=batch", seed=1, accuracies=[0.0], state="interrupted")
+    write_run(tmp_path, "norm=zca_pi", seed=0, accuracies=[40.0, 50.0, 90.0], state="interrupted")
+    write_run(tmp_path, "norm=zca_pi", seed=1, accuracies=[20.0, 70.0], state="interrupted")
+    (section,) = gather(paper, read_runs(tmp_path, made_by="nobody")[0]).sections
+    assert [points(line) for line in draw_curves(section).axes[1].lines] == [
+        [(1, 50.0), (2, 60.0), (3, 70.0)],
+        [(1, 30.0), (2, 60.0)],
+    ]

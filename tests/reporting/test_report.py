@@ -26,9 +26,9 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     assert result.returncode == 0 and result.stdout.splitlines()[-1] == "3 runs: 1 diverged, 2 finished"
 
 
-def test_no_runs_still_make_tables(command, tmp_path):
+def test_no_runs_still_make_tables(call, tmp_path):
     (tmp_path / "results" / "runs").mkdir(parents=True)
-    result = command("report", "paper=quickstart")
+    result = call("report", "paper=quickstart")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("no run") == 4
     (line,) = result.stderr.splitlines()
@@ -36,13 +36,13 @@ def test_no_runs_still_make_tables(command, tmp_path):
     assert (tmp_path / "results" / "quickstart" / "index.html").is_file()
 
 
-def test_wrong_input_is_named(command):
+def test_wrong_input_is_named(call):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
         (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, status"]),
     ]:
-        result = command("report", *arguments)
+        result = call("report", *arguments)
         output = result.stdout + result.stderr
         assert result.returncode == 1 and "Traceback" not in output, output
         assert all(text in output for text in named), output

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from spectral_repro.reporting.captions import caption, notes
+from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
@@ -204,3 +206,18 @@ def test_markdown_names_the_command_of_a_missing_row(make_run, report):
     make_run("norm=zca_pi")
     (section,) = report().sections
     assert markdown(section).endswith("Rows without a run:\n\n    python -m spectral_repro.train norm=batch\n")
+
+
+def test_after_an_epoch_a_run_counts_that_has_come_so_far(make_run, read):
+    make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 80.0])
+    make_run("norm=batch", seed=1, accuracies=[20.0, 70.0], state="interrupted")
+    make_run("norm=batch", seed=2, accuracies=[99.0], state="interrupted")
+    row = {"label": "Batch norm", "overrides": ["norm=batch"], "series": "Batch norm", "over": [2, 2]}
+    paper = {"name": "early", "title": "T", "source": "S", "compare": ["norm"], "metric": "test_accuracy"}
+    tables = {"second_epoch": {"title": "Second", "axis": {"label": "Epoch"}, "rows": [row]}}
+    (section,) = gather(load_paper(OmegaConf.create({**paper, "tables": tables})), read()).sections
+    (numbers,) = aggregate(section).itertuples()
+    assert (numbers.mean, numbers.seeds, numbers.unfinished) == (65.0, 2, 1)
+    assert "Test accuracy (%) after epoch 2, mean" in caption(section)
+    assert notes(section)[0] == "Batch norm: 1 unfinished run left out of the mean (1 interrupted)."
+    assert draw_curves(section) is None

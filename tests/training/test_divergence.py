@@ -63,7 +63,7 @@ def write_black_images(root: Path) -> None:
         (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
 
 
-def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(command, tmp_path):
+def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(call, tmp_path):
     write_black_images(tmp_path / "black")
     arguments = [
         "-m",
@@ -75,14 +75,14 @@ def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(command, tmp_path):
         "scale=smoke",
         "trainer.threads=1",
     ]
-    result = command("train", *arguments)
+    result = call("train", *arguments)
     assert result.returncode == 0, result.stderr
     summaries = {path.parent.name.rpartition("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("**/summary.json")}
     assert summaries["resnet18_zca_cifar10"]["state"] == "finished"
     diverged = summaries["resnet18_zca_svd_cifar10"]
     assert diverged["state"] == "diverged"
     assert diverged["failure"] == {"step": 0, "layer": "stem_norm", "during": "gradient of the input", "gap": 0.0}
-    assert "diverged already" in command("train", *arguments).stdout
+    assert "diverged already" in call("train", *arguments).stdout
 
 
 def test_an_exploding_training_is_a_result(train):

@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_network_is_said(checkpoint):
         start_from(checkpoint, "model=alexnet_small", "dataset.num_classes=12")
 
 
-def test_a_checkpoint_must_be_named(command):
-    result = command("train", "init=checkpoint")
+def test_a_checkpoint_must_be_named(call):
+    result = call("train", "init=checkpoint")
     assert result.returncode == 1
     assert "\ninit.checkpoint=null: must be a file such as results/runs/RUN/checkpoints/best.pt\n" in result.stderr

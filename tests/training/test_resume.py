@@ -1,11 +1,11 @@
 """A run killed at any moment goes on and ends with the same bits."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -54,50 +54,64 @@ def logged_steps(results: Path) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Path:
+def uninterrupted(call_in, tmp_path_factory) -> Path:
     results = tmp_path_factory.mktemp("uninterrupted")
-    subprocess.run([sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={results}"], check=True)
+    assert call_in(results, "train", *TRAIN, f"results_dir={results}").returncode == 0
     return results
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninterrupted: Path, tmp_path: Path):
+def check_the_same(uninterrupted: Path, results: Path) -> None:
+    expected, found = weights(uninterrupted), weights(results)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert losses(results) == losses(uninterrupted)
+    assert logged_steps(results) == logged_steps(uninterrupted) == [20, 40]
+    assert json.loads((run_folder(results) / "summary.json").read_text())["state"] == "finished"
+
+
+def test_killed_run_ends_with_the_same_bits(uninterrupted: Path, call, tmp_path: Path):
+    """In a process of its own, killed wherever it is, perhaps while it writes."""
     start = [sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={tmp_path}"]
     process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not 0 < reached_step(tmp_path) < 20 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
-    os.kill(process.pid, number)
+    process.kill()
     process.wait(60)
     step = reached_step(tmp_path)
     assert 0 < step < 40 and step % 20, "the run was to be stopped in the middle of an epoch"
-    state = json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"]
-    assert state == ("running" if number == signal.SIGKILL else "interrupted")
-
-    subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
-
-    expected, found = weights(uninterrupted), weights(tmp_path)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert losses(tmp_path) == losses(uninterrupted)
-    assert logged_steps(tmp_path) == logged_steps(uninterrupted) == [20, 40]
-    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "finished"
+    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "running"
+    assert call("train", *TRAIN, f"results_dir={tmp_path}").returncode == 0
+    check_the_same(uninterrupted, tmp_path)
 
 
-def test_same_command_twice_is_bit_identical(uninterrupted: Path, tmp_path: Path):
-    subprocess.run([sys.executable, "-m", "spectral_repro.train", *TRAIN, f"results_dir={tmp_path}"], check=True)
-    expected, found = weights(uninterrupted), weights(tmp_path)
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninterrupted: Path, call, tmp_path, monkeypatch):
+    steps, step = count(1), torch.optim.SGD.step
+
+    def interrupted(*arguments, **options):
+        if next(steps) == 5:
+            signal.raise_signal(number)
+        return step(*arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", interrupted)
+    result = call("train", *TRAIN, f"results_dir={tmp_path}")
+    assert result.returncode == 130 and "interrupted; the same command goes on from here" in result.stdout
+    assert reached_step(tmp_path) == 5, "the step is done and kept"
+    assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "interrupted"
+    assert call("train", *TRAIN, f"results_dir={tmp_path}").returncode == 0
+    check_the_same(uninterrupted, tmp_path)
 
 
-def test_finished_run_is_left_alone_unless_forced(uninterrupted: Path, command):
-    before = (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns
-    again = command("train", *TRAIN, f"results_dir={uninterrupted}")
+def test_same_command_twice_is_bit_identical_and_a_finished_run_is_left_alone_unless_forced(uninterrupted: Path, call):
+    first, path = weights(uninterrupted), run_folder(uninterrupted) / "checkpoints" / "last.pt"
+    before = path.stat().st_mtime_ns
+    again = call("train", *TRAIN, f"results_dir={uninterrupted}")
     assert again.returncode == 0 and "finished already" in again.stdout
-    assert (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns == before
-    forced = command("train", *TRAIN, f"results_dir={uninterrupted}", "force=true", "trainer.log_every=7")
-    assert forced.returncode == 0
-    assert (run_folder(uninterrupted) / "checkpoints" / "last.pt").stat().st_mtime_ns > before
+    assert path.stat().st_mtime_ns == before
+    forced = call("train", *TRAIN, f"results_dir={uninterrupted}", "force=true", "trainer.log_every=7")
+    assert forced.returncode == 0 and path.stat().st_mtime_ns > before
+    assert all(torch.equal(first[key], value) for key, value in weights(uninterrupted).items())
 
 
 @pytest.mark.parametrize(
