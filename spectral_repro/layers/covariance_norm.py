@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spectral_repro.layers.moments import mix, moments
+from spectral_repro.layers.replicas import whole_batch
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
@@ -79,6 +80,8 @@ class CovarianceNorm(nn.Module, ABC):
         self.register_buffer("running_matrix", torch.eye(group_size).repeat(groups, 1, 1))
         self.register_buffer("eigenvalues", torch.ones(groups, group_size), persistent=False)
 
+    synchronised = False  # are the statistics those of all replicas? `replicas.synchronise` says so
+
     @abstractmethod
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         """M (G, d, d) of the covariance (G, d, d) over N H W = ``positions``, and the eigenvalues (G, d) it was made from."""
@@ -93,6 +96,8 @@ class CovarianceNorm(nn.Module, ABC):
             if positions < 2:
                 raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(x.shape)}")
             images, mean, covariance = moments(images, self.group_size)
+            if self.synchronised:
+                mean, covariance, positions = whole_batch(mean, covariance, positions)
             matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), positions)
             self._track(mean, matrix, eigenvalues)
         else:

@@ -66,7 +66,7 @@ class CovariancePooling(Pooling):
         backward: gradient method of the square root.
         decomposition: dtype of covariance and square root, "float64" or "float32".
 
-    Output in float32, of half-precision features too.
+    Output in the dtype of the features, of half-precision ones in float32.
 
     Raises:
         ValueError: for a method that has no meaning here, and as `Pooling`.
@@ -89,7 +89,8 @@ class CovariancePooling(Pooling):
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            return _UpperTriangle.apply(self.root(features.to(self.decomposition))).float()
+            pooled = _UpperTriangle.apply(self.root(features.to(self.decomposition)))
+        return pooled.to(torch.promote_types(features.dtype, torch.float32))
 
     def root(self, features: Tensor) -> Tensor:
         """The square root (N, C, C) of the covariance of features (N, C, P)."""
