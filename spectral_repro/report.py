@@ -1,19 +1,20 @@
-"""Tables, figures and a page of a paper: python -m spectral_repro.report paper=wang2019 [runs=...] [out=...]; status=true: what
-runs there are and how far they are."""
+"""Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [key=value]"""
 
 import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from spectral_repro.configuration.compose import command
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.papers import load_paper
-from spectral_repro.reporting.runs import read_runs
+from spectral_repro.reporting.costs import Speeds
+from spectral_repro.reporting.papers import TRAIN, load_paper, load_papers, published
+from spectral_repro.reporting.places import read_places
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.verdicts import judge
 
-KEYS = ("paper", "runs", "out", "status")
+KEYS = ("paper", "runs", "out", "results", "status")
 
 
 @command("report")
@@ -24,17 +25,42 @@ def main(config: DictConfig) -> None:
     if config.status:
         from spectral_repro.reporting.status import status
 
-        print(status(Path(str(config.runs))))
-        return
-    paper = load_paper(config.get("paper"))
-    runs, notices = read_runs(Path(str(config.runs)), made_by=paper.command)
+        for place in _places(config):
+            if not place.endswith(".csv"):
+                print(status(Path(place)))
+    elif config.get("paper") is None:
+        _site(config)
+    else:
+        _paper(config)
+
+
+def _site(config: DictConfig) -> None:
+    runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m paper=...")
+    from spectral_repro.reporting.site import write_site
+
+    _print_lines(notices)
+    for line in write_site(load_papers(published()), runs, notices, Path(str(config.out)), Path(str(config.results))):
+        print(line)
+
+
+def _paper(config: DictConfig) -> None:
+    paper = load_paper(config.paper)
+    runs, notices = read_places(_places(config), made_by=paper.command)
     report = gather(paper, runs)
     from spectral_repro.reporting.write import write
 
-    for line in (*notices, *report.remarks):
-        print(line, file=sys.stderr)
-    for text in write(report, Path(str(config.out))):
+    _print_lines([*notices, *report.remarks])
+    for text in write(report, Path(str(config.out)), judge(report, Path(str(config.results))), Speeds(runs)):
         print(text)
+
+
+def _places(config: DictConfig) -> list[str]:
+    return [str(place) for place in (config.runs if isinstance(config.runs, ListConfig) else [config.runs])]
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

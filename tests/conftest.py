@@ -20,6 +20,12 @@ from spectral_repro.training.execute import execute
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the report remembers between calls is forgotten after the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Runs `python -m spectral_repro.<name> ...` in an empty folder; returns its exit status and output."""

@@ -1,5 +1,6 @@
 """The groups of conf/, and how they are named on the command line."""
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if pa
 NO_OPTION = re.compile(r"true|false|nan|[-+]?inf|[-+]?[\d.].*|\{.*", re.IGNORECASE)
 
 
+@functools.cache
 def options(group: str) -> list[str]:
     """The options of a group of conf/, those in its folders as folder/option."""
     folder = CONF / group

@@ -1,7 +1,9 @@
 """What tells one run from another: the resolved configuration without what cannot change the result."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,29 +35,39 @@ READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "
 
 def essentials(config: DictConfig) -> DictConfig:
     """What a run reads of its configuration: all of it; but a study no network, no training, and no images without batches."""
+    return OmegaConf.masked_copy(config, _read(config)) if "study" in config else config
+
+
+def _read(config: Mapping[str, object]) -> list[str]:
     if "study" not in config:
-        return config
-    return OmegaConf.masked_copy(config, [*READ_BY_A_STUDY, *["dataset"] * ("batches" in config.study)])
+        return list(config)
+    return [*READ_BY_A_STUDY, *["dataset"] * ("batches" in config["study"])]
 
 
-def flatten(config: DictConfig) -> dict[str, object]:
-    """The resolved values by dotted key; lists stay whole."""
+def flatten(config: DictConfig | dict[str, object]) -> dict[str, object]:
+    """The resolved values by dotted key, of a configuration or of the plain values of one; lists stay whole."""
 
     def walk(node: object, prefix: str) -> dict[str, object]:
         if not isinstance(node, dict):
             return {prefix: node}
         return {key: leaf for name, child in node.items() for key, leaf in walk(child, f"{prefix}.{name}".lstrip(".")).items()}
 
-    return walk(OmegaConf.to_container(config, resolve=True), "")
+    return walk(config if isinstance(config, dict) else OmegaConf.to_container(config, resolve=True), "")
 
 
 def within(key: str, parents: tuple[str, ...]) -> bool:
-    return any(key == parent or key.startswith(parent + ".") for parent in parents)
+    return f"{key}.".startswith(_prefixes(parents))
 
 
-def identity(config: DictConfig) -> dict[str, object]:
-    """The values that decide the result, by dotted key."""
-    return {key: value for key, value in flatten(essentials(config)).items() if not within(key, NEUTRAL)}
+@functools.cache
+def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{parent}." for parent in parents)
+
+
+def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
+    """The values that decide the result, by dotted key, of a configuration or of the plain values of one."""
+    values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else essentials(config)
+    return {key: value for key, value in flatten(values).items() if not within(key, NEUTRAL)}
 
 
 def digest(values: dict[str, object]) -> str:

@@ -74,7 +74,7 @@ def notes(section: Section) -> list[str]:
     """What the table cannot show: divergences, runs left out of the means, weights to start from, peculiarities of the data."""
     lines = []
     for entry in section.entries:
-        lines += [f"{entry.row.label}, seed {run.seed}: {_divergence(run)}." for run in entry.in_state("diverged")]
+        lines += [f"{entry.row.label}, seed {run.seed}: {divergence(run)}." for run in entry.in_state("diverged")]
         left = [run.state for run in entry.runs if run not in section.results]
         states = {state: left.count(state) for state in ("running", "interrupted", "failed")}
         if unfinished := sum(states.values()):
@@ -85,7 +85,7 @@ def notes(section: Section) -> list[str]:
     return lines + [f"Data: {note}." for note in dict.fromkeys(note for run in section.results for note in run.notes)]
 
 
-def _divergence(run: Run) -> str:
+def divergence(run: Run) -> str:
     failure = run.summary.get("failure") or {}
     text = "diverged"
     if failure.get("step") is not None:

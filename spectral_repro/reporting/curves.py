@@ -23,7 +23,7 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval, or over the
     interrupted ones as far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what
-    is measured after the training or after some epoch, or if no run has come to its end.
+    is measured after the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
 
     Published curves have open markers.
 
@@ -31,7 +31,10 @@ def draw_curves(section: Section) -> Figure | None:
     beside the axis are in every column.
     """
     table = section.table
-    if not table.metric.trained or table.metric.measurement or not section.results or any(row.over for row in table.rows):
+    known = all(run.whole or run.metrics.empty for run in section.results)
+    if not table.metric.trained or table.metric.measurement or any(row.over for row in table.rows):
+        return None
+    if not section.results or not known:
         return None
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
@@ -90,18 +93,23 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
     if curves:
         data = pd.concat(curves, ignore_index=True)
         marker = "o" if data["epoch"].max() <= 20 else None
+        before = len(axes.lines)
         sns.lineplot(
             data, x="epoch", y="value", errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0},
             hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
             style="line", dashes={line: look.dashes for line, look in look_of.items()},
             marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,
         )  # fmt: skip
+        known = set(data.dropna()["line"])
+        for drawn, line in zip(axes.lines[before:], (line for line in look_of if line in known), strict=True):
+            drawn.set_label(line)
     for line, entry in lines:
         for run in entry.in_state("diverged"):
             rows = run.metrics[np.isfinite(run.metrics[metric.column])]
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
             x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
-            axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], **where)
+            label = f"{line}, seed {run.seed}, diverged"
+            axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], label=label, **where)
 
 
 def _common(runs: list[Run]) -> list[pd.DataFrame]:
@@ -114,4 +122,4 @@ def _draw_published(axes: Axes, lines: Lines, look_of: dict[str, Look]) -> None:
     for line, entry in lines:
         if entry.row.curve:
             curve = pd.Series(entry.row.curve, pd.RangeIndex(1, 1 + len(entry.row.curve)), dtype=float).dropna()
-            axes.plot(curve, color=look_of[line].colour, **PUBLISHED)
+            axes.plot(curve, color=look_of[line].colour, label=f"{line}, published", **PUBLISHED)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from spectral_repro.reporting.captions import caption, notes
-from spectral_repro.reporting.sections import Section
+from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.tables import formatted, spans
 
 ESCAPES = str.maketrans(
@@ -12,6 +12,14 @@ ESCAPES = str.maketrans(
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}"}
     | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--"}
 )
+
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage[margin=2.5cm]{geometry}
+\usepackage{array,booktabs,graphicx}
+\begin{document}
+"""
+ON_A_PAGE = 3  # tables of tables.tex, so that no float waits for long
 
 
 def escape(text: str) -> str:
@@ -41,6 +49,14 @@ def latex(section: Section) -> str:
         lines += [rf"{escape(remark)}\par" for remark in remarks]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def document(report: Report) -> str:
+    """Every table with a run, or with published values, as a document that compiles by itself."""
+    shown = [section for section in report.sections if section.runs or section.published]
+    parts = [latex(section).replace(r"\begin{table}", r"\begin{table}[p]", 1) for section in shown]
+    cleared = [f"{part}\\clearpage\n" if place % ON_A_PAGE == 0 else part for place, part in enumerate(parts, 1)]
+    return "".join([PREAMBLE, rf"\section*{{{escape(report.paper.title)}}}", "\n", *cleared, r"\end{document}", "\n"])
 
 
 def _spanners(groups: list[tuple[str, int]]) -> list[str]:

@@ -61,12 +61,14 @@ class Metric:
 
         NaN without any, or where they lack the column.
         """
+        if self.column not in rows or rows.empty:
+            return float("nan")
         if over:
             rows = rows[rows.iloc[:, 0].between(*over)]
-        values = rows.get(self.column, pd.Series(dtype=float))
+        values = rows[self.column]
         if self.peak_of:
             return values.agg(self.best)
-        return (values if self.timing or over else values.tail(1)).mean()
+        return values.mean() if self.timing or over else values.iloc[-1]
 
 
 LOSS = Metric("train_loss", "Training loss", "nats", "min", ".3f")

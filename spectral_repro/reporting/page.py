@@ -1,31 +1,133 @@
-"""A report as one page that needs nothing beside it."""
+"""A paper's page."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spectral_repro.reporting.captions import measurement, notes
+from spectral_repro.reporting.claims import Number
+from spectral_repro.reporting.costs import Cost, Speeds
 from spectral_repro.reporting.figures import svg
+from spectral_repro.reporting.hover import panels
 from spectral_repro.reporting.metrics import Metric
-from spectral_repro.reporting.papers import Row
+from spectral_repro.reporting.papers import TRAIN, Paper, Row
 from spectral_repro.reporting.pictures import Picture
+from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
+from spectral_repro.reporting.statistics import statistics
 from spectral_repro.reporting.tables import METHOD, UNKNOWN, evaluations, formatted, spans, text
+from spectral_repro.reporting.verdicts import Finding, Judgement
 
 SOURCES = PackageLoader("spectral_repro.reporting")
 TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+EVALUATE = ("python", "-m", "spectral_repro.evaluate")
+SEEDS = "seed=0,1,2"
+COSTS = (
+    "The time is that of one run: its images and epochs divided by the measured images/s of runs of the same network, of other "
+    "rows where none of its own has been run. Where nobody has measured the network, the command with "
+    "trainer.epochs=1 dataset.train_images=1280 added does."
+)
 
 
-def render(report: Report, drawn: dict[str, list[Picture]]) -> str:
-    """The page; `drawn` holds the figures of each section by its name."""
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a page lies in a site: links to the other pages, its own name among them, the way to the pages of runs."""
+
+    links: Sequence[tuple[str, str]] = ()
+    here: str = ""
+    runs_at: str = ""
+
+
+def render(
+    report: Report,
+    drawn: dict[str, list[Picture]],
+    judgements: Sequence[Judgement] = (),
+    speeds: Speeds | None = None,
+    around: Surroundings = Surroundings(),
+) -> str:
+    """The page, which needs nothing beside it.
+
+    Args:
+        drawn: the figures of each section by its name.
+        judgements: the claims' verdicts.
+        speeds: what costs are estimated from; None: the report's own runs.
+        around: the site that it is a page of, if any.
+    """
+    speeds = speeds or Speeds(run for section in report.sections for run in section.runs)
     views = {table.name: [] for table in report.paper.tables}
     for section in report.sections:
-        views[section.table.name].append(_view(section, drawn[section.name]))
-    return TEMPLATES.get_template("page.html.j2").render(paper=report.paper, views=views)
+        views[section.table.name].append(_view(section, drawn[section.name], speeds))
+    claims = [claim(judgement, report.paper) for judgement in judgements]
+    whole = {"paper": report.paper, "views": views, "claims": claims, "costs": COSTS}
+    return TEMPLATES.get_template("paper.html.j2").render(**whole, **vars(around))
 
 
-def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
+def claim(judgement: Judgement, paper: Paper) -> dict[str, object]:
+    """A claim's verdict in words, with its numbers and the commands that measure it."""
+    seeds = " to ".join(map(str, judgement.seeds))
+    words = [f"{judgement.scale} scale" if seeds else "exact" if judgement.findings else ""]
+    words += [f"{seeds} seed{'s' * (judgement.seeds != [1])}"] if seeds else []
+    if judgement.missing and judgement.findings:
+        words.append(f"{counted(len(judgement.missing), 'number')} of {len(judgement.claim.numbers)} not measured")
+    if judgement.claim.full and judgement.scale != "full":
+        words.append("needs the published protocol")
+    return {
+        "id": judgement.claim.id,
+        "claim": judgement.claim.claim,
+        "published": judgement.claim.published,
+        "verdict": judgement.verdict,
+        "evidence": ", ".join(filter(None, words)),
+        "missing": judgement.missing,
+        "commands": [judgement.claim.command] if judgement.claim.command else _commands(judgement, paper),
+        "findings": _plain(
+            ["Number", "Bounds", "Measured", "95 % interval", "Seeds", "Published", "Verdict", "Protocol"],
+            [_finding(finding, paper) for finding in judgement.findings],
+        ),
+    }
+
+
+def _commands(judgement: Judgement, paper: Paper) -> list[str]:
+    """What runs the rows of its missing numbers, or of all of them if none is missing."""
+    tables = {table.name: table for table in paper.tables}
+    commands = {}
+    for number in judgement.missing or judgement.claim.numbers:
+        rows = [row for row in tables[number.table].rows if row.label in number.rows]
+        commands |= {shlex.join([*TRAIN, "-m", *row.overrides, SEEDS]): None for row in rows}
+        if measured := _metric(number, paper).measurement:
+            commands[shlex.join([*EVALUATE, "runs=results/runs", f"metrics=[{measured}]"])] = None
+    return list(commands)
+
+
+def _metric(number: Number, paper: Paper) -> Metric:
+    return next(table.metric for table in paper.tables if table.name == number.table)
+
+
+def _finding(finding: Finding, paper: Paper) -> list[str]:
+    titles = {table.name: table.title for table in paper.tables}
+    number, form = finding.number, finding.form
+    what = number.words if number.file else f"{titles[number.table]}: {number.words}"
+    return [
+        f"{what}, success (%)" if number.metric == "success" else what,
+        number.bounds,
+        text(finding.mean, form),
+        f"{text(finding.low, form)} to {text(finding.high, form)}" if finding.seeds > 1 else UNKNOWN,
+        str(finding.seeds or UNKNOWN),
+        text(finding.published, form),
+        finding.verdict,
+        finding.section.label if finding.section else number.file,
+    ]
+
+
+def _plain(columns: list[str], rows: list[list[str]]) -> dict[str, object]:
+    return {"spans": [], "columns": columns, "rows": [(row[0], row[1:], False) for row in rows]}
+
+
+def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, object]:
     frame, metric = formatted(section), section.table.metric
     ran = pd.Series([bool(entry.runs) for entry in section.entries])
     series = pd.Series([entry.row.series or "" for entry in section.entries])
@@ -39,10 +141,83 @@ def _view(section: Section, drawn: list[Picture]) -> dict[str, object]:
         "unrun": _table(unrun.loc[:, (unrun != UNKNOWN).any()], series),
         "notes": notes(section),
         "evaluated": _table(evaluations(section), series),
-        "figures": [(Markup(svg(picture.figure, picture.description)), picture.caption) for picture in drawn],
-        "commands": section.commands,
+        "figures": [
+            (Markup(svg(picture.figure, picture.description)), panels(picture.figure), picture.caption) for picture in drawn
+        ],
+        "fills": _fills(section, speeds),
+        "unfinished": _unfinished(section),
         "runs": [_run(row, run, metric) for run, row in _rows_of_runs(section).items()],
+        **_statistics(section),
     }
+
+
+def _fills(section: Section, speeds: Speeds) -> list[dict[str, str]]:
+    """For each row without a run its command, and how long that would take."""
+    rows = [entry.row for entry in section.unrun]
+    commands = zip(section.commands, rows, strict=True) if section.commands else ()
+    return [
+        {"command": command, "cost": _cost(speeds.cost(section.protocol | row.values, row.values), section)}
+        for command, row in commands
+    ]
+
+
+def _cost(costs: list[Cost], section: Section) -> str:
+    if section.table.metric.study:
+        times = [run.summary["wall_time_s"] for run in section.runs if run.summary.get("wall_time_s")]
+        return f"{duration(min(times))} to {duration(max(times))}" if times else "not measured"
+    texts = []
+    for cost in costs:
+        whose = "its own" if cost.same else "other"
+        texts.append(f"{duration(cost.seconds)} at {cost.images_per_second:,.0f} images/s of {whose} runs, {cost.device}")
+    return "; ".join(texts) or "not measured"
+
+
+def _unfinished(section: Section) -> list[str]:
+    """What goes on with runs that are not at their end, and what measures of finished ones what the table compares."""
+    if section.asked is None:
+        return []
+    commands = [
+        entry.row.command(*section.asked, f"seed={run.seed}")
+        for entry in section.entries
+        for run in entry.in_state("running", "interrupted", "failed")
+    ]
+    metric = section.table.metric
+    for run in section.runs if metric.measurement else ():
+        if run.state == "finished" and metric.name not in run.metrics:
+            commands.append(shlex.join([*EVALUATE, f"run=results/runs/{run.folder}", f"metrics=[{metric.measurement}]"]))
+    return commands
+
+
+def _statistics(section: Section) -> dict[str, object]:
+    """Statistics as text, and what they are compared with."""
+    frame, form, trained = statistics(section), section.table.metric.form, section.table.metric.trained
+    if frame.empty or not frame["seeds"].any():
+        return {"statistics": _plain([], []), "compared": ""}
+    reference = frame.loc[frame["seeds"] > 0, "method"].iloc[0]
+    rows = []
+    for row in frame.to_dict("records"):
+        cells = [text(row[key], form) for key in ("mean", "std", "median", "best")]
+        cells.append(_between(row["low"], row["high"], form) if row["seeds"] > 1 else UNKNOWN)
+        if trained:
+            cells.append(f"{row['success_rate']:.0f} [{_between(row['success_low'], row['success_high'], '.0f')}]")
+        pairs = row.get("pairs")
+        paired = [UNKNOWN, UNKNOWN, "0"] if not pairs or pd.isna(pairs) else [
+            text(row["difference"], f"+{form}"),
+            _between(row["difference_low"], row["difference_high"], f"+{form}") if pairs > 1 else UNKNOWN,
+            f"{pairs:.0f}",
+        ]  # fmt: skip
+        rows.append([row["method"], str(row["seeds"]), *cells, *paired])
+    columns = ["Method", "Seeds", "Mean", "Std", "Median", "Best", "95 % interval"] + ["Success (%)"] * trained
+    columns += ["Difference", "95 % interval", "Pairs"]
+    compared = (
+        f"Difference: mean over pairs of runs of the same seed to {reference}. Intervals of means: percentile bootstrap; "
+        "of success rates: Clopper-Pearson."
+    )
+    return {"statistics": _plain(columns, rows), "compared": compared}
+
+
+def _between(low: float, high: float, form: str) -> str:
+    return f"{text(low, form)} to {text(high, form)}"
 
 
 def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, object]:
@@ -71,24 +246,30 @@ def _run(row: Row, run: Run, metric: Metric) -> dict[str, object]:
         "method": row.label,
         "seed": run.seed,
         "state": run.state,
-        "epochs": len(run.metrics) if "epoch" in run.metrics else UNKNOWN,
+        "epochs": f"{run.metrics['epoch'].max():.0f}"
+        if run.whole and "epoch" in run.metrics
+        else len(run.metrics)
+        if "epoch" in run.metrics
+        else UNKNOWN,
         "value": text(metric.of(run.metrics, row.over), metric.form),
         "gradient": text(run.largest_gradient, ".3g"),
         "gap": text(run.smallest_gap, ".2g"),
-        "time": _duration(summary.get("wall_time_s")),
+        "time": UNKNOWN if summary.get("wall_time_s") is None else duration(summary["wall_time_s"]),
         "speed": text(summary.get("images_per_second"), ",.0f"),
         "device": summary.get("device") or UNKNOWN,
-        "versions": ", ".join([*(f"{name} {version}" for name, version in run.versions.items()), *_commit(summary.get("git"))]),
+        "versions": ", ".join([*(f"{name} {version}" for name, version in run.versions.items()), *commit(run)]),
     }
 
 
-def _commit(git: dict[str, object] | None) -> list[str]:
+def commit(run: Run) -> list[str]:
+    git = run.summary.get("git")
     return [f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}"] if git else []
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return UNKNOWN
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -2,18 +2,24 @@
 
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.compose import compose, options
+from spectral_repro import configuration
+from spectral_repro.configuration.compose import CONF, compose, options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.cache import fingerprint, remembered
+from spectral_repro.reporting.claims import Claim, read_claim
 from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 
+ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that no run is made of
 TRAIN = ("python", "-m", "spectral_repro.train")
 
 
@@ -89,44 +95,88 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables of a paper; `compare` holds the dotted prefixes that tell rows apart."""
+    """The tables and claims of a paper.
+
+    Attributes:
+        compare: the dotted prefixes that tell rows apart.
+        protocol: how it trains and measures, in words.
+        errata: what is wrong in the authors' code, or otherwise than in their paper.
+    """
 
     name: str
     title: str
     source: str
     compare: tuple[str, ...]
     tables: tuple[Table, ...]
+    claims: tuple[Claim, ...] = ()
+    protocol: str = ""
+    errata: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
         return shlex.join([*TRAIN, "-m", f"paper={self.name}"])
 
 
-def load_paper(config: DictConfig | None) -> Paper:
-    """The paper of a file in conf/paper, its rows composed as they stand.
+def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
+    """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
+    state = _conf_state(ABOUT_RUNS)
+    return remembered({overrides: fingerprint(state, overrides) for overrides in rows}, lambda each: identity(compose(each)))
+
+
+def published() -> list[str]:
+    """The papers that claim something."""
+    return options("claim")
+
+
+def load_papers(names: Iterable[str]) -> list[Paper]:
+    """The papers of these files in conf/paper."""
+    state = _conf_state(())
+    marks = {name: fingerprint(state, "paper", name) for name in names}
+    settings = remembered(marks, lambda name: OmegaConf.to_container(compose([f"paper={name}"]).paper, resolve=True))
+    return [load_paper(each) for each in settings.values()]
+
+
+@functools.cache
+def _conf_state(without: tuple[str, ...]) -> str:
+    """Changes when what is composed could, leaving out these groups of conf/."""
+    sources = [path for path in sorted(CONF.rglob("*.yaml")) if path.relative_to(CONF).parts[0] not in without]
+    sources += sorted(Path(configuration.__file__).parent.glob("*.py"))
+    return fingerprint(version("hydra-core"), version("omegaconf"), [(str(each), each.read_bytes()) for each in sources])
+
+
+def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
+    """The paper of what a file in conf/paper says under its key, its rows composed as they stand.
 
     Raises:
-        UserError: no paper is given, a table has an unknown metric or an axis that does not fit its rows, or rows of one table
-            differ in what the paper does not compare.
+        UserError: a table has an unknown metric or an axis that does not fit its rows, or rows of one table differ in what the
+            paper does not compare.
     """
-    if config is None:
-        raise UserError(f"paper=null: name one of {', '.join(options('paper'))}")
-    settings = OmegaConf.to_container(config, resolve=True)
+    settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
     compare = tuple(settings["compare"])
-
-    @functools.cache
-    def parts(overrides: tuple[str, ...]) -> tuple[Values, Values]:
-        return split(identity(compose(overrides)), compare)
-
+    composed = identities(tuple(row["overrides"]) for table in settings["tables"].values() for row in table["rows"])
+    parts = {overrides: split(each, compare) for overrides, each in composed.items()}
     defaults = {"metric": settings["metric"], "source": settings["source"], "also": []}
     tables = tuple(
         _table(f"paper={settings['name']}: in table {name},", name, defaults | table, parts)
         for name, table in settings["tables"].items()
     )
-    return Paper(settings["name"], settings["title"], settings["source"], compare, tables)
+    claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
+    _check_claims(f"paper={settings['name']}: in claim", claims, tables)
+    words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
+    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, claims, **words)
 
 
-def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ...]], tuple[Values, Values]]) -> Table:
+def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) -> None:
+    labels = {table.name: {row.label for row in table.rows} for table in tables}
+    for claim in claims:
+        for number in claim.numbers:
+            if number.table and number.table not in labels:
+                raise UserError(f"{place} {claim.id}, table={number.table}: must be one of {', '.join(labels)}")
+            if number.table and (unknown := {*number.rows} - labels[number.table]):
+                raise UserError(f"{place} {claim.id}, {min(unknown)}: no row of table {number.table} is labelled so")
+
+
+def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
     names = [settings["metric"], *settings["also"]]
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
@@ -134,7 +184,7 @@ def _table(place: str, name: str, settings: dict, parts: Callable[[tuple[str, ..
     rows, protocols = [], []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
-        values, protocol = parts(overrides)
+        values, protocol = parts[overrides]
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
         at, over = row.get("at"), row.get("over")
         if metric.study and at is not None:

@@ -87,10 +87,11 @@ def _draw(axes: Axes, frame: pd.DataFrame, source: str, quantity: str, look_of: 
             continue
         if look.marker:
             joint = {"dashes": look.dashes} if joined else {"linestyle": "none"}
-            axes.errorbar(
+            points, *_ = axes.errorbar(
                 rows[f"{source}x"], values, spread, color=look.colour, **joint, elinewidth=1, capsize=2,
                 marker=look.marker, markersize=4, markerfacecolor="none" if source == PUBLISHED else None,
             )  # fmt: skip
+            points.set_label(f"{line}, published" if source == PUBLISHED else line)
             continue
         axes.axhline(values.item(), color=look.colour, linewidth=1, linestyle=":" if source == PUBLISHED else "-")
         if spread is not None and spread.notna().all():

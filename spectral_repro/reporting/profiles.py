@@ -32,7 +32,7 @@ def draw_profiles(section: Section) -> Figure | None:
         runs_of = {entry.row.series: entry.in_state("finished") for entry in section.entries}
         drawn = [line for line in look_of if runs_of[line]]
         for line in drawn:
-            _draw(axes, runs_of[line], table.metric.name, look_of[line])
+            _draw(axes, line, runs_of[line], table.metric.name, look_of[line])
         for row in table.rows if section.published else ():
             if "mean" in row.published:
                 axes.plot(row.over, [row.published["mean"]] * 2, color=look_of[row.series].colour, **PUBLISHED)
@@ -47,11 +47,11 @@ def draw_profiles(section: Section) -> Figure | None:
         return finish(figure, handles)
 
 
-def _draw(axes: Axes, runs: list[Run], column: str, look: Look) -> None:
+def _draw(axes: Axes, line: str, runs: list[Run], column: str, look: Look) -> None:
     tables = pd.concat([run.metrics for run in runs])
     by_place = tables.replace(-np.inf, np.nan).groupby(tables.columns[0])
     mean, variance = by_place[column].mean(), by_place[f"{column}_std"].agg(lambda each: each.pow(2).mean())
     spread = np.sqrt(variance)
     marker = look.marker if len(mean) <= 20 else None
-    axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), marker=marker, markersize=3.5)
+    axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), marker=marker, markersize=3.5, label=line)
     axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from spectral_repro.configuration.compose import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.cache import fingerprint, remembered
 from spectral_repro.reporting.metrics import EVALUATED
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
@@ -20,6 +20,26 @@ COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"
 LAST = "last.pt"
 NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
 NEEDED_OF_A_STUDY = ("seed", "scale.name")
+READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
+    ".hydra/config.yaml",
+    "summary.json",
+    "metrics.csv",
+    "evaluation.json",
+    "spectra.csv",
+)
+
+
+SPECTRA_COLUMNS = {"epoch": int, "layer": str, "exact": float, "power": float}
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as OmegaConf writes it: no dates."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +78,18 @@ class Run:
         return self.summary["state"]
 
     @property
+    def whole(self) -> bool:
+        """Does it have its first epoch, and all after it? An archived run may have its last one alone."""
+        first = "train_loss" if "epoch" in self.metrics else self.metrics.columns[0]
+        return not self.metrics.empty and first in self.metrics and self.metrics.get("epoch", pd.Series([1])).iloc[0] == 1
+
+    @property
+    def paper(self) -> str | None:
+        """Whose experiment it was started through, if any."""
+        name = self.summary.get("name", "").partition("_")[0]
+        return name if name in options("paper") else None
+
+    @property
     def notes(self) -> list[str]:
         """What a reader of its result must know about its data."""
         return self.summary.get("notes") or []
@@ -83,17 +115,20 @@ class Run:
 def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
     """Every run in the folders of `root`, each once, and a line about every folder that is left out.
 
+    Folders that have not changed since an earlier call are not read again.
+
     Raises:
         UserError: there is no such folder; the message names `made_by`, the command that makes runs.
     """
     if not root.is_dir():
         raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     runs, notices = [], []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        try:
-            runs.append(read_run(folder))
-        except (OSError, ValueError, KeyError, yaml.YAMLError, OmegaConfBaseException) as error:
-            notices.append(f"{folder.name}: left out, {_one_line(error)}")
+    for folder, contents in remembered({folder: _state(folder) for folder in folders}, _read_or_excuse).items():
+        if isinstance(contents, str):
+            notices.append(f"{folder.name}: left out, {contents}")
+        else:
+            runs.append(_run(folder, contents))
     return _each_once(runs, notices), notices
 
 
@@ -101,27 +136,69 @@ def read_run(folder: Path) -> Run:
     """One run folder.
 
     Raises:
-        OSError, ValueError, KeyError, yaml.YAMLError, OmegaConfBaseException: it is damaged or half-written.
+        OSError, ValueError, KeyError, yaml.YAMLError: it is damaged or half-written.
     """
-    config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+    return _run(folder, _read(folder))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a run folder, as far as a report reads it."""
+
+    config: dict[str, object]
+    summary: dict[str, object]
+    metrics: pd.DataFrame
+    evaluation: dict[str, dict]
+    spectra: pd.DataFrame
+
+
+def _state(folder: Path) -> str:
+    """Changes when a file that is read, or the way it is read, does."""
+
+    def written(path: Path) -> tuple[int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
+
+    return fingerprint(str(folder.resolve()), [written(folder / name) for name in READ], written(Path(__file__)))
+
+
+def _read_or_excuse(folder: Path) -> Contents | str:
+    try:
+        return _read(folder)
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+        return _one_line(error)
+
+
+def _read(folder: Path) -> Contents:
+    config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
+    if not isinstance(config, dict):
+        raise ValueError(f"{CONFIG} is no configuration")
+    config.pop("paper", None)  # all tables of a paper, as it was started through one
     values = flatten(config)
     study = "study._target_" in values
     missing = [key for key in (NEEDED_OF_A_STUDY if study else NEEDED) if key not in values]
     if missing:
-        raise ValueError(f".hydra/config.yaml has no {', '.join(missing)}")
-    summary = json.loads((folder / "summary.json").read_text())
+        raise ValueError(f"{CONFIG} has no {', '.join(missing)}")
+    summary = json.loads((folder / SUMMARY).read_text())
     if not isinstance(summary, dict) or summary.get("state") not in STATES:
-        raise ValueError(f"summary.json has no state among {', '.join(STATES)}")
-    metrics = _read_metrics(folder / "metrics.csv", study)
+        raise ValueError(f"{SUMMARY} has no state among {', '.join(STATES)}")
+    metrics = _read_metrics(folder / METRICS_FILE, study)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
-        raise ValueError("finished, but metrics.csv has no complete last row")
-    evaluation = _read_evaluation(folder / "evaluation.json")
+        raise ValueError(f"finished, but {METRICS_FILE} has no complete last row")
+    evaluation = _read_evaluation(folder / EVALUATION)
     for metric in EVALUATED:
         entry = evaluation.get(metric.measurement, {})
         if metric.name in entry and entry["settings"]["checkpoint"] == LAST:
             metrics.loc[metrics.index[-1:], metric.name] = entry[metric.name]
-    spectra = _read_spectra(folder / "spectra.csv")
-    return Run(folder.name, identity(config), values["scale.name"], metrics, summary, evaluation, spectra)
+    return Contents(config, summary, metrics, evaluation, _read_spectra(folder / SPECTRA))
+
+
+def _run(folder: Path, contents: Contents) -> Run:
+    config, others = contents.config, (contents.metrics, contents.summary, contents.evaluation, contents.spectra)
+    return Run(folder.name, identity(config), config["scale"]["name"], *others)
 
 
 def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
@@ -146,9 +223,8 @@ def _read_evaluation(path: Path) -> dict[str, dict]:
 
 
 def _read_spectra(path: Path) -> pd.DataFrame:
-    columns = {"epoch": int, "layer": str, "exact": float, "power": float}
-    spectra = pd.read_csv(path, dtype=columns) if path.exists() else pd.DataFrame(columns=list(columns))
-    if missing := [column for column in columns if column not in spectra]:
+    spectra = pd.read_csv(path, dtype=SPECTRA_COLUMNS) if path.exists() else pd.DataFrame(columns=list(SPECTRA_COLUMNS))
+    if missing := [column for column in SPECTRA_COLUMNS if column not in spectra]:
         raise ValueError(f"spectra.csv has no {', '.join(missing)}")
     return spectra
 

@@ -1,14 +1,18 @@
 """A paper's tables filled with runs, one section for each protocol: runs of different protocols never meet in a table."""
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from spectral_repro.configuration.compose import compose, options
-from spectral_repro.configuration.identity import digest, identity
-from spectral_repro.reporting.papers import Paper, Row, Table
+from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.identity import digest, within
+from spectral_repro.reporting.papers import Paper, Row, Table, identities
 from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
 from spectral_repro.reporting.runs import Run
+
+DERIVED = ("dataset.load",)  # values that follow from others
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,26 @@ class Section:
         return [entry for entry in self.entries if not entry.runs]
 
     @cached_property
-    def commands(self) -> list[str]:
-        """What to run for each of the rows without a run, where a scale gives this protocol."""
-        missing = [entry.row for entry in self.unrun]
+    def asked(self) -> tuple[str, ...] | None:
+        """The overrides that give a row this protocol; None where values of its own do not say how."""
         if self.full:
-            return [row.command() for row in missing]
-        for scale in sorted({run.scale for run in self.runs}) if missing else ():
-            option = f"scale={scale}"
-            if scale in options("scale"):
-                _, protocol = split(identity(compose([*missing[0].overrides, option])), self.paper.compare)
-                if not differing(protocol, self.protocol):
-                    return [row.command(option) for row in missing]
-        return []
+            return ()
+        for scale in sorted({run.scale for run in self.runs} & {*options("scale")}):
+            asked = (f"scale={scale}",)
+            for _ in range(2):
+                (values,) = identities([(*self.table.rows[0].overrides, *asked)]).values()
+                _, protocol = split(values, self.paper.compare)
+                keys = differing(protocol, self.protocol)
+                if not keys:
+                    return asked
+                own = [key for key in keys if key in self.protocol and not within(key, DERIVED)]
+                asked += tuple(f"{'' if key in protocol else '++'}{key}={json.dumps(self.protocol[key])}" for key in own)
+        return None
+
+    @property
+    def commands(self) -> list[str]:
+        """What to run for each of the rows without a run, where overrides give this protocol."""
+        return [] if self.asked is None else [entry.row.command(*self.asked) for entry in self.unrun]
 
 
 @dataclass(frozen=True)
@@ -122,25 +134,31 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     """Sections of each table, those with runs first: the full protocol, then every other by its label.
 
     A run belongs to the rows that agree with it under the compared keys. Where rows of several tables do, another protocol than
-    theirs becomes a section of the table whose full protocol differs from it in the fewest keys.
+    theirs becomes a section of the table whose full protocol differs from it in the fewest keys; but runs of another paper's
+    experiments make no section.
     """
-    parts = [(run, *split(run.identity, paper.compare)) for run in runs]
+    groups = defaultdict(list)  # runs of one protocol and row
+    for run in runs:
+        values, protocol = split(run.identity, paper.compare)
+        groups[_hashable(values), _hashable(protocol)].append((run, protocol))
+    tables_of = defaultdict(list)
+    for table in paper.tables:
+        for values in dict.fromkeys(_hashable(row.values) for row in table.rows):
+            tables_of[values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0
-    for _, values, protocol in parts:
-        distances = {
-            table.name: len(differing(protocol, table.protocol))
-            for table in paper.tables
-            if any(row.values == values for row in table.rows)
-        }
+    for (values, _), ((run, protocol), *others) in groups.items():
+        distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[values]}
         for name, distance in distances.items():
-            if distance == min(distances.values()) and protocol not in protocols[name]:
+            if distance == min(distances.values()) and protocol not in protocols[name] and run.paper in (paper.name, None):
                 protocols[name].append(protocol)
-        elsewhere += not distances
+        elsewhere += 0 if distances else 1 + len(others)
 
     def section(table: Table, protocol: Values) -> Section:
+        common = _hashable(protocol)
+
         def entry(row: Row) -> Entry:
-            own = [run for run, values, of in parts if values == row.values and of == protocol]
+            own = [run for run, _ in groups.get((_hashable(row.values), common), ())]
             return Entry(row, tuple(sorted(own, key=lambda run: run.seed)))
 
         return Section(paper, table, protocol, tuple(map(entry, table.rows)))
@@ -149,3 +167,10 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, each.label))
     return Report(paper, tuple(sections), elsewhere)
+
+
+def _hashable(value: object) -> object:
+    """Equal for equal values."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value

@@ -18,7 +18,7 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     assert "python -m spectral_repro.train experiment=quickstart/zca_svd\n" in result.stdout
     assert result.stderr.splitlines() == ["broken-00000000: left out, no config.yaml"]
     written = sorted(path.name for path in (tmp_path / "pages").iterdir())
-    assert "index.html" in written and len(written) == 1 + 2 * 5
+    assert "index.html" in written and len(written) == 4 + 2 * 5
     assert {path.suffix for path in (tmp_path / "pages").iterdir()} == {".html", ".md", ".tex", ".csv", ".png", ".pdf"}
     assert all(path.stat().st_size > 100 for path in (tmp_path / "pages").iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "runs"], "nothing else is left behind"
@@ -40,7 +40,7 @@ def test_wrong_input_is_named(call):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
-        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, status"]),
+        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results"]),
     ]:
         result = call("report", *arguments)
         output = result.stdout + result.stderr

@@ -18,7 +18,10 @@ def test_files_are_named_by_table_and_protocol_and_hold_what_is_said(whole, tmp_
     assert section.name == section.table.name
     assert str(tmp_path / "new" / "pages") in last
     written = {path.name for path in (tmp_path / "new" / "pages").iterdir()}
-    assert written == {"index.html", *(f"{section.name}.{kind}" for kind in ("md", "tex", "csv"))}
+    tables = {f"{section.name}.{kind}" for kind in ("md", "tex", "csv")}
+    assert written == {"index.html", "tables.tex", "runs.csv", "curves.csv"} | tables
+    document = (tmp_path / "new" / "pages" / "tables.tex").read_text()
+    assert document.startswith("\\documentclass") and document.count("\\begin{table}") == document.count("\\end{table}") == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(whole, tmp_path):

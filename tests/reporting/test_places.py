@@ -1,0 +1,82 @@
+import pandas as pd
+import pytest
+
+from spectral_repro.errors import UserError
+from spectral_repro.reporting import load_curves, load_runs
+from spectral_repro.reporting.archive import write_archive
+from spectral_repro.reporting.places import read_places
+
+
+@pytest.fixture
+def folder(make_run, runs_folder, evaluate):
+    make_run("norm=zca_pi", "scale=cpu", accuracies=[10.0, 55.5, 54.25], seed=3, name="song2021_cifar10_pi")
+    evaluate(make_run(git={"commit": "0123456789abcdef", "dirty": False}), ece=0.25)
+    make_run(accuracies=[], state="diverged", seed=1, failure={"step": 4})
+    (runs_folder / "broken-00000000").mkdir()
+    return runs_folder
+
+
+@pytest.fixture
+def archived(folder, tmp_path):
+    """What the report keeps of these runs."""
+    runs, _ = read_places([str(folder)], "nobody")
+    (tmp_path / "kept").mkdir()
+    for name, content in write_archive(runs).items():
+        (tmp_path / "kept" / name).write_bytes(content)
+    return runs, tmp_path / "kept"
+
+
+def test_load_runs_gives_a_row_for_each_run(folder):
+    with pytest.warns(UserWarning, match=r"^broken-00000000: left out, no config.yaml$"):
+        frame = load_runs(folder).set_index("run")
+    assert len(frame) == 3 and set(frame["state"]) == {"finished", "diverged"}
+    row = frame.loc[frame["seed"] == 3].iloc[0]
+    assert (row["test_accuracy"], row["best_test_accuracy"], row["epoch"]) == (54.25, 55.5, 3)
+    assert (row["scale"], row["paper"], row["norm.backward.iterations"], row["trainer.epochs"]) == ("cpu", "song2021", 19, 6)
+    assert row["images_per_second"] == 1000.4 and row["device"] == "2 x Some CPU"
+    other = frame.loc[frame["ece"].notna()].iloc[0]
+    assert (other["ece"], other["commit"]) == (0.25, "0123456789abcdef")
+
+
+@pytest.mark.filterwarnings("ignore:broken")
+def test_load_curves_gives_a_row_for_each_epoch(folder):
+    frame = load_curves(str(folder))
+    assert len(frame) == 3 + 2 and frame.columns[0] == "run"
+    assert frame[frame["run"].str.startswith("song2021")]["test_accuracy"].tolist() == [10.0, 55.5, 54.25]
+
+
+def test_runs_come_back_from_what_is_kept_of_them(archived):
+    runs, kept = archived
+    again, notices = read_places([str(kept / "*.csv").replace("*", "runs")], "nobody")
+    assert notices == [] and [run.id for run in again] == [run.id for run in runs]
+    for run, other in zip(runs, again, strict=True):
+        assert run.identity == other.identity and run.summary == other.summary and run.evaluation == other.evaluation
+        assert run.whole == other.whole and len(run.metrics) == len(other.metrics)
+        pd.testing.assert_frame_equal(run.metrics, other.metrics, check_dtype=False, check_like=True, rtol=1e-5)
+
+
+def test_without_their_curves_they_keep_their_last_row(archived):
+    _, kept = archived
+    (kept / "curves.csv").unlink()
+    again, _ = read_places([str(kept / "runs.csv")], "nobody")
+    last = {run.seed: run.metrics for run in again}
+    assert last[3]["test_accuracy"].tolist() == [54.25] and last[3]["epoch"].tolist() == [3]
+    assert not any(run.whole for run in again) and last[1].empty
+
+
+def test_a_folder_counts_before_what_is_kept_of_it(archived, folder):
+    runs, kept = archived
+    found, notices = read_places([str(kept / "runs.csv"), str(folder)], "nobody")
+    assert len(found) == len(runs) and len(notices) == 1
+    assert all(run.summary["wall_time_s"] == 75.4 for run in found)
+
+
+def test_a_file_of_something_else_is_named(folder, tmp_path):
+    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
+    _, notices = read_places([str(folder), str(tmp_path / "*.csv")], "nobody")
+    assert any("runs.csv: left out, no runs.csv of the report" in notice for notice in notices)
+
+
+def test_nothing_anywhere_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"^runs=.*nowhere,.*csv: no such folder; runs are made by nobody$"):
+        read_places([str(tmp_path / "nowhere"), str(tmp_path / "*.csv")], "nobody")

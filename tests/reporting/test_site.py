@@ -1,0 +1,186 @@
+"""The site of small real runs, read as a file and in a browser."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.reporting.papers import load_paper
+from spectral_repro.reporting.places import read_places
+from spectral_repro.reporting.site import write_site
+from spectral_repro.training.execute import execute
+
+PAPER = """
+name: quickstart
+title: Norm layers & digits
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+protocol: Digits, one layer replaced.
+errata: ["Its <ResNet> cannot be run."]
+tables:
+  digits:
+    title: Digits
+    rows:
+      - {label: Batch norm, overrides: [norm=batch, model.width=4], published: {mean: 90.0}}
+      - {label: "ZCA, SVD-PI", overrides: [norm=zca_pi, model.width=4], published: {mean: 91.0}}
+      - {label: PCA, overrides: [norm=pca, model.width=4]}
+claims:
+  whitens:
+    claim: Whitening does not lose a point.
+    published: 91 against 90 %.
+    numbers: [{table: digits, of: ["ZCA, SVD-PI"], minus: Batch norm, at_least: -1}]
+  exact:
+    claim: The factor is bounded.
+    published: null
+    command: python -m spectral_repro.bench suite=series
+    numbers: [{file: series/series.csv, where: {method: pi}, column: factor, at_most: 20}]
+"""
+BROWSER = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+MISSING = shutil.which("chromium") is None or shutil.which("chromedriver") is None
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """Written from three trainings on digits at the smallest scale and a half-written folder."""
+    root = tmp_path_factory.mktemp("site")
+    for overrides in (["norm=batch"], ["norm=batch", "seed=1"], ["norm=zca_pi"]):
+        config = compose(["scale=smoke", "trainer.threads=1", f"results_dir={root / 'results' / 'runs'}", *overrides])
+        execute(config, "test", overrides)
+    (root / "results" / "runs" / "broken-00000000").mkdir()
+    (root / "results" / "series").mkdir()
+    (root / "results" / "series" / "series.csv").write_text("method,factor\npi,18.98\n")
+    lines = publish(root)
+    assert "1 supported" in lines[0] and "a page for each of 3 runs" in lines[-1]
+    return root
+
+
+def publish(root: Path) -> list[str]:
+    paper = load_paper(OmegaConf.create(PAPER))
+    runs, notices = read_places([str(root / "results" / "runs")], paper.command)
+    return write_site([paper], runs, notices, root / "out", root / "results")
+
+
+class Page(HTMLParser):
+    """What a page links to and holds."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.targets, self.ids, self.tags, self.texts = [], set(), [], []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        for key, value in attributes:
+            if key == "id":
+                self.ids.add(value)
+            elif key in ("href", "src") and not value.startswith("data:"):
+                self.targets.append(value)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_every_link_leads_somewhere(site):
+    pages = {path.resolve(): Page(path) for path in (site / "out").rglob("*.html")}
+    assert len(pages) == 3 + 3
+    for path, page in pages.items():
+        assert {"h1", "main", "title"} <= set(page.tags) and "http" not in " ".join(page.targets)
+        for target in page.targets:
+            file, _, anchor = target.partition("#")
+            there = (path.parent / file).resolve() if file else path
+            assert there.is_file(), (path, target)
+            assert not anchor or anchor in pages[there].ids, (path, target)
+
+
+def test_the_index_says_where_the_paper_stands(site):
+    text = Page(site / "out" / "index.html").text
+    assert "3 rows, 2 published: 0 reproduced in full, 2 at a reduced scale, 1 missing" in text
+    assert "Whitening does not lose a point. quickstart" in text and "broken-00000000: left out, no config.yaml" in text
+
+
+def test_the_page_says_what_is_claimed_and_what_is_missing(site):
+    text = Page(site / "out" / "quickstart" / "index.html").text
+    assert "undecided reduced scale, 1 seed Whitening does not lose a point. Published: 91 against 90 %." in text
+    assert "supported exact The factor is bounded." in text and "bench suite=series" in text
+    assert "Its <ResNet> cannot be run." in text and "Digits, one layer replaced." in text
+    assert re.search(r"PCA (\d+ s) at [\d,]+ images/s of other runs, .*? python -m spectral_repro.train norm=pca", text)
+    assert "not measured python -m spectral_repro.train norm=pca model.width=4" in text, "nobody ran the full protocol"
+
+
+def test_the_page_of_a_run(site):
+    texts = [Page(path).text for path in (site / "out" / "runs").iterdir()]
+    (text,) = (text for text in texts if "quickstart: Digits, ZCA, SVD-PI" in text)
+    for part in ("finished", "train accuracy", "Largest gradient norm", "norm.group_size", "torch 2", "Last epochs"):
+        assert part in text, part
+
+
+def test_unchanged_files_stay_as_they_are(site):
+    before = {path: path.stat().st_mtime_ns for path in (site / "out").rglob("*") if path.is_file()}
+    publish(site)
+    changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == set()
+
+
+@pytest.mark.skipif(MISSING, reason="no chromium and chromedriver on this machine")
+def test_in_a_browser(site, tmp_path):
+    """No error in its console, no broken image, tables sort, values show, and the command of a missing row fills it."""
+    from selenium import webdriver
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in (*BROWSER.split(), "--window-size=1280,900", f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        for path in sorted((site / "out").rglob("*.html")):
+            driver.get(path.as_uri())
+            assert driver.get_log("browser") == []
+            assert driver.execute_script("return [...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
+            wide = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            assert wide <= 0, f"{path} scrolls sideways on a phone"
+        driver.get((site / "out" / "index.html").as_uri())
+        verdicts = "return [...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
+        button = driver.find_element(By.CSS_SELECTOR, "table.sortable thead button")
+        button.send_keys(Keys.ENTER)
+        assert driver.execute_script(verdicts) == ["supported", "undecided"]
+        button.send_keys(Keys.ENTER)
+        assert driver.execute_script(verdicts) == ["undecided", "supported"]
+        driver.get((site / "out" / "quickstart" / "index.html").as_uri())
+        box = driver.find_element(By.CSS_SELECTOR, "[data-panels]")
+        box.send_keys(Keys.ARROW_RIGHT)
+        values = driver.find_element(By.CSS_SELECTOR, ".values").text
+        assert values.startswith("1\n") and "Batch norm: " in values and "ZCA, SVD-PI: " in values
+        ActionChains(driver).move_to_element_with_offset(box, -box.size["width"] // 10, 0).perform()
+        assert driver.find_element(By.CSS_SELECTOR, ".values").text.startswith("2\n")
+        commands = [code.get_attribute("textContent") for code in driver.find_elements(By.CSS_SELECTOR, "td code.command")]
+        assert driver.get_log("browser") == []
+    finally:
+        driver.quit()
+    (command,) = (text for text in commands if "norm=pca" in text and "scale=smoke" in text)
+    python, *arguments = shlex.split(command)
+    assert python == "python"
+    subprocess.run(
+        [sys.executable, *arguments], cwd=site, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True
+    )
+    publish(site)
+    assert "0 reproduced in full, 3 at a reduced scale, 0 missing" in Page(site / "out" / "index.html").text

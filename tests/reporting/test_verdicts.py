@@ -1,0 +1,129 @@
+"""Verdicts about invented claims of invented runs."""
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from scipy.stats import beta
+
+from spectral_repro.errors import UserError
+from spectral_repro.reporting.claims import read_claim
+from spectral_repro.reporting.intervals import interval, rate_interval
+from spectral_repro.reporting.papers import load_paper
+from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.verdicts import judge
+
+PAPER = """
+name: quickstart
+title: Claims
+source: Someone, 2019
+compare: [norm]
+metric: test_accuracy
+tables:
+  digits:
+    title: Digits
+    rows:
+      - {label: A, overrides: [norm=batch], published: {mean: 90.0}}
+      - {label: B, overrides: [norm=zca_svd], published: {mean: 92.0, success_rate: 40.0}}
+      - {label: C, overrides: [norm=zca_pi]}
+"""
+
+
+@pytest.fixture
+def judged(read, tmp_path, runs_folder):
+    """The judgement of a claim with these numbers, in the table unless they are in a file."""
+    runs_folder.mkdir(exist_ok=True)
+
+    def run(*numbers: dict, **others: object):
+        placed = [number if "file" in number else {"table": "digits"} | number for number in numbers]
+        settings = OmegaConf.to_container(OmegaConf.create(PAPER))
+        settings["claims"] = {"it": {"claim": "It is so.", "published": None, "numbers": placed} | others}
+        (judgement,) = judge(gather(load_paper(settings), read()), tmp_path)
+        return judgement
+
+    return run
+
+
+@pytest.fixture
+def runs(make_run):
+    """Three seeds each: B is 1.5 to 2.5 above A over the same seeds, though their ranges overlap; C is A at another scale."""
+    for seed, (low, gain) in enumerate([(80.0, 1.5), (85.0, 2.0), (90.0, 2.5)]):
+        make_run("norm=batch", accuracies=[low], seed=seed)
+        make_run("norm=zca_svd", accuracies=[low + gain], seed=seed)
+        make_run("norm=zca_pi", "scale=cpu", accuracies=[low], seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [
+        ({"at_least": 1}, "supported"),
+        ({"at_most": 1}, "contradicted"),
+        ({"at_least": 2}, "undecided"),
+        ({"at_least": 0, "at_most": 3}, "supported"),
+    ],
+)
+def test_a_difference_over_common_seeds_against_its_bounds(runs, judged, bounds, verdict):
+    judgement = judged({"of": ["B"], "minus": "A"} | bounds)
+    (finding,) = judgement.findings
+    assert (judgement.verdict, judgement.scale, judgement.seeds) == (verdict, "full", [3])
+    assert finding.mean == pytest.approx(2) and finding.published == pytest.approx(2)
+    assert (finding.low, finding.high) == pytest.approx(interval(np.array([1.5, 2.0, 2.5])))
+
+
+def test_a_quotient(runs, judged):
+    (finding,) = judged({"of": ["B"], "per": "A", "at_least": 1}).findings
+    assert finding.mean == pytest.approx(np.mean([81.5 / 80, 87 / 85, 92.5 / 90]))
+
+
+def test_runs_of_different_scale_never_meet(runs, judged):
+    judgement = judged({"of": ["C"], "minus": "A", "at_least": 0})
+    assert judgement.verdict == "not measured" and judgement.findings == ()
+
+
+def test_a_reduced_scale_decides_about_itself_alone(runs, judged):
+    number = {"of": ["C"], "at_least": 70}
+    assert [(each.verdict, each.scale) for each in (judged(number), judged(number, full=True))] == [
+        ("supported", "reduced"),
+        ("undecided", "reduced"),
+    ]
+
+
+def test_one_number_out_of_its_bounds_contradicts_and_a_missing_row_leaves_undecided(runs, judged, make_run):
+    held, broken = {"of": ["B"], "minus": "A", "at_least": 1}, {"of": ["A"], "at_most": 10}
+    assert judged(held, broken).verdict == "contradicted"
+    make_run("norm=zca_pi", accuracies=[80.0])
+    few = judged(held, {"of": ["C"], "at_least": 10})
+    assert few.verdict == "undecided" and few.findings[1].seeds == 1, "one seed decides nothing"
+
+
+def test_a_rate_of_success_has_its_own_interval(make_run, judged):
+    for seed in range(3):
+        make_run("norm=zca_svd", state="diverged", accuracies=[30.0], seed=seed)
+    never, seldom = judged({"of": ["B"], "metric": "success", "at_least": 90}), judged(
+        {"of": ["B"], "metric": "success", "at_most": 10}
+    )  # fmt: skip
+    assert (never.verdict, seldom.verdict) == ("contradicted", "undecided")
+    assert never.findings[0].mean == 0 and never.findings[0].published == 40
+    assert (never.findings[0].low, never.findings[0].high) == pytest.approx((0, 100 * beta.ppf(0.975, 1, 3)))
+    assert rate_interval(np.array([100.0, 0.0])) == pytest.approx((100 * beta.ppf(0.025, 1, 2), 100 * beta.ppf(0.975, 2, 1)))
+
+
+def test_a_number_of_a_file(judged, tmp_path):
+    number = {"file": "bench/it.csv", "where": {"name": "a"}, "column": "ms", "per": {"name": "b"}, "at_least": 2}
+    assert judged(number).verdict == "not measured"
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "it.csv").write_text("name,ms\na,3\na,5\nb,2\n")
+    judgement = judged(number)
+    assert (judgement.verdict, judgement.scale, judgement.seeds, judgement.findings[0].mean) == ("supported", "full", [], 2.5)
+
+
+def test_a_number_of_several_rows_is_one_of_each():
+    claim = read_claim("it", {"claim": "", "published": None, "numbers": [{"table": "t", "of": ["A", "B"], "minus": "C"}]})
+    assert [number.words for number in claim.numbers] == ["A − C", "B − C"]
+
+
+@pytest.mark.parametrize(
+    ("number", "named"), [({"of": ["D"]}, "D: no row of table digits"), ({"of": ["A"], "table": "x"}, "table=x")]
+)
+def test_a_row_that_there_is_not_is_named(judged, number, named):
+    with pytest.raises(UserError, match=f"in claim it, {named}"):
+        judged(number)
