@@ -40,7 +40,7 @@ def test_wrong_input_is_named(call):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
-        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results"]),
+        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results, published, status"]),
     ]:
         result = call("report", *arguments)
         output = result.stdout + result.stderr
