@@ -4,11 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command, options
 from spectral_repro.configuration.rules import DEVICE, TEXT, whole
+from spectral_repro.configuration.targets import instantiate
 from spectral_repro.errors import UserError
 
 RULES = {"out": TEXT, "device": DEVICE, "threads": whole(1).or_null(), "seed": whole(0, below=2**32)}

@@ -1,4 +1,4 @@
-"""Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [runs=...] [out=...] [results=...]"""
+"""Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [key=value]"""
 
 import sys
 from pathlib import Path
@@ -9,12 +9,13 @@ from omegaconf import DictConfig, ListConfig
 from spectral_repro.configuration.compose import command
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.costs import Speeds
-from spectral_repro.reporting.papers import TRAIN, load_paper, load_papers, published
+from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, load_papers, published
 from spectral_repro.reporting.places import read_places
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.supplied import supply
 from spectral_repro.reporting.verdicts import judge
 
-KEYS = ("paper", "runs", "out", "results")
+KEYS = ("paper", "runs", "out", "results", "published", "status")
 
 
 @command("report")
@@ -22,7 +23,13 @@ def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in KEYS:
             raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
-    if config.get("paper") is None:
+    if config.status:
+        from spectral_repro.reporting.status import status
+
+        for place in _places(config):
+            if not place.endswith(".csv"):
+                print(status(Path(place)))
+    elif config.get("paper") is None:
         _site(config)
     else:
         _paper(config)
@@ -33,12 +40,13 @@ def _site(config: DictConfig) -> None:
     from spectral_repro.reporting.site import write_site
 
     _print_lines(notices)
-    for line in write_site(load_papers(published()), runs, notices, Path(str(config.out)), Path(str(config.results))):
+    papers = [_with_own_values(paper, config) for paper in load_papers(published())]
+    for line in write_site(papers, runs, notices, Path(str(config.out)), Path(str(config.results))):
         print(line)
 
 
 def _paper(config: DictConfig) -> None:
-    paper = load_paper(config.paper)
+    paper = _with_own_values(load_paper(config.paper), config)
     runs, notices = read_places(_places(config), made_by=paper.command)
     report = gather(paper, runs)
     from spectral_repro.reporting.write import write
@@ -46,6 +54,10 @@ def _paper(config: DictConfig) -> None:
     _print_lines([*notices, *report.remarks])
     for text in write(report, Path(str(config.out)), judge(report, Path(str(config.results))), Speeds(runs)):
         print(text)
+
+
+def _with_own_values(paper: Paper, config: DictConfig) -> Paper:
+    return supply(paper, Path(str(config.published))) if config.published else paper
 
 
 def _places(config: DictConfig) -> list[str]:

@@ -66,12 +66,21 @@ def test_data_that_are_not_what_the_configuration_says(train, arguments: list[st
     assert all(text in str(error.value) for text in named)
 
 
-def test_a_failed_job_is_named_at_once_and_the_sweep_goes_on(call, tmp_path):
-    result = call("train", "-m", "norm=zca", "norm.group_size=7,16", *SMALL)
-    assert result.returncode == 1
-    assert "job 0 failed: norm.group_size=7 must divide" in result.stderr
-    (path,) = tmp_path.glob("results/runs/*/summary.json")
-    assert json.loads(path.read_text())["state"] == "finished"
+def test_a_sweep_goes_on_after_a_failed_job_and_says_at_its_end_what_became_of_each(call, tmp_path):
+    sweep = ("-m", "norm=zca", "optimizer.lr=0.1,1e30", "model=alexnet_small", "model.width=4", *SMALL)
+    result = call("train", *sweep, "norm.group_size=7,4", "hydra.sweeper.max_batch_size=1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "job 0 failed: norm.group_size=7 must divide the 4 channels" in result.stderr
+    assert "2 of 4 jobs failed; the same command again runs what is not finished" in result.stderr
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith("job ")]
+    assert [line[2] for line in lines] == ["failed", "finished", "failed", "diverged"]
+    assert lines[1][:5] == ["job", "1", "finished", "test", "accuracy"] and lines[1][8] == "s"
+    assert lines[1][9:] == ["optimizer.lr=0.1", "norm.group_size=4"]
+    states = {json.loads(path.read_text())["state"] for path in tmp_path.glob("results/runs/*/summary.json")}
+    assert states == {"finished", "diverged"}
+    again = call("train", *sweep, "norm.group_size=4")
+    assert again.returncode == 0, again.stderr
+    assert "finished already" in again.stdout and "epoch 1" not in again.stdout
 
 
 def test_missing_data_are_named(call):
@@ -93,4 +102,4 @@ def test_what_a_run_leaves_behind(command, tmp_path):
     assert summary["best"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
     assert summary["threads"] == 1 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"config.yaml", "overrides.yaml"} <= {path.name for path in (folder / ".hydra").iterdir()}
-    assert {"last.pt", "best.pt"} == {path.name for path in (folder / "checkpoints").iterdir()}
+    assert {"last.pt", "previous.pt", "best.pt"} == {path.name for path in (folder / "checkpoints").iterdir()}

@@ -4,36 +4,42 @@ import functools
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 import hydra
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+from spectral_repro.configuration.groups import CONF, options, spelled_for_hydra
+from spectral_repro.configuration.sweeps import BASIC, Sweeper
+from spectral_repro.configuration.targets import check_file
+from spectral_repro.errors import UserError
+
 WITHOUT_HYDRA = [
     f"~hydra/{group}"
     for group in ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
 ]
 
 
-@functools.cache
-def options(group: str) -> list[str]:
-    """The options of a group of conf/, those in its folders as folder/option."""
-    folder = CONF / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+class CheckedFiles(FileConfigSource):
+    """Files of which none names code that it must not: those of --config-dir, and of hydra.searchpath."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        result = super().load_config(config_path)
+        check_file(OmegaConf.to_container(result.config), f"{self.path}/{config_path}")
+        return result
 
 
-class ConfSource(FileConfigSource):
+class ConfSource(CheckedFiles):
     """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
 
     A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
@@ -67,6 +73,11 @@ class ConfSearchPath(SearchPathPlugin):
 
 for plugin in (ConfSource, ConfSearchPath):
     Plugins.instance().register(plugin)
+CheckedFiles.__name__ = FileConfigSource.__name__  # by which a launcher's process, reading the plugins anew, knows it
+SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
+Plugins.instance().class_name_to_class[BASIC] = Sweeper
+for launcher in options("hydra/launcher"):
+    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -78,7 +89,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         @functools.wraps(job)
         def main() -> None:
             try:
+                sys.argv[1:] = spelled_for_hydra(sys.argv[1:])
                 run()
+            except UserError as error:
+                print(error, file=sys.stderr)
+                sys.exit(1)
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as leaving:
@@ -109,6 +124,6 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("train", overrides=list(overrides))
+            return hydra.compose("train", overrides=spelled_for_hydra(overrides))
     finally:
         GlobalHydra.instance().hydra = state

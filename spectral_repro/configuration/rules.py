@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.errors import UserError
 from spectral_repro.parts import part
@@ -248,6 +248,8 @@ OF_THE_DATA_SET = {
     "model.image_size": "dataset.image_size",
 }
 
+NEEDED = ("model", "dataset", "optimizer", "schedule", "trainer", "scale")
+
 OBJECTS = (
     *BACKWARDS,
     "model",
@@ -274,6 +276,9 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: for the first key that is unknown or value that breaks its rule, with what is allowed.
     """
+    for group in NEEDED:
+        if not config.get(group):
+            raise UserError(f"{group}=null: every run needs one of {', '.join(options(group))}")
     values = flatten(config)
     for key, value in values.items():
         parent, _, name = key.rpartition(".")

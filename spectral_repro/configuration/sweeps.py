@@ -1,11 +1,20 @@
-"""What Hydra would let pass in a sweep."""
+"""What Hydra does not do of itself for a sweep."""
 
 import sys
+import time
+from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from spectral_repro.configuration.groups import spelled_for_hydra
+from spectral_repro.errors import UserError, first_line
+
+BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class NotEmpty(Callback):
@@ -19,3 +28,61 @@ class NotEmpty(Callback):
             if override.is_sweep_override() and next(override.sweep_string_iterator(), None) is None:
                 print(f"{override.input_line}: no {key} matches, so there is nothing to run", file=sys.stderr)
                 raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings
+
+
+class Times(Callback):
+    """Notes on the outcome of a job how many seconds it took."""
+
+    def on_job_start(self, config: DictConfig, **_: object) -> None:
+        self.started = time.monotonic()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: object) -> None:
+        job_return.seconds = time.monotonic() - self.started
+
+
+class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
+    """Hydra's own sweeper, but all jobs run whatever becomes of others, and each has a line at the end.
+
+    Raises:
+        UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
+    """
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        return [spelled_for_hydra(overrides) for overrides in super().get_job_batch()]
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        jobs, launch = [], self.launcher.launch
+
+        def keep_results(batch: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            try:
+                jobs.extend(launch(batch, initial_job_idx=initial_job_idx))
+            except RuntimeError as error:
+                raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
+            return ()
+
+        self.launcher.launch = keep_results
+        super().sweep(arguments)
+        shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+        for number, job in enumerate(jobs):
+            print(f"job {number:<4} {outcome(job, shared)}")
+        failed = sum(job.status == JobStatus.FAILED for job in jobs)
+        if failed:
+            raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")
+        return jobs
+
+
+def outcome(job: JobReturn, shared: set[str]) -> str:
+    """State, metric, time, and what the job has that is not ``shared`` by all; why, if it failed."""
+    failed, result = job.status == JobStatus.FAILED, job._return_value
+    summary = result if isinstance(result, dict) else {}
+    state = "failed" if failed else summary.get("state", "finished")
+    reason = f": {first_line(result)}" if failed else ""
+    what = " ".join(each for each in filter_overrides(job.overrides) if each not in shared)
+    return f"{state:<9} {metric(summary.get('final') or {}):<22} {getattr(job, 'seconds', 0.0):8.1f} s  {what}{reason}"
+
+
+def metric(final: dict[str, float]) -> str:
+    """The test accuracy in the last row of metrics.csv, of a study the first value there."""
+    if "test_accuracy" in final:
+        return f"test accuracy {final['test_accuracy']:.2f} %"
+    return "".join(f"{name} {value:.4g}" for name, value in list(final.items())[1:2])

@@ -40,6 +40,8 @@ class Batches:
         views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
         device: where images and batches lie.
         channels_last: memory format of the batches; False: contiguous.
+        share: (r, n), the r-th of n processes: the images from place r B // n to (r + 1) B // n of every batch of B images. Put
+            together, what they make are the batches of a single one, no image twice; a share without images is left out.
 
     Raises:
         ValueError: for ten crops of images in memory, which are cut already.
@@ -60,10 +62,11 @@ class Batches:
         views: Literal["plain", "mirrored", "ten_crop"] = "plain",
         device: torch.device | str = "cpu",
         channels_last: bool = True,
+        share: tuple[int, int] = (0, 1),
     ):
         if views == "ten_crop" and isinstance(split.images, Tensor):
             raise ValueError("views=ten_crop: images in memory are cut already")
-        self.views, self.seed, self.device = VIEWS[views], seed, device
+        self.views, self.seed, self.device, self.share = VIEWS[views], seed, device, share
         self.batch_size = max(batch_size // self.views, 1) * self.views
         self.crop_padding, self.crop_fill, self.flip, self.shuffle = crop_padding, crop_fill, flip, shuffle
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -85,16 +88,22 @@ class Batches:
         """Batches in an epoch."""
         return math.ceil(len(self.labels) * self.views / self.batch_size)
 
+    def length(self, index: int) -> int:
+        """Images, or views of them, in a batch of an epoch, those of all processes."""
+        return min(self.batch_size, len(self.labels) * self.views - index * self.batch_size)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Images (B, C, S, S) float32 and labels (B,) int64 of every batch of an epoch, from batch ``start`` on."""
-        order, top, left, mirrored, cut = self._choices(epoch)
-        place, tables = self._tables(order, cut, start)
+        batches = [batch for index in range(start, len(self)) if (batch := self._places(index))]
+        if not batches:
+            return
+        own, sizes = torch.cat([torch.arange(batch.start, batch.stop) for batch in batches]), list(map(len, batches))
+        order, top, left, mirrored, cut = (None if choice is None else choice[own] for choice in self._choices(epoch))
+        place, tables = self._tables(order, cut, sizes)
         corner = (place * self.padded_size + top) * self.padded_size + left
-        order, corner, mirrored = (choice.to(self.device) for choice in (order, corner, mirrored))
-        for first, table in zip(range(start * self.batch_size, len(order), self.batch_size), tables, strict=False):
-            batch = slice(first, first + self.batch_size)
-            chosen = corner[batch, None] + self.window[mirrored[batch]]
-            yield self._images(table, chosen), self.labels[order[batch]]
+        choices = (choice.to(self.device).split(sizes) for choice in (order, corner, mirrored))
+        for table, order, corner, mirrored in zip(tables, *choices, strict=False):
+            yield self._images(table, corner[:, None] + self.window[mirrored]), self.labels[order]
 
     def first(self, number: int) -> Tensor:
         """The first ``number`` images of epoch 0, as the batches give them; all of them if there are fewer."""
@@ -118,14 +127,19 @@ class Batches:
             mirrored, cut = view % 2, view // 2
         return order, top, left, mirrored, cut
 
-    def _tables(self, order: Tensor, cut: Tensor | None, start: int) -> tuple[Tensor, Iterable[Tensor]]:
-        """Where an image of the epoch lies in the table of pixels that its batch is taken from (N,), and those tables."""
+    def _places(self, index: int) -> range:
+        """The places in the epoch of what this process has of a batch."""
+        first, images = index * self.batch_size, self.length(index) // self.views
+        return range(*(first + images * part // self.share[1] * self.views for part in (self.share[0], self.share[0] + 1)))
+
+    def _tables(self, order: Tensor, cut: Tensor | None, sizes: list[int]) -> tuple[Tensor, Iterable[Tensor]]:
+        """Where each image lies in the table of pixels that its batch, one of these sizes, is taken from, and those tables."""
         if self.files is None:
             return order, repeat(self.pixels)
         step = min(self.views, 2)  # an image and its mirror are decoded once
-        numbers, choices = (values[::step].split(self.batch_size // step)[start:] for values in (order, cut))
+        numbers, choices = (values[::step].split([size // step for size in sizes]) for values in (order, cut))
         images = self.files.stream(numbers, choices, pin_memory=torch.device(self.device).type == "cuda")
-        return torch.arange(len(order)) % self.batch_size // step, map(self._pixels, images)
+        return torch.cat([torch.arange(size) // step for size in sizes]), map(self._pixels, images)
 
     def _pixels(self, images: Tensor) -> Tensor:
         """The pixels (n, C) of images (N, C, S, S) with their frames, image by image and row by row, on the device."""

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) from the folders of the original archives."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from spectral_repro.data.images import ImageData, Split
-from spectral_repro.data.published import Published
+from spectral_repro.data.published import Published, unpack
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -26,7 +27,7 @@ def cifar10(
         root: folder that holds, or is to hold, the folder of the original archive.
         download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
         check_integrity: refuse files whose md5 differs from the original archive's. False reads them and names them in the
-            notes; they are pickles, which can run code, so read only a copy you trust.
+            notes.
         train_images, test_images: size of a fixed random subset; None: all.
 
     Raises:
@@ -53,6 +54,17 @@ def cifar100(
     return _Cifar(CIFAR100, "fine_labels", 100, root).load(download, check_integrity, train_images, test_images)
 
 
+class _Arrays(pickle.Unpickler):
+    """Reads pickled arrays and plain values; refuses whatever else a pickle may name, which could be code."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if name in ("_reconstruct", "ndarray", "dtype", "scalar") and module.partition(".")[0] == "numpy":
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"):  # of bytes, in pickles of protocol 2
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
 class _Cifar(Published):
     """Files of one pickled dictionary each: data (n, 3072) uint8, channel by channel and row by row, and a list of n labels."""
 
@@ -70,14 +82,12 @@ class _Cifar(Published):
         )
 
     def download(self, name: str, folder: Path) -> None:
-        from torchvision.datasets.utils import download_and_extract_archive
-
-        download_and_extract_archive(self.urls[name], folder, filename=self.archive.filename, md5=self.archive.tgz_md5)
+        unpack(self.urls[name], self.archive.filename, self.archive.tgz_md5, folder)
 
     def read(self, path: Path) -> Split:
         content = path.read_bytes()
         try:
-            entry = pickle.loads(content, encoding="latin1")
+            entry = _Arrays(io.BytesIO(content), encoding="latin1").load()
             images, labels = torch.tensor(entry["data"]), torch.tensor(entry[self.label_key])
         except Exception as error:  # a damaged pickle may raise anything
             raise ValueError(repr(error)) from error

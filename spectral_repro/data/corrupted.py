@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tarfile
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spectral_repro.data.images import Split
-from spectral_repro.data.published import fetch
+from spectral_repro.data.published import fetch, unpack
 from spectral_repro.errors import UserError, first_line
 
 CORRUPTIONS = (
@@ -77,20 +76,8 @@ def published_corruptions(dataset: str, root: Path, download: bool) -> Corrupted
         )
     name, record, md5 = PUBLISHED[dataset]
     url = f"https://zenodo.org/records/{record}/files/{name}.tar?download=1"
-    fetch(root / name, url, partial(_download, url, f"{name}.tar", md5), download, group="corruptions")
+    fetch(root / name, url, partial(unpack, url, f"{name}.tar", md5), download, group="corruptions")
     return CorruptedImages(root / name)
-
-
-def _download(url: str, archive: str, md5: str, folder: Path) -> None:
-    from torchvision.datasets.utils import download_url
-
-    download_url(url, folder, archive, md5)
-    try:
-        with tarfile.open(folder / archive) as tar:
-            tar.extractall(folder, filter="data")
-    except tarfile.TarError as error:
-        raise RuntimeError(f"{archive}: {error}") from error
-    (folder / archive).unlink()
 
 
 def check_generator() -> None:

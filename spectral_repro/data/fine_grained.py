@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from spectral_repro.data.images import ImageData
 from spectral_repro.data.photographs import Labelled, Photographs
-from spectral_repro.data.published import fetch
+from spectral_repro.data.published import fetch, unpack
 from spectral_repro.errors import UserError, first_line
 
 
@@ -131,6 +132,7 @@ class _Aircraft(Photographs):
 
     lists = ("data/images_variant_trainval.txt", "data/images_variant_test.txt")
     url = "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"
+    md5 = "d4acdd33327262359767eeaa97a4f732"
 
     def __init__(self, root: str, download: bool):
         folder = Path(root).expanduser() / "fgvc-aircraft-2013b"
@@ -138,16 +140,8 @@ class _Aircraft(Photographs):
         self.download = download
 
     def require(self) -> None:
-        fetch(self.folder, self.url, self._archive, self.download)
+        fetch(self.folder, self.url, partial(unpack, self.url, self.url.rpartition("/")[2], self.md5), self.download)
         super().require()
-
-    def _archive(self, place: Path) -> None:
-        from torchvision.datasets import FGVCAircraft
-
-        try:
-            FGVCAircraft(str(place), download=True)
-        except Exception as error:  # a damaged archive may raise anything
-            raise RuntimeError(first_line(error)) from error
 
     def read(self) -> tuple[Labelled, Labelled]:
         variants = _lines(self.folder / "data" / "variants.txt")

@@ -1,5 +1,7 @@
 """What downloaded data sets share: their files are fetched whole, compared with the published ones, and read."""
 
+import tarfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -137,6 +139,23 @@ def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool, 
             f"{url} could not be downloaded into {root} ({error}): "
             f"put {name} there by hand, or set {group}.root to a folder that holds it"
         ) from error
+
+
+def unpack(url: str, archive: str, md5: str, folder: Path) -> None:
+    """Downloads an archive into a folder, compares it with its md5, unpacks it there and takes it away.
+
+    Raises:
+        RuntimeError, OSError, HTTPException: if it does not come whole, is another, or would write outside the folder.
+    """
+    from torchvision.datasets.utils import download_url
+
+    download_url(url, folder, archive, md5)
+    try:
+        with tarfile.open(folder / archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise RuntimeError(f"{archive}: {error}") from error
+    (folder / archive).unlink()
 
 
 def _is_missing(path: Path) -> bool:

@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from spectral_repro.layers.moments import centre, mix
+from spectral_repro.layers.moments import mix, moments
+from spectral_repro.layers.replicas import whole_batch
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
@@ -79,6 +80,8 @@ class CovarianceNorm(nn.Module, ABC):
         self.register_buffer("running_matrix", torch.eye(group_size).repeat(groups, 1, 1))
         self.register_buffer("eigenvalues", torch.ones(groups, group_size), persistent=False)
 
+    synchronised = False  # are the statistics those of all replicas? `replicas.synchronise` says so
+
     @abstractmethod
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
         """M (G, d, d) of the covariance (G, d, d) over N H W = ``positions``, and the eigenvalues (G, d) it was made from."""
@@ -87,25 +90,29 @@ class CovarianceNorm(nn.Module, ABC):
         if x.dim() not in (2, 4) or x.shape[1] != self.num_features:
             raise ValueError(f"expected (N, {self.num_features}) or (N, {self.num_features}, H, W), got {tuple(x.shape)}")
         images = x if x.dim() == 4 else x[:, :, None, None]
+        images = images.to(torch.promote_types(x.dtype, torch.float32))
         if self.training:
             positions = images.numel() // self.num_features
             if positions < 2:
                 raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(x.shape)}")
-            images, shift, mean, covariance = centre(images, self.group_size)
+            images, mean, covariance = moments(images, self.group_size)
+            if self.synchronised:
+                mean, covariance, positions = whole_batch(mean, covariance, positions)
             matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), positions)
-            self._track(shift + mean, matrix, eigenvalues)
+            self._track(mean, matrix, eigenvalues)
         else:
-            images, mean, matrix = images - self.running_mean[:, None, None], None, self.running_matrix
-        y = mix(images, *self._affine(matrix, mean, images.dtype))
+            mean, matrix = self.running_mean, self.running_matrix
+        shift = mean.detach().to(images.dtype)
+        y = mix(images, shift, *self._affine(matrix, mean - shift, images.dtype))
         return y.to(x.dtype).view(x.shape) if x.dim() == 2 else y.to(x.dtype)
 
-    def _affine(self, matrix: Tensor, mean: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """weight * M, and the bias that takes the mean off."""
+    def _affine(self, matrix: Tensor, rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """weight * M, and the bias that also takes off what of the mean the shift leaves."""
         if self.weight is not None:
             matrix = self.weight.view(-1, self.group_size, 1) * matrix
-        bias = matrix.new_zeros(self.num_features) if self.bias is None else self.bias.to(matrix.dtype)
-        if mean is not None:
-            bias = bias - (matrix @ mean.to(matrix.dtype).view(-1, self.group_size, 1)).flatten()
+        bias = -(matrix @ rest.to(matrix.dtype).view(-1, self.group_size, 1)).flatten()
+        if self.bias is not None:
+            bias = bias + self.bias
         return matrix.to(dtype), bias.to(dtype)
 
     @torch.no_grad()

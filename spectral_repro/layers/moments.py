@@ -1,7 +1,12 @@
-"""The two passes over the images that every covariance layer makes, in the memory layout that the images come in.
+"""The passes over the images that every covariance layer makes, in the memory layout that the images come in.
 
 Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
+All images are float32 or float64. On a processor a pass takes as many positions at a time as its cache holds, so that what is
+shifted is never written to memory; elsewhere all of them. Whatever happens to means and d x d matrices in between, such as a
+sum over processes, is for autograd.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,100 +14,195 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 
+CHUNK = 2**18  # numbers that are shifted and multiplied at a time
+SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one
+WIDTH = {"cpu": 32, "cuda": 128}  # channels that a product takes together: narrower ones waste more time than zeros cost
 
-def centre(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Shifted images, their mean and their covariance by groups of channels.
 
-    The shift is the mean of the first image: subtracting it first keeps float32 accurate however far the images are from zero.
+def moments(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and covariance by groups of channels, and the images again.
+
+    Positions are shifted by the mean of the first images on their way into the products: that keeps float32 accurate however
+    far the images are from zero.
 
     Args:
-        x: (N, C, H, W), any floating dtype; half precision is computed in float32.
+        x: (N, C, H, W).
         group_size: d, a divisor of C.
 
     Returns:
-        x - shift (N, C, H, W), the shift (C,), the mean of the shifted images (C,) and the covariance (G, d, d) divided by
-        N H W. All but the shift carry gradient.
+        x for `mix`, the mean (C,) in float64 and the covariance (G, d, d) divided by N H W, each with its gradient. That of x
+        is changed in place by this function's backward pass: nothing but one `mix` may take it.
     """
-    return _Centre.apply(x, group_size)
+    return _Moments.apply(x, group_size)
 
 
-def mix(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-    """y = matrix x + bias at every position: x (N, C, H, W), matrix (G, d, d), bias (C,), all of one dtype."""
-    return _Mix.apply(x, matrix, bias)
+def mix(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """y = matrix (x - shift) + bias at every position: matrix (G, d, d), shift and bias (C,), all of the dtype of x.
+
+    The shift, without gradient, is what keeps the difference accurate where images are far from zero.
+    """
+    return _Mix.apply(x, shift, matrix, bias)
 
 
-class _Centre(torch.autograd.Function):
+class _Moments(torch.autograd.Function):
     @in_full_precision
     def forward(ctx, x, group_size):
-        shift = x[0].to(torch.promote_types(x.dtype, torch.float32)).mean((-2, -1))
-        shifted = x - shift[:, None, None]
-        mean = shifted.mean((0, 2, 3))
+        x = _dense(x)
+        shift = x[: max(1, SAMPLE // x[0, 0].numel())].mean((0, 2, 3))
+        square, total = _products(x, shift, group_size)
+        count = x.numel() // x.shape[1]
+        mean = total / count
         blocks = mean.view(-1, group_size, 1)
-        covariance = _outer(shifted, shifted, group_size) / (x.numel() // x.shape[1]) - blocks @ blocks.mT
-        ctx.save_for_backward(shifted, mean)
-        ctx.group_size, ctx.input_dtype = group_size, x.dtype
-        ctx.mark_non_differentiable(shift)
-        return shifted, shift, mean, covariance
+        ctx.save_for_backward(x, shift, mean)
+        ctx.group_size = group_size
+        return x, shift.double() + mean, square / count - blocks @ blocks.mT
 
     @in_full_precision
     @once_differentiable
-    def backward(ctx, shifted_gradient, _, mean_gradient, covariance_gradient):
-        shifted, mean = ctx.saved_tensors
-        count = shifted.numel() // shifted.shape[1]
+    def backward(ctx, gradient, mean_gradient, covariance_gradient):
+        x, shift, mean = ctx.saved_tensors
+        count = x.numel() // x.shape[1]
         slope = (covariance_gradient + covariance_gradient.mT) / count
-        constant = mean_gradient / count - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
-        gradient = _apply(slope, shifted, onto=shifted_gradient).add_(constant[:, None, None])
-        return gradient.to(ctx.input_dtype), None
+        constant = mean_gradient.to(x.dtype) / count - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
+        _add_product(gradient, x, shift, slope, constant)
+        return gradient, None
 
 
 class _Mix(torch.autograd.Function):
     @in_full_precision
-    def forward(ctx, x, matrix, bias):
-        ctx.save_for_backward(x, matrix)
-        return _apply(matrix, x).add_(bias[:, None, None])
+    def forward(ctx, x, shift, matrix, bias):
+        x = _dense(x)
+        ctx.save_for_backward(x, shift, matrix)
+        return _product(x, shift, matrix, bias)
 
     @in_full_precision
     @once_differentiable
     def backward(ctx, gradient):
-        x, matrix = ctx.saved_tensors
-        return _apply(matrix.mT, gradient), _outer(gradient, x, matrix.shape[-1]), gradient.sum((0, 2, 3))
+        x, shift, matrix = ctx.saved_tensors
+        gradient_of_x, outer, total = _transposed(gradient, x, shift, matrix)
+        return gradient_of_x, None, outer, total
+
+
+def _products(x: Tensor, shift: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    """The blocks (G, d, d) of sum over positions of c c^T, and the sum of c (C,), for c = x - shift."""
+    width = _width(x, group_size)
+    square, total = x.new_zeros(len(shift) // width, width, width), x.new_zeros(len(shift) // width, width, 1)
+    for (part,) in _chunks(width, x):
+        centred = _shifted(part, shift)
+        square += _summed(_product_of(centred, centred.mT), len(square))
+        total += _summed(_row_sums(centred), len(total))
+    return _diagonal(square, group_size), total.flatten()
+
+
+def _product(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """matrix (x - shift) + bias."""
+    width, y = _width(x, matrix.shape[-1]), torch.empty_like(x)
+    wide = _filled(matrix, width)
+    for part, out in _chunks(width, x, y):
+        _write_product(out, wide, _shifted(part, shift))
+        out += _column(bias, out)
+    return y
+
+
+def _transposed(y: Tensor, x: Tensor, shift: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """matrix^T y, the blocks of sum over positions of y (x - shift)^T, and the sum of y."""
+    width, result, y = _width(x, matrix.shape[-1]), torch.empty_like(x), _laid_out_as(x, y)
+    wide = _filled(matrix.mT, width)
+    outer, total = torch.zeros_like(wide), wide.new_zeros(*wide.shape[:2], 1)
+    for part, incoming, out in _chunks(width, x, y, result):
+        outer += _summed(_product_of(incoming, _shifted(part, shift).mT), len(outer))
+        total += _summed(_row_sums(incoming), len(total))
+        _write_product(out, wide, incoming)
+    return result, _diagonal(outer, matrix.shape[-1]), total.flatten()
+
+
+def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
+    """onto += matrix (x - shift) + bias."""
+    width = _width(x, matrix.shape[-1])
+    wide = _filled(matrix, width)
+    for part, out in _chunks(width, x, onto):
+        out += _column(bias, out)
+        _write_product(out, wide, _shifted(part, shift), beta=1)
+
+
+def _width(x: Tensor, group_size: int) -> int:
+    """How many channels a product takes together: in channels_last as many groups as `WIDTH` allows, in equal parts."""
+    groups, most = x.shape[1] // group_size if _channels_last(x) else 1, WIDTH.get(x.device.type, 32)
+    return group_size * max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * group_size <= most))
+
+
+def _chunks(width: int, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same positions of all of them in turn, views (images * C / width, width, positions)."""
+    first = images[0]
+    views = [_by_positions(x, width) for x in images]
+    axis = 0 if len(views[0]) > 1 else 3
+    length = views[0].shape[axis]
+    step = max(1, CHUNK * length // max(1, first.numel())) if first.device.type == "cpu" else max(1, length)
+    return zip(*((part.flatten(0, 1) for part in view.split(step, axis)) for view in views), strict=True)
+
+
+def _by_positions(x: Tensor, width: int) -> Tensor:
+    """A view (images, C / width, width, positions); in channels_last all positions are those of one image."""
+    batch, channels, height, size = x.shape
+    if _channels_last(x):
+        return x.permute(0, 2, 3, 1).reshape(1, batch * height * size, channels // width, width).permute(0, 2, 3, 1)
+    return x.view(batch, channels // width, width, height * size)
+
+
+def _column(vector: Tensor, part: Tensor) -> Tensor:
+    """Numbers (C,) for a part of the images (images * C / width, width, positions)."""
+    columns = vector.view(-1, part.shape[1], 1)
+    return columns.repeat(len(part) // len(columns), 1, 1)
+
+
+def _shifted(part: Tensor, shift: Tensor) -> Tensor:
+    return part - _column(shift, part)
+
+
+def _product_of(a: Tensor, b: Tensor) -> Tensor:
+    """a b, of one matrix each as `torch.mm`, which is faster than a batch of one."""
+    return torch.mm(a[0], b[0])[None] if len(a) == 1 else torch.bmm(a, b)
+
+
+def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> None:
+    """out <- beta out + wide part."""
+    if len(part) == 1:
+        torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
+    else:
+        torch.baddbmm(out, wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out)
+
+
+def _row_sums(part: Tensor) -> Tensor:
+    """Sums over the positions (..., 1), as a product of matrix and vector, the fastest way in either layout."""
+    return (part.flatten(0, 1) @ part.new_ones(part.shape[-1])).view(*part.shape[:2], 1)
+
+
+def _summed(parts: Tensor, number: int) -> Tensor:
+    """The sum over the images."""
+    return parts.unflatten(0, (-1, number)).sum(0) if len(parts) > number else parts
+
+
+def _filled(matrix: Tensor, width: int) -> Tensor:
+    """The blocks (C / width, width, width) of a block-diagonal matrix given by smaller ones (G, d, d)."""
+    size = matrix.shape[-1]
+    filled = matrix.new_zeros(len(matrix) * size // width, width // size, size, width // size, size)
+    filled.diagonal(dim1=1, dim2=3).copy_(matrix.unflatten(0, filled.shape[:2]).permute(0, 2, 3, 1))
+    return filled.view(-1, width, width)
+
+
+def _diagonal(blocks: Tensor, size: int) -> Tensor:
+    """The way back: the smaller blocks (G, d, d) on the diagonals."""
+    number = blocks.shape[-1] // size
+    return blocks.view(-1, number, size, number, size).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2).reshape(-1, size, size)
 
 
 def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _outer(a: Tensor, b: Tensor, group_size: int) -> Tensor:
-    """The blocks (G, d, d) of sum over positions of a b^T."""
-    if _channels_last(a) and _channels_last(b):
-        # one tall product over all channels beats G strided narrow ones, although only its diagonal blocks are used
-        return _blocks(_rows(a).mT @ _rows(b), group_size).permute(2, 0, 1)
-    return (_grouped(a, group_size) @ _grouped(b, group_size).mT).sum(0)
+def _dense(x: Tensor) -> Tensor:
+    return x if _channels_last(x) else x.contiguous()
 
 
-def _apply(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
-    """matrix x, plus ``onto`` where given, in the layout of x."""
-    if not _channels_last(x):
-        product = (matrix @ _grouped(x, matrix.shape[-1])).view(x.shape)
-        return product if onto is None else product.add_(onto)
-    batch, _, height, width = x.shape
-    rows, transposed = _rows(x), x.new_zeros(x.shape[1], x.shape[1])
-    _blocks(transposed, matrix.shape[-1]).copy_(matrix.permute(2, 1, 0))
-    product = rows @ transposed if onto is None else torch.addmm(_rows(onto), rows, transposed)
-    return product.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def _blocks(full: Tensor, group_size: int) -> Tensor:
-    """The diagonal blocks of a (C, C) matrix, a view (d, d, G)."""
-    return full.view(-1, group_size, full.shape[0] // group_size, group_size).diagonal(dim1=0, dim2=2)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(N H W, C), a view of channels_last images."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def _grouped(x: Tensor, group_size: int) -> Tensor:
-    """(N, G, d, H W), a view of contiguous images."""
-    batch, channels, height, width = x.shape
-    return x.reshape(batch, channels // group_size, group_size, height * width)
+def _laid_out_as(x: Tensor, y: Tensor) -> Tensor:
+    return y.contiguous(memory_format=torch.channels_last if _channels_last(x) else torch.contiguous_format)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
 from spectral_repro.linalg.backward import Backward, Exact
@@ -65,7 +66,7 @@ class CovariancePooling(Pooling):
         backward: gradient method of the square root.
         decomposition: dtype of covariance and square root, "float64" or "float32".
 
-    Output in float32, of half-precision features too.
+    Output in the dtype of the features, of half-precision ones in float32.
 
     Raises:
         ValueError: for a method that has no meaning here, and as `Pooling`.
@@ -88,7 +89,8 @@ class CovariancePooling(Pooling):
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            return self._upper_triangle(self.root(features.to(self.decomposition))).float()
+            pooled = _UpperTriangle.apply(self.root(features.to(self.decomposition)))
+        return pooled.to(torch.promote_types(features.dtype, torch.float32))
 
     def root(self, features: Tensor) -> Tensor:
         """The square root (N, C, C) of the covariance of features (N, C, P)."""
@@ -97,14 +99,33 @@ class CovariancePooling(Pooling):
             return covariance_functions(features, [(Sqrt(), method)])[0]
         return method.evaluate(covariance(features), Sqrt(), shift=0.0)[0]
 
-    def _upper_triangle(self, matrix: Tensor) -> Tensor:
-        row, column = torch.triu_indices(self.channels, self.channels, device=matrix.device)
-        return matrix[:, row, column]
-
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, channels={self.channels}, backward={self.backward_method}, decomposition={self.decomposition}"
         )
+
+
+class _UpperTriangle(torch.autograd.Function):
+    """The entries (N, C (C + 1) / 2) of symmetric matrices (N, C, C) on and above the diagonal, row by row.
+
+    The gradient comes back symmetric, each entry fetched from its place: autograd's would be a sum into places.
+    """
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        size = matrix.shape[-1]
+        row, column = torch.triu_indices(size, size, device=matrix.device)
+        ctx.size = size
+        return matrix.flatten(1).index_select(1, size * row + column)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        index = torch.arange(ctx.size, device=gradient.device)
+        upper, lower = torch.minimum(index[:, None], index), torch.maximum(index[:, None], index)
+        place = upper * (2 * ctx.size - upper - 1) // 2 + lower
+        shares = torch.where(upper == lower, 1.0, 0.5).to(gradient.dtype)
+        return gradient.index_select(1, place.flatten()).view(-1, ctx.size, ctx.size) * shares
 
 
 class ScalingEigenBranch(CovariancePooling):

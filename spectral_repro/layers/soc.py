@@ -97,7 +97,9 @@ class SOC(nn.Module):
             skew = _skew(self.weight)
             unfoldings = _unfoldings(skew)
             if self.training:
-                self._advance(unfoldings)
+                # the decorator would import the compiler, which takes as long as all of torch, for whoever does not compile
+                advance = torch.compiler.disable(self._advance) if torch.compiler.is_compiling() else self._advance
+                advance(unfoldings)
             return skew * (self.correction / self._sigma(unfoldings))
 
     @property
@@ -116,7 +118,6 @@ class SOC(nn.Module):
         norms = (torch.linalg.vector_norm(unfolding @ v) for unfolding, v in zip(unfoldings, vectors, strict=True))
         return torch.minimum(*norms) + 1e-12
 
-    @torch.compiler.disable
     def _advance(self, unfoldings: Iterable[Tensor]) -> None:
         self._iterate(unfoldings, 1 if self.calls % RESTART else ITERATIONS)
         self.calls += 1

@@ -25,7 +25,7 @@ def covariance_functions(features: Tensor, terms: Sequence[tuple[SpectralFunctio
     eigenvectors that go with them are V = X J U (P Lambda)^(-1/2): the covariance is never formed. Its null space N comes into
     the gradient by the kernel between a lambda and 0, through N N^T = I - V V^T: with R = V^T G V and M = D o R,
 
-        dL/dX = (2 / P) (V M + (G V - V R) diag(D(lambda, 0))) V^T X J.
+        dL/dX = (2 / P) (V (M - R D_0) + G V D_0) V^T X J,    D_0 = diag(D(lambda, 0)).
 
     Eigenvalues below u max(C, P) max(lambda_max, u max X^2) (u: rounding unit of the dtype; what rounding leaves of an
     eigenvalue, and of constant features after centring) are zero, and the kernel between two zeros is 0: no gradient passes
@@ -76,9 +76,11 @@ class _OfFeatures(torch.autograd.Function):
             image = (gradient + gradient.mT) @ basis / 2
             rotated = basis.mT @ image
             inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
-            slope = slope + basis @ torch.where(between_zeros, 0.0, inner[..., :count, :count])
+            among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:
-                slope = slope + (image - basis @ rotated) * torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
+                with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
+                among, slope = among - rotated * with_null, slope + image * with_null
+            slope = slope + basis @ among
         coordinates = (positions * eigenvalues).sqrt().unsqueeze(-1) * vectors.mT if ctx.by_gram else basis.mT @ centred
         return slope @ coordinates * (2 / positions), None
 

@@ -50,7 +50,7 @@ class AlexNet(nn.Module):
         layers, channels = [], in_channels
         for index, (widening, shape) in enumerate(zip(WIDENING, (stem, (5, 1, 2), *[(3, 1, 1)] * 3), strict=True)):
             layers += [nn.Conv2d(channels, widening * width, *shape, bias=False)]
-            layers += [inner_norm(widening * width) if index else norm(width), nn.ReLU(inplace=True)]
+            layers += [inner_norm(widening * width) if index else norm(width), nn.ReLU()]
             layers += [nn.MaxPool2d(window, 2)] if index < 2 else []
             channels = widening * width
         self.features = nn.Sequential(*layers)

@@ -54,7 +54,7 @@ class VGG(nn.Module):
             layers += [nn.MaxPool2d(2, ceil_mode=small)] if stage else []
             for _ in range(depth):
                 wider = width * 2 ** min(stage, 3)
-                layers += [convolution(channels, wider, 3), factory(wider), nn.ReLU(inplace=True)]
+                layers += [convolution(channels, wider, 3), factory(wider), nn.ReLU()]
                 channels, factory = wider, norm if norm_placement == "all" else nn.BatchNorm2d
         layers += [nn.MaxPool2d(2, ceil_mode=True)] if small else []
         self.features = nn.Sequential(*layers)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, dropout, pad, relu
+from torch.nn.functional import avg_pool2d, pad, relu
 
 from spectral_repro.layers.pooling import AveragePooling, Pooling
 from spectral_repro.models.blocks import Norm, convolution, initialise
@@ -31,7 +31,7 @@ class WideBlock(nn.Module):
         shortcut: Literal["conv", "pool"] = "conv",
     ):
         super().__init__()
-        self.stride, self.dropout = stride, dropout
+        self.stride, self.dropout = stride, nn.Dropout(dropout)
         self.missing = channels - in_channels
         self.norm1, self.norm2 = norms[0](in_channels), norms[1](channels)
         self.conv1 = convolution(in_channels, channels, 3, stride)
@@ -42,7 +42,7 @@ class WideBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = relu(self.norm1(x))
         y = relu(self.norm2(self.conv1(a)))
-        y = self.conv2(dropout(y, self.dropout, self.training) if self.dropout else y)
+        y = self.conv2(self.dropout(y))
         return y + (self._pooled(x) if self.shortcut is None else self.shortcut(a[:, :, :: self.stride, :: self.stride]))
 
     def _pooled(self, x: Tensor) -> Tensor:

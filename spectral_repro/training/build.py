@@ -6,22 +6,24 @@ from inspect import signature
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.processes import first
 from spectral_repro.training.weights import WeightSpectra
 
 
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
-    for key in layers.keys() - signature(get_object(config.model._target_)).parameters.keys():
+    for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
     model = _instantiate(config, "model", **layers)
     return _named_errors(_instantiate(config, "conv"), "conv")(model) if config.get("conv") else model
@@ -30,6 +32,24 @@ def build_model(config: DictConfig) -> nn.Module:
 def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, in the memory format of the training."""
     return model.to(device, memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)
+
+
+def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
+    """
+    Raises:
+        UserError: if images of this size are too small for the network.
+    """
+    dataset = config.dataset
+    images = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            model.eval()(images)
+    except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
+        pass  # of which the training itself has more to say
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"dataset.image_size={dataset.image_size}: too small for this network ({first_line(error)})") from error
+    finally:
+        model.train()
 
 
 def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
@@ -110,6 +130,12 @@ def load_images(config: DictConfig) -> ImageData:
     if classes > dataset.num_classes:
         raise UserError(f"dataset.num_classes={dataset.num_classes}: the labels name {classes} classes")
     count = len(images.train.labels)
+    smallest = count % dataset.batch_size or min(count, dataset.batch_size)
+    if smallest < replicas():
+        raise UserError(
+            f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
+            f"there are processes ({replicas()}): take another, or set dataset.train_images"
+        )
     if dataset.batch_size == 1 or count % dataset.batch_size == 1:
         raise UserError(
             f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for a "
@@ -118,7 +144,9 @@ def load_images(config: DictConfig) -> ImageData:
     return images
 
 
-def build_batches(config: DictConfig, split: Split, device: torch.device, train: bool) -> Batches:
+def build_batches(
+    config: DictConfig, split: Split, device: torch.device, train: bool, share: tuple[int, int] = (0, 1)
+) -> Batches:
     """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
     dataset = config.dataset
     crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
@@ -132,6 +160,7 @@ def build_batches(config: DictConfig, split: Split, device: torch.device, train:
         shuffle=train,
         device=device,
         channels_last=config.trainer.channels_last,
+        share=share,
         **options,
     )
 
@@ -155,7 +184,7 @@ def build_loggers(config: DictConfig) -> Loggers:
     Raises:
         UserError: for a logger whose package is missing or whose server does not let the user in.
     """
-    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger])
+    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if first()])
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:

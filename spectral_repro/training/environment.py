@@ -10,13 +10,27 @@ from pathlib import Path
 import torch
 
 from spectral_repro import __version__
+from spectral_repro.errors import UserError
+from spectral_repro.layers.replicas import replicas
 
 
-def choose_device(name: str) -> torch.device:
-    """The device that ``device=`` names; auto takes a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+def choose_device(name: str, job: int = 0) -> torch.device:
+    """The device that ``device=`` names; auto takes a GPU where there is one. Of several, the jobs of a sweep take theirs in
+    turn, and so do the processes of one run on a machine.
+
+    Raises:
+        UserError: if the processes of one run cannot have a GPU each.
+    """
+    count = torch.cuda.device_count()
+    if name == "cpu" or not count:
+        return torch.device("cpu")
+    if replicas() == 1:
+        return torch.device(f"cuda:{job % count}" if name == "auto" and count > 1 else name.replace("auto", "cuda"))
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    if ":" in name or here > count:
+        raise UserError(f"device={name}: {here} processes here need a GPU each of the {count}; take device=auto, or cpu")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def describe_device(device: torch.device) -> str:

@@ -1,15 +1,18 @@
 """One run, from its configuration to its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
 from omegaconf import DictConfig
 
 from spectral_repro.data.images import ImageData
-from spectral_repro.errors import first_line
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.grassmann import Grassmann
 from spectral_repro.optim.groups import table
+from spectral_repro.training import generators
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -17,13 +20,16 @@ from spectral_repro.training.build import (
     build_schedule,
     build_study,
     build_weight_spectra,
+    check_images_fit,
     initialise,
     load_images,
     place,
 )
 from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
+from spectral_repro.training.faults import explain
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.processes import join
 from spectral_repro.training.run import Run
 from spectral_repro.training.study import Measurement, image_batches
 from spectral_repro.training.trainer import Trainer
@@ -31,36 +37,62 @@ from spectral_repro.training.trainer import Trainer
 TORCH_THREADS = torch.get_num_threads()
 
 
-def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
+def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -> dict[str, object]:
     """Trains or measures what the configuration describes, a training going on where an earlier attempt stopped; does nothing
-    if it is over.
+    if it is over. ``job`` is its number in a sweep. Returns what summary.json says.
 
     Raises:
-        UserError: for objects that cannot be built and data that cannot be read.
+        UserError: for objects that cannot be built, data that cannot be read, a run that another process is at work on or that
+            began with another number of processes, and faults of the machine (`explain`).
     """
-    run = Run(config, name)
-    if run.over:
-        print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
-        return
-    threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
-    torch.set_num_threads(threads)
-    torch.manual_seed(config.seed)
-    device = choose_device(config.device)
-    loggers = build_loggers(config)
-    task = (_study if "study" in config else _training)(config, run, device, loggers)
+    join()
+    with Run(config, name) as run:
+        if run.over:
+            print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
+        elif fault := _attempt(config, run, overrides, job):
+            raise UserError(fault)  # from here, where it holds on to no network
+        return run.summary
 
-    run.open(config, overrides)
-    run.update(
-        threads=threads,
-        device=describe_device(device),
-        machine=describe_machine(device),
-        versions=versions(*config.logger),
-        git=git_state(),
-        **_about(task.images),
-    )
-    print(f"{run.folder}: {task.words} on {run.summary['device']}", flush=True)
+
+def _attempt(config: DictConfig, run: Run, overrides: list[str], job: int) -> str | None:
+    """Returns what went wrong, in one line, if it can be said so."""
     try:
-        task.start()
+        processes = run.summary.get("processes", 1) if run.states else replicas()
+        if processes != replicas():
+            raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
+        if "study" in config and processes > 1:
+            raise UserError("study: measured by one process; start it without torchrun")
+        threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
+        torch.set_num_threads(threads)
+        generators.seed_all(config.seed)
+        device = choose_device(config.device, job)
+        loggers = build_loggers(config)
+        task = (_study if "study" in config else _training)(config, run, device, loggers)
+        with closing(loggers), _ending(config, run):
+            run.open(config, overrides)
+            run.update(
+                processes=processes,
+                threads=threads,
+                device=describe_device(device),
+                machine=describe_machine(device),
+                versions=versions(*config.logger),
+                git=git_state(),
+                **_about(task.images),
+            )
+            print(f"{run.folder}: {task.words} on {run.summary['device']}", flush=True)
+            task.start()
+    except Exception as error:
+        fault = explain(error, config)
+        if fault is None:
+            raise
+        return fault if isinstance(error, UserError) else f"{run.folder}: {fault}"
+
+
+@contextmanager
+def _ending(config: DictConfig, run: Run) -> Iterator[None]:
+    """Puts down in summary.json how a run ended that did not finish, if anything can still be written."""
+    try:
+        yield
     except Diverged as failure:
         run.update(state="diverged", failure=vars(failure))
         print(f"{run.folder}: {failure}")
@@ -69,10 +101,9 @@ def execute(config: DictConfig, name: str, overrides: list[str]) -> None:
         print(f"{run.folder}: interrupted; the same command goes on from here")
         raise
     except Exception as error:
-        run.update(state="failed", failure={"error": first_line(error)})
+        with suppress(OSError):
+            run.update(state="failed", failure={"error": explain(error, config) or first_line(error)})
         raise
-    finally:
-        loggers.close()
 
 
 @dataclass(frozen=True)
@@ -86,16 +117,17 @@ class Task:
 
 def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
     model = place(config, build_model(config), device)
+    check_images_fit(config, model, device)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     weights = build_weight_spectra(config, model)
     images = load_images(config)
-    if "init" in config and not run.resumes:
+    if "init" in config and not run.states:
         initialise(config, model, images.train, device)
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
     if isinstance(optimizer, Grassmann):
         print(table(optimizer), flush=True)
     if config.trainer.compile:
-        model.compile()
+        model.compile(dynamic=False)  # a graph for each size of a batch, whatever sizes came before it
     trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)
     return Task(trainer.train, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
 

@@ -5,6 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from spectral_repro.training.processes import first
+
 
 class Progress:
     """Progress over the steps of a run.
@@ -15,7 +17,9 @@ class Progress:
     def __init__(self, name: str, steps: int, done: int, epochs: int):
         self.epochs, self.steps, self.done = epochs, steps, done
         self.started = time.monotonic()
-        self.bar = tqdm(total=steps, initial=done, desc=name, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        self.bar = tqdm(
+            total=steps, initial=done, desc=name, unit="step", disable=not (first() and sys.stderr.isatty()), dynamic_ncols=True
+        )
 
     def look(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {images_per_second:.0f} images/s", refresh=False)
@@ -26,7 +30,7 @@ class Progress:
         self.bar.write(
             f"epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %  "
             f"test loss {row['test_loss']:.4f}  accuracy {row['test_accuracy']:.2f} %  "
-            f"{row['images_per_second']:.0f} images/s  {_clock(left)} left"
+            f"{row['images_per_second']:.0f} images/s  {clock(left)} left"
         )
         sys.stdout.flush()
 
@@ -34,7 +38,7 @@ class Progress:
         self.bar.close()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

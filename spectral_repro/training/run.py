@@ -4,6 +4,8 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
-from spectral_repro.training.files import write_whole
+from spectral_repro.training.files import PARTIAL, write_whole
+from spectral_repro.training.lock import Lock
+from spectral_repro.training.processes import anyone, first
 
 OVER = ("finished", "diverged")
 
@@ -19,18 +23,29 @@ OVER = ("finished", "diverged")
 class Run:
     """One training, found again by its identity whatever name it was started under.
 
-    ``summary`` is what summary.json holds; `update` changes it on disk.
+    ``summary`` is what summary.json holds; `update` changes it on disk. Within a with statement the folder belongs to this
+    process alone, from the beginning or, if it is new, from `open` on.
     """
 
     def __init__(self, config: DictConfig, name: str):
         self.id = digest(identity(config))
         results = Path(config.results_dir)
         self.folder = next(results.glob(f"*-{self.id}"), results / f"{name}-{self.id}")
-        new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
         self.anew = config.force
-        self.summary = new if self.anew else self._read_summary() or new
+        self.lock = Lock(self.folder / "lock")
+        self.summary = self._summary(name)
+        if self.folder.exists() and not self.over:
+            with self._writable(results):
+                self.lock.take()
+            self.summary = self._summary(name)
         self._wall_time_before = self.summary["wall_time_s"]
         self._started = time.monotonic()
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
 
     @property
     def over(self) -> bool:
@@ -42,24 +57,36 @@ class Run:
         return self.folder / "checkpoints" / "last.pt"
 
     @property
-    def resumes(self) -> bool:
-        """Is there a state to go on from?"""
-        return not self.anew and self.checkpoint.exists()
+    def previous(self) -> Path:
+        """Where the state before that one is kept."""
+        return self.checkpoint.with_name("previous.pt")
+
+    @property
+    def states(self) -> list[Path]:
+        """The states to go on from, the newest first."""
+        return [path for path in (self.checkpoint, self.previous) if path.exists() and not self.anew]
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
-        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it."""
-        try:
-            if self.anew and self.folder.exists():
-                shutil.rmtree(self.folder)
-            hydra_folder = self.folder / ".hydra"
-            hydra_folder.mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(essentials(config), hydra_folder / "config.yaml", resolve=True)
-            OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
-        except OSError as error:
-            raise UserError(f"results_dir={config.results_dir}: {self.folder} cannot be written ({error.strerror})") from error
+        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it. Of several processes
+        the first does, when all have read what was there, and the others wait for it.
+        """
+        anyone(False)
+        if first():
+            self._make(config, overrides)
+        anyone(False)
         self.summary.pop("failure", None)
         started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
         self.update(state="running", started=started)
+
+    def _make(self, config: DictConfig, overrides: list[str]) -> None:
+        with self._writable(config.results_dir):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock.take()
+            self._clear()
+            hydra_folder = self.folder / ".hydra"
+            hydra_folder.mkdir(exist_ok=True)
+            OmegaConf.save(essentials(config), hydra_folder / "config.yaml", resolve=True)
+            OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
 
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started
@@ -68,11 +95,27 @@ class Run:
             self.folder / "summary.json", (json.dumps(_finite(self.summary), indent=2, allow_nan=False) + "\n").encode()
         )
 
-    def _read_summary(self) -> dict | None:
+    def _summary(self, name: str) -> dict:
+        new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
         try:
-            return json.loads((self.folder / "summary.json").read_text())
+            return new if self.anew else json.loads((self.folder / "summary.json").read_text())
         except (OSError, json.JSONDecodeError):
-            return None
+            return new
+
+    @contextmanager
+    def _writable(self, results_dir: object) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"results_dir={results_dir}: {self.folder} cannot be written ({error.strerror})") from error
+
+    def _clear(self) -> None:
+        """Removes what a killed process left half-written, and everything if the run is forced anew."""
+        for path in self.folder.iterdir() if self.anew else self.folder.rglob(f"*{PARTIAL}"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != self.lock.path:
+                path.unlink()
 
 
 def _finite(value: object) -> object:

@@ -4,14 +4,16 @@ import copy
 from fractions import Fraction
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from spectral_repro.optim.schedules import Schedule
+from spectral_repro.training import generators
 from spectral_repro.training.weights import WeightSpectra
 
 
 class TrainingState:
-    """Network, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch, the metrics so far.
+    """Network, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch, the metrics so far,
+    and the random generators.
 
     On the device, ``sums`` holds the running epoch's summed loss, correct predictions and images, ``extremes`` its largest
     gradient norm and its smallest relative gap between eigenvalues.
@@ -48,7 +50,7 @@ class TrainingState:
             "extremes": self.extremes,
             "seconds": self.seconds,
             "rows": self.rows,
-            "generators": {"cpu": torch.get_rng_state()} | self._cuda_generator(),
+            "generators": generators.states(self.device),
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
@@ -59,9 +61,7 @@ class TrainingState:
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])
-        torch.set_rng_state(state["generators"]["cpu"].cpu())
-        if "cuda" in state["generators"]:
-            torch.cuda.set_rng_state(state["generators"]["cuda"].cpu(), self.device)
+        generators.restore(state["generators"], self.device)
 
     def start_epoch(self) -> None:
         self.sums.zero_()
@@ -76,6 +76,3 @@ class TrainingState:
     def snapshot(self) -> dict[str, object]:
         """A copy that later steps do not touch."""
         return copy.deepcopy(self.state_dict())
-
-    def _cuda_generator(self) -> dict[str, Tensor]:
-        return {"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {}

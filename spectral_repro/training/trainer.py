@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.data.images import ImageData
+from spectral_repro.layers.replicas import rank, replicas
 from spectral_repro.linalg.backward import Hybrid
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
@@ -15,6 +16,7 @@ from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.metrics import write_metrics
+from spectral_repro.training.processes import anyone, earliest, replicated, summed
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
@@ -44,8 +46,9 @@ class Trainer:
         loggers: Loggers,
     ):
         self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
-        self.train_batches = build_batches(config, images.train, device, train=True)
-        self.test_batches = build_batches(config, images.test, device, train=False)
+        self.replica, share = replicated(model), (rank(), replicas())
+        self.train_batches = build_batches(config, images.train, device, train=True, share=share)
+        self.test_batches = build_batches(config, images.test, device, train=False, share=share)
         self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
         self.steps = self.epochs * len(self.train_batches)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -55,19 +58,20 @@ class Trainer:
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
         self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
-        self.last = run.checkpoint
 
     def train(self) -> None:
-        state, per_epoch = self.state, len(self.train_batches)
-        if self.last.exists():
-            load_checkpoint(self.last, state)
+        state = self.state
+        if self.run.states:
+            load_checkpoint(self.run.states, state)
             if state.rows:
                 self._record()
+            self._advance(max(state.step - 1, 0))
+        self.run.update(total_steps=self.steps)
         self.loggers.open(self.run, self.config, state.step)
         self.progress = Progress(self.run.folder.name, self.steps, state.step, self.epochs)
         try:
             with StopRequest() as self.stop:
-                for epoch in range(state.step // per_epoch, self.epochs):
+                for epoch in range(len(state.rows), self.epochs):
                     self._train_epoch(epoch)
         finally:
             self.progress.close()
@@ -75,36 +79,44 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         state, options, per_epoch = self.state, self.config.trainer, len(self.train_batches)
+        start, end = state.step - epoch * per_epoch, (epoch + 1) * per_epoch
         self.model.train()
         self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
         try:
-            for images, labels in self.train_batches.epoch(epoch, start=state.step % per_epoch):
+            for images, labels in self.train_batches.epoch(epoch, start):
                 self._step(images, labels)
-                inside = state.step % per_epoch != 0
-                due = inside and (self.stop.asked or state.step % (options.checkpoint_every or self.steps) == 0)
+                inside, stopping = state.step < end, anyone(self.stop.asked)
+                due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
                 if inside and (due or state.step % options.log_every == 0):
                     self._look()
                     self.good = state.snapshot()
                 if due:
-                    save_checkpoint(self.last, state, self.config)
-                    if self.stop.asked:
-                        raise KeyboardInterrupt
+                    self._save(stopping)
         except torch.linalg.LinAlgError:
             raise self._replay(state.step + 1) from None
-        self._look()
+        if start < per_epoch:
+            self._look()
         self._finish_epoch(epoch + 1)
-        if self.stop.asked:
-            raise KeyboardInterrupt
+        if anyone(self.stop.asked):
+            raise KeyboardInterrupt(self.stop.asked)
+
+    def _save(self, stopping: bool) -> None:
+        """A checkpoint within an epoch, after its last step at the latest; ends the training if that was asked for."""
+        save_checkpoint(self.run.checkpoint, self.state, self.config, keep=self.run.previous)
+        self.run.update(steps=self.state.step)
+        if stopping:
+            raise KeyboardInterrupt(self.stop.asked)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         state = self.state
-        for hybrid in self.hybrids:
-            hybrid.advance(state.step / self.steps)
+        self._advance(state.step)
         with self.autocast:
-            logits = self.model(images)
+            logits = self.replica(images)
             loss = cross_entropy(logits, labels)
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(state.weights.penalised(loss)).backward()
+        share = len(labels) / self.train_batches.length(state.step % len(self.train_batches))
+        loss_of_batch = loss * (share * replicas())  # its average over the processes is that of the whole batch
+        state.scaler.scale(state.weights.penalised(loss_of_batch)).backward()
         norm = self._note_extremes()
         if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
@@ -113,7 +125,11 @@ class Trainer:
         state.scaler.update()
         state.step += 1
         state.weights.after_step(state.step)
-        state.sums += _sums(logits.detach(), labels, loss.detach())
+        state.sums += summed(_sums(logits.detach(), labels, loss.detach()))
+
+    def _advance(self, step: int) -> None:
+        for hybrid in self.hybrids:
+            hybrid.advance(step / self.steps)
 
     def _note_extremes(self) -> Tensor:
         """Returns the norm of the gradient."""
@@ -165,8 +181,8 @@ class Trainer:
         state.rows.append(row)
         state.start_epoch()
         if row is self._best():
-            save_checkpoint(self.last.with_name("best.pt"), state, self.config)
-        save_checkpoint(self.last, state, self.config)
+            save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
+        save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
         self._record()
         scalars = {f"test/{name}": value for name, value in test.items()}
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
@@ -201,12 +217,14 @@ class Trainer:
         sums, views = self.state.sums.new_zeros(4), self.test_batches.views
         with torch.inference_mode(), self.autocast:
             for images, labels in self.test_batches.epoch(0):
+                if self.stop.asked and replicas() == 1:  # several, whose batches are not as many, stop after the last
+                    self._save(stopping=True)
                 logits = self.model(images)
                 if views > 1:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
                 near = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).sum().double()
                 sums += torch.cat([_sums(logits, labels, cross_entropy(logits, labels)), near[None]])
-        loss, correct, count, near = sums.tolist()
+        loss, correct, count, near = summed(sums).tolist()
         if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._replay(self.state.step)
         top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
@@ -222,7 +240,7 @@ class Trainer:
             scale = state.scaler.get_scale()
             with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
                 self._step(*batch)
-            failure, skipped = watch.failure, state.scaler.get_scale() < scale
+            failure, skipped = earliest(watch.failure), state.scaler.get_scale() < scale
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
                 return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)

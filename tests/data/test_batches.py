@@ -208,3 +208,18 @@ def test_never_waits_for_the_device():
     batches = Batches(split, 8, MEAN, STD, crop_padding=2, flip=True, device="meta")
     assert [images.shape for images, _ in batches.epoch(0, start=1)] == [(8, 3, 5, 5), (4, 3, 5, 5)]
     assert all(images.is_meta and labels.is_meta for images, labels in batches.epoch(0))
+
+
+@pytest.mark.parametrize(("count", "views"), [(17, "plain"), (13, "mirrored")])
+def test_shares_of_several_processes_make_up_the_batches_of_one(count: int, views: str):
+    """17 images in batches of 8, 8 and 1, which only the last process has; 13 images twice in batches of 4, the last of 1."""
+    options = {"views": views, "shuffle": views == "plain", "seed": 5}
+    whole = Batches(random_split(count), 8, MEAN, STD, **options)
+    shares = [Batches(random_split(count), 8, MEAN, STD, share=(part, 3), **options).epoch(2, start=1) for part in range(3)]
+    for index, (images, labels) in enumerate(whole.epoch(2, start=1), start=1):
+        assert whole.length(index) == len(labels)
+        sizes = [len(part) * whole.views for part in torch.arange(len(labels) // whole.views).tensor_split(3)]
+        parts = [next(share) for share, size in zip(shares, sorted(sizes), strict=True) if size]
+        assert torch.equal(torch.cat([part[0] for part in parts]), images)
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+    assert all(next(share, None) is None for share in shares)

@@ -38,7 +38,7 @@ def without(entry: dict, key: bytes) -> dict:
         (lambda content: content[:-2000], "truncated"),
         (lambda content: b"", "EOFError"),
         (lambda content: b"<html>404 Not Found</html>", "UnpicklingError"),
-        (lambda content: b"cno_such_module\nthing\n.", "ModuleNotFoundError"),
+        (lambda content: b"cposix\nsystem\n(S'exit 1'\ntR.", "it names posix.system"),
     ],
 )
 def test_file_that_is_no_pickle_is_named(cifar, cut, reason, error_of):

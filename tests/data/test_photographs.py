@@ -1,5 +1,6 @@
 """ImageNet, birds, cars, dogs and aircraft: small copies in the published file formats, loaded, cut and trained on."""
 
+import hashlib
 import multiprocessing
 import shutil
 import tarfile
@@ -17,7 +18,7 @@ from PIL import Image
 from torchvision import transforms
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, imagenet
+from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, fine_grained, imagenet
 from spectral_repro.training.build import load_images
 from spectral_repro.training.signals import StopRequest
 
@@ -269,27 +270,35 @@ def test_squares_larger_than_the_resized_image_are_refused(birds, error_of):
 def test_download_of_aircraft(tmp_path, monkeypatch, error_of):
     original = small_copy("aircraft", tmp_path / "original")
     copy = Copy("aircraft", tmp_path / "root", tmp_path / "root" / original.folder.name, original.train, original.test)
-    asked = []
+    asked, archive = [], tmp_path / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(original.folder, original.folder.name)
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, max_hops: url)
 
     def answer(result: Exception | None) -> None:
-        def get(url: str, root: str) -> None:
+        def retrieve(url: str, filename: str) -> None:
             asked.append(url)
             if result:
                 raise result
-            shutil.copytree(original.folder, Path(root) / original.folder.name)
+            shutil.copy(archive, filename)
 
-        monkeypatch.setattr("torchvision.datasets.fgvc_aircraft.download_and_extract_archive", get)
+        monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+
+    def refused() -> str:
+        message = error_of(copy.load)
+        assert not list(copy.root.iterdir())
+        return message
 
     assert "dataset.download=false" in error_of(copy.load, download=False)
-    for failure in (URLError("no route"), tarfile.ReadError("not a gzip file")):
-        answer(failure)
-        message = error_of(copy.load)
-        assert "fgvc-aircraft-2013b.tar.gz could not be downloaded" in message and str(failure) in message
-        assert not list(copy.root.iterdir())
+    answer(URLError("no route"))
+    assert "fgvc-aircraft-2013b.tar.gz could not be downloaded" in (message := refused()) and "no route" in message
     answer(None)
+    assert "corrupted" in refused().lower(), "its md5 is not the published one"
+    monkeypatch.setattr(fine_grained._Aircraft, "md5", hashlib.md5(archive.read_bytes()).hexdigest())
     assert copy.load().train.labels.tolist() == [number for _, number in copy.train]
+    asked.clear()
     copy.load()
-    assert len(asked) == 3 and list(copy.root.iterdir()) == [copy.folder]
+    assert not asked and list(copy.root.iterdir()) == [copy.folder]
 
 
 def plain(data: ImageData, **options) -> Batches:

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-TAR = pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter extracted tar archives:DeprecationWarning")
-
 
 @pytest.fixture
 def original(published, monkeypatch) -> dict[str, bytes]:
@@ -131,7 +129,6 @@ def test_failed_download_leaves_nothing(published, original, served, monkeypatch
     assert not published.root.exists() or not list(published.root.iterdir())
 
 
-@TAR
 def test_download(published, served, tmp_path):
     data = published.load(published.root)
     assert_holds_the_copy(data, published)
@@ -139,7 +136,6 @@ def test_download(published, served, tmp_path):
     assert published.folder == published.root or list(published.root.iterdir()) == [published.folder]
 
 
-@TAR
 def test_two_downloads_at_the_same_time(published, served, monkeypatch, tmp_path):
     """What another run has finished in the meantime stays."""
     unpacked = tmp_path / "unpacked"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from spectral_repro.layers import PCADenoising, ZCAWhitening
+from spectral_repro.layers import PCADenoising, ZCAWhitening, moments
 from spectral_repro.linalg.backward import Exact, PowerIteration
 
 
@@ -322,6 +322,16 @@ def test_shape_dtype_and_memory_format_are_kept(images, build, training, memory_
     y = layer(x)
     assert (y.shape, y.dtype) == (x.shape, dtype)
     assert y.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize(("chunk", "width"), [(100, 2), (500, 4), (700, 8)])
+def test_parts_that_fit_the_cache_give_what_all_positions_give(monkeypatch, images, layout, step, chunk, width):
+    layer, x = ZCAWhitening(8, 2).double(), layout(images(8, batch=9))
+    expected = step(copy.deepcopy(layer), x)
+    monkeypatch.setattr("spectral_repro.layers.moments.CHUNK", chunk)
+    monkeypatch.setitem(moments.WIDTH, "cpu", width)
+    for value, reference in zip(step(layer, x), expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-12)
 
 
 # Both layers: training and evaluation

@@ -22,6 +22,8 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     assert {path.suffix for path in (tmp_path / "pages").iterdir()} == {".html", ".md", ".tex", ".csv", ".png", ".pdf"}
     assert all(path.stat().st_size > 100 for path in (tmp_path / "pages").iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "runs"], "nothing else is left behind"
+    result = command("report", "status=true", "runs=runs")
+    assert result.returncode == 0 and result.stdout.splitlines()[-1] == "3 runs: 1 diverged, 2 finished"
 
 
 def test_no_runs_still_make_tables(call, tmp_path):
@@ -38,7 +40,7 @@ def test_wrong_input_is_named(call):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
-        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results"]),
+        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results, published, status"]),
     ]:
         result = call("report", *arguments)
         output = result.stdout + result.stderr

@@ -8,6 +8,7 @@ import torch
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model
+from spectral_repro.training.checkpoint import UNREADABLE, read_checkpoint
 
 
 def test_weights_are_loadable_alone(train):
@@ -22,12 +23,32 @@ def test_weights_are_loadable_alone(train):
     [lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: pickle.dumps({"model": print}, protocol=2)],
     ids=["truncated", "empty", "with code in it"],
 )
-def test_a_damaged_checkpoint_is_named(train, damage):
+def test_checkpoints_that_are_all_damaged_are_named(train, damage):
     folder = train()
-    last, summary = folder / "checkpoints" / "last.pt", folder / "summary.json"
-    last.write_bytes(damage(last.read_bytes()))
+    summary = folder / "summary.json"
+    for name in ("last.pt", "previous.pt"):
+        path = folder / "checkpoints" / name
+        path.write_bytes(damage(path.read_bytes()))
     summary.write_text(summary.read_text().replace("finished", "interrupted"))
-    with pytest.raises(UserError, match=r"last\.pt: damaged, or not a checkpoint of this run; force=true"):
+    with pytest.raises(UserError, match=r"previous\.pt: damaged, or not a checkpoint of this run; force=true"):
         train()
     train("force=true")
     assert '"finished"' in summary.read_text()
+
+
+def test_no_bit_changes_unnoticed(tmp_path):
+    path, generator = tmp_path / "last.pt", torch.Generator().manual_seed(0)
+    whole = {"model": {"weight": torch.rand(300, generator=generator)}, "rows": [{"epoch": 1, "test_loss": 0.5}]}
+    torch.save(whole, path)
+    content, refused = path.read_bytes(), 0
+    for bit in torch.randint(8 * len(content), (200,), generator=generator).tolist():
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(path)
+        except UNREADABLE:
+            refused += 1
+        else:
+            assert found["rows"] == whole["rows"] and torch.equal(found["model"]["weight"], whole["model"]["weight"])
+    assert refused > 100

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from spectral_repro.errors import UserError
 from spectral_repro.training import environment
 
 
@@ -54,3 +55,21 @@ def test_the_commit_and_whether_it_was_changed(tmp_path, monkeypatch):
     assert environment.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
     (package / "code.py").write_text("2\n")
     assert environment.git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+@pytest.mark.parametrize(
+    ("cards", "name", "job", "expected"),
+    [(0, "auto", 1, "cpu"), (1, "auto", 3, "cuda"), (4, "auto", 6, "cuda:2"), (4, "cuda:1", 6, "cuda:1"), (4, "cpu", 6, "cpu")],
+)
+def test_the_jobs_of_a_sweep_take_the_cards_in_turn(monkeypatch, cards: int, name: str, job: int, expected: str):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert environment.choose_device(name, job) == torch.device(expected)
+
+
+def test_every_process_of_a_run_has_a_card_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(environment, "replicas", lambda: 4)
+    for local, name in (("4", "auto"), ("2", "cuda:1")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        with pytest.raises(UserError, match=f"device={name}: {local} processes here need a GPU each of the 2"):
+            environment.choose_device(name)

@@ -1,0 +1,334 @@
+"""What `suite=performance` measures: jobs that run in turn, and what their times should be to each other."""
+
+import copy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from spectral_repro.benchmarks.clipping import gram_clip
+from spectral_repro.benchmarks.clock import Job
+from spectral_repro.benchmarks.layers import passes
+from spectral_repro.benchmarks.references import looped_whitening, step, svd_pooling, whitening_roofline, whole
+from spectral_repro.configuration.compose import compose
+from spectral_repro.data.batches import Batches
+from spectral_repro.data.images import Split
+from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
+from spectral_repro.linalg import clip_conv, conv_norm, sqrtm
+from spectral_repro.linalg.backward import Exact, NewtonSchulz, PowerIteration, Taylor
+from spectral_repro.linalg.feature_covariance import covariance
+from spectral_repro.models import resnet18
+from spectral_repro.models.wide_resnet import wrn28_10
+from spectral_repro.optim import SGDG, AdamG
+from spectral_repro.optim.groups import on_sphere
+from spectral_repro.training.build import (
+    build_loggers,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_weight_spectra,
+    load_images,
+    place,
+)
+from spectral_repro.training.run import Run
+from spectral_repro.training.trainer import Trainer
+
+METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newton_schulz": NewtonSchulz(10)}
+
+
+@dataclass(frozen=True)
+class Aim:
+    """``of`` takes at most ``target`` times what ``beside`` takes; with ``faster`` it is at least ``target`` times as fast."""
+
+    what: str
+    of: str
+    beside: str
+    target: float
+    faster: bool = False
+
+    def reached(self, times: Mapping[str, float]) -> float:
+        return times[self.beside] / times[self.of] if self.faster else times[self.of] / times[self.beside]
+
+    def met(self, times: Mapping[str, float]) -> bool:
+        return self.reached(times) >= self.target if self.faster else self.reached(times) <= self.target
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Jobs of a round, and the aims for their medians.
+
+    Args:
+        rounds: where fewer than elsewhere do.
+        sums: names for sums of medians times factors, which an aim may have beside it.
+        clean: removes what the jobs leave.
+    """
+
+    jobs: Mapping[str, Job]
+    aims: Sequence[Aim]
+    rounds: int | None = None
+    sums: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    clean: Callable[[], None] = lambda: None
+
+
+def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int], channels_last: bool) -> Contest:
+    layout, name = (torch.channels_last, "NHWC") if channels_last else (torch.contiguous_format, "NCHW")
+    features = torch.randn(*shape, device=device).contiguous(memory_format=layout)
+    channels = shape[1]
+    layers = {"BatchNorm2d": nn.BatchNorm2d(channels)}
+    layers |= {f"ZCA, d = {d}": ZCAWhitening(channels, d) for d in group_sizes}
+    middle = group_sizes[len(group_sizes) // 2]
+    layers |= {f"ZCA, d = {middle}, {key}": ZCAWhitening(channels, middle, method) for key, method in METHODS.items()}
+    layers["PCA"] = PCADenoising(channels, min(16, channels))
+    jobs = {key: passes(layer.to(device), features) for key, layer in layers.items()}
+    jobs |= {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
+    jobs["loop form"] = passes(Function(partial(looped_whitening, group_size=group_sizes[0])), features)
+    whitenings = [key for key in layers if key.startswith("ZCA")]
+    aims = [Aim(f"{key} / BatchNorm2d, {name}", key, "BatchNorm2d", 2) for key in whitenings]
+    aims += [Aim(f"ZCA, d = {d} / roofline, {name}", f"ZCA, d = {d}", f"roofline, d = {d}", 1.5) for d in group_sizes]
+    aims.append(Aim(f"PCA / roofline, {name}", "PCA", f"roofline, d = {channels}", 1.5))
+    first = f"ZCA, d = {group_sizes[0]}"
+    aims.append(Aim(f"loop form / {first}, {name}", first, "loop form", 4, faster=True))
+    return Contest(jobs, aims)
+
+
+def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], many: Sequence[int]) -> Contest:
+    few, middling, many = (torch.randn(*shape, device=device).relu() for shape in (few, middling, many))
+    layer = CovariancePooling(few.shape[1])
+    upper = torch.triu_indices(few.shape[1], few.shape[1], device=device)
+    by_svd = Function(lambda x: svd_pooling(x.flatten(2))[:, upper[0], upper[1]].float())
+    whole_size = Function(lambda x: sqrtm(covariance(x.double().flatten(2)))[:, upper[0], upper[1]].float())
+    matrices = covariance(many.double().flatten(2))
+    jobs = {
+        "few positions": passes(layer, few),
+        "few positions, SVD of the whole": passes(by_svd, few),
+        "middling": passes(layer, middling),
+        "middling, eigh of the whole": passes(whole_size, middling),
+        "many": passes(layer, many),
+        "eigh alone": whole(lambda: torch.linalg.eigh(matrices)),
+    }
+    shapes = [" × ".join(map(str, x.shape)) for x in (few, middling, many)]
+    aims = [
+        Aim(f"SVD-based pooling / pooling, {shapes[0]}", "few positions", "few positions, SVD of the whole", 20, faster=True),
+        Aim(f"pooling / eigh of the whole, {shapes[1]}", "middling", "middling, eigh of the whole", 0.7),
+        Aim(f"pooling / eigh alone, {shapes[2]}", "many", "eigh alone", 1.3),
+    ]
+    return Contest(jobs, aims)
+
+
+def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]]]) -> Contest:
+    """Every shape of a network's convolutions once. ``within``: all below 98 % and 67 % of the bound."""
+    jobs, aims = {}, []
+    for network, shapes in networks.items():
+        kernels = []
+        for outputs, inputs, kernel, size, stride in shapes:
+            weight = (2 / (inputs * kernel**2)) ** 0.5 * torch.randn(outputs, inputs, kernel, kernel, device=device)
+            kernels.append((weight, size, stride, conv_norm(weight, size, stride).item()))
+        jobs |= {
+            f"{network}, Gram": whole(partial(_each, kernels, lambda w, n, s, _: gram_clip(w, n, s, 1.0))),
+            f"{network}, above": whole(partial(_each, kernels, lambda w, n, s, _: clip_conv(w, n, 1.0, s))),
+            f"{network}, at 98 %": whole(partial(_each, kernels, lambda w, n, s, norm: clip_conv(w, n, norm / 0.98, s))),
+            f"{network}, at 67 %": whole(partial(_each, kernels, lambda w, n, s, norm: clip_conv(w, n, norm / 0.67, s))),
+        }
+        aims += [
+            Aim(f"clip_conv / Gram eigh, {network}", f"{network}, above", f"{network}, Gram", 1.1),
+            Aim(f"clip_conv, all within 98 % / Gram eigh, {network}", f"{network}, at 98 %", f"{network}, Gram", 0.25),
+            Aim(f"clip_conv, all within 67 % / Gram eigh, {network}", f"{network}, at 67 %", f"{network}, Gram", 0.25),
+        ]
+    return Contest(jobs, aims, rounds=1)
+
+
+def _each(kernels: Sequence[tuple[Tensor, int, int, float]], clip: Callable[..., object]) -> None:
+    for kernel in kernels:
+        clip(*kernel)
+
+
+def optimizers(device: torch.device, width: int) -> Contest:
+    def stepping(make: Callable[[nn.Module], torch.optim.Optimizer]) -> Job:
+        model = wrn28_10(num_classes=10, width=width).to(device)
+        optimizer = make(model)
+        for parameter in model.parameters():
+            parameter.grad = 1e-3 * torch.randn_like(parameter)
+        return whole(optimizer.step)
+
+    def sphere(kind: type, omega: float) -> Job:
+        groups = partial(on_sphere, kind, lr=0.01, lrg=0.2, weight_decay=5e-4, bn_decay=0.0, omega=omega)
+        return stepping(lambda model: groups(model.parameters(), model))
+
+    model = wrn28_10(num_classes=10, width=width).to(device)
+    convolutions = [module.weight.detach() for module in model.modules() if isinstance(module, nn.Conv2d)]
+    rows = [weight.flatten(1) for weight in convolutions if len(weight) < weight[0].numel()]
+
+    def products() -> None:
+        for y in rows:
+            (y @ y.mT) @ y
+
+    plain = stepping(lambda model: torch.optim.SGD(model.parameters(), 0.01, 0.9, nesterov=True, foreach=True))
+    jobs = {"SGD foreach": plain, "products": whole(products)}
+    aims = []
+    for kind in (SGDG, AdamG):
+        name = kind.__name__
+        jobs |= {f"{name}, omega = 0": sphere(kind, 0.0), f"{name}, omega = 0.1": sphere(kind, 0.1)}
+        aims.append(Aim(f"{name}, omega = 0 / SGD foreach", f"{name}, omega = 0", "SGD foreach", 1.5))
+        aims.append(Aim(f"{name}, omega = 0.1 / (1.2 products + 1.5 SGD)", f"{name}, omega = 0.1", "allowed", 1))
+    return Contest(jobs, aims, sums={"allowed": {"products": 1.2, "SGD foreach": 1.5}})
+
+
+def pipeline(device: torch.device, images: int, width: int) -> Contest:
+    """One epoch of CIFAR-like images with crop, flip and normalisation; and a step of a ResNet-18 on as many."""
+    pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.randint(10, (images,))
+    mean, std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+    batches = Batches(Split(pixels, labels), 128, mean, std, crop_padding=4, flip=True, device=device)
+    crop, mirror = transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()
+    augment = transforms.Compose([crop, mirror, transforms.ToTensor(), transforms.Normalize(mean, std)])
+    loader = DataLoader(Photographs(pixels, labels, augment), 128, shuffle=True, num_workers=2)
+    model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    batch = next(iter(batches.epoch(0)))
+    jobs = {
+        "batches": whole(lambda: list(map(len, batches.epoch(0)))),
+        "DataLoader": whole(lambda: list(map(len, loader))),
+        "ResNet-18": whole(lambda: step(model, optimizer, *batch)),
+    }
+    aims = [
+        Aim("images/s, batches / DataLoader with PIL transforms, 2 workers", "batches", "DataLoader", 8, faster=True),
+        Aim("batches / ResNet-18 steps", "batches", "epoch of steps", 0.02),
+    ]
+    return Contest(jobs, aims, sums={"epoch of steps": {"ResNet-18": len(batches)}})
+
+
+class Photographs(Dataset):
+    """Images as PIL opens them, transformed one by one."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Image.Image], Tensor]):
+        self.arrays, self.labels, self.transform = pixels.permute(0, 2, 3, 1).contiguous().numpy(), labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.transform(Image.fromarray(self.arrays[index])), self.labels[index]
+
+
+def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Contest:
+    """A training step of ResNet-18 on CIFAR-sized images, as the reference takes it and as the trainer can."""
+    images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
+
+    def stepping(layout: torch.memory_format, dtype: torch.dtype, compile_it: bool = False) -> Job:
+        model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=layout)
+        if compile_it:
+            model.compile()
+        optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
+        laid_out = images.contiguous(memory_format=layout)
+
+        def run() -> None:
+            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+                loss = cross_entropy(model(laid_out), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+        return whole(run)
+
+    jobs = {
+        "reference": stepping(torch.contiguous_format, torch.float32),
+        "channels_last": stepping(torch.channels_last, torch.float32),
+        "bfloat16": stepping(torch.contiguous_format, torch.bfloat16),
+        "channels_last, bfloat16": stepping(torch.channels_last, torch.bfloat16),
+    }
+    if compiled:
+        jobs["channels_last, bfloat16, compiled"] = stepping(torch.channels_last, torch.bfloat16, True)
+    best = "channels_last, bfloat16"
+    aims = [Aim(f"ResNet-18, images/s, {key} / reference", key, "reference", 3, faster=True) for key in jobs if best in key]
+    return Contest(jobs, aims)
+
+
+def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
+    """A step of the trainer beside forward, backward and step alone, on the same images."""
+    folder = tempfile.TemporaryDirectory()
+    config = compose([f"results_dir={folder.name}", "logger=none", *overrides])
+    model = place(config, build_model(config), device)
+    bare = copy.deepcopy(model).train()
+    optimizer, images = build_optimizer(config, model), load_images(config)
+    bare_optimizer = build_optimizer(config, bare)
+    made = Trainer(
+        config,
+        Run(config, "bench"),
+        model,
+        optimizer,
+        build_schedule(config),
+        build_weight_spectra(config, model),
+        images,
+        device,
+        build_loggers(config),
+    )
+    model.train()
+    batch = next(iter(made.train_batches.epoch(0)))
+
+    def trained() -> None:
+        made.state.step = 0
+        made._step(*batch)
+
+    jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch))}
+    return Contest(jobs, [Aim("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)], clean=folder.cleanup)
+
+
+def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
+    """Whole commands: two runs side by side and in sequence; a run of one step beside an import and a bare step."""
+    folder, numbers = tempfile.TemporaryDirectory(), count()
+
+    def command(*more: str) -> list[str]:
+        results = f"results_dir={folder.name}/{next(numbers)}"
+        return [sys.executable, "-m", "spectral_repro.train", *overrides, f"device={device}", "logger=none", results, *more]
+
+    def together(commands: Sequence[Sequence[str]]) -> None:
+        running = [subprocess.Popen(each, stdout=subprocess.DEVNULL) for each in commands]
+        if any([process.wait() for process in running]):
+            raise RuntimeError("a run that was timed has failed")
+
+    def in_sequence() -> None:
+        for seed in (0, 1):
+            together([command(f"seed={seed}", "trainer.threads=2")])
+
+    one_step = ("trainer.epochs=1", "dataset.train_images=16", "dataset.test_images=16", "dataset.batch_size=16")
+    jobs = {
+        "in sequence": whole(in_sequence),
+        "side by side": whole(lambda: together([command(f"seed={seed}", "trainer.threads=1") for seed in (0, 1)])),
+        "one step": whole(lambda: together([command(*one_step)])),
+        "import and bare step": whole(lambda: together([[sys.executable, "-c", BARE_STEP]])),
+    }
+    aims = [
+        Aim("two runs side by side / in sequence", "side by side", "in sequence", 1),
+        Aim("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
+    ]
+    return Contest(jobs, aims, rounds=2, clean=folder.cleanup)
+
+
+BARE_STEP = """
+import hydra, torch
+layer = torch.nn.Conv2d(3, 8, 3)
+optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+layer(torch.randn(16, 3, 32, 32)).square().mean().backward()
+optimizer.step()
+"""
+
+
+class Function(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)

@@ -1,0 +1,133 @@
+"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and what waits for the device in a step."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from spectral_repro.benchmarks.accuracy import relative_error
+from spectral_repro.benchmarks.clock import race
+from spectral_repro.benchmarks.contests import METHODS, optimizers, pooling, whitening
+from spectral_repro.benchmarks.references import step, whole
+from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
+from spectral_repro.linalg.roots import newton_schulz
+from spectral_repro.optim import SGDG, AdamG
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """What to measure, and how much of it.
+
+    Args:
+        sizes, numbers: of the matrices, and how many of them are taken at once.
+        entries: most numbers in all matrices together; larger batches are left out.
+        whitening, pooling, optimizers: options of the contests of these names; None: left out.
+        seconds, rounds: for each size; see `race`.
+        device, seed: where, and which random numbers.
+    """
+
+    sizes: Sequence[int]
+    numbers: Sequence[int]
+    entries: int
+    whitening: Sequence[Mapping[str, object]]
+    pooling: Mapping[str, object]
+    optimizers: Mapping[str, object]
+    seconds: float
+    rounds: int
+    device: torch.device
+    seed: int
+
+    def measure(self) -> Measurement:
+        torch.manual_seed(self.seed)
+        pairs = [(d, n) for d in self.sizes for n in self.numbers if n * d * d <= self.entries]
+        roots = pd.DataFrame([row for pair in tqdm(pairs, "matrices", disable=None) for row in self.roots(*pair)])
+        layers = pd.concat(list(self.layers()), ignore_index=True)
+        waits = pd.DataFrame(list(self.waits()))
+        numbers = {"roots": roots, "layers": layers, "waits": waits}
+        caption = "Milliseconds for all matrices together; error: largest |F - exact| / |exact| of the square root."
+        sections = [
+            Section("roots", "Square roots of many matrices", caption, table=shown(roots)),
+            Section("layers", "Layers and optimisers", "Forward and backward pass, or a step.", table=shown(layers)),
+            Section("waits", "Waiting for the device", "Synchronisations of a training step.", table=shown(waits)),
+        ]
+        return Measurement("On this device", ["Medians of interleaved rounds."], numbers, sections)
+
+    def roots(self, size: int, number: int) -> Iterator[dict[str, object]]:
+        """A row for each dtype and way: milliseconds, and the error of the square root of covariances of 4 d positions."""
+        features = torch.randn(number, size, 4 * size, device=self.device, dtype=torch.float64)
+        matrices = features @ features.mT / (4 * size)
+        exact = root(*torch.linalg.eigh(matrices))
+        for name, dtype in DTYPES.items():
+            given = matrices.to(dtype)
+            ways: dict[str, Callable[[], Tensor]] = {
+                "eigh": lambda given=given: root(*torch.linalg.eigh(given)),
+                "newton_schulz, 12": lambda given=given: newton_schulz(given, 12),
+            }
+            frame = race({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
+            for row in frame.itertuples():
+                error = relative_error(ways[row.name]().cpu().double(), exact.cpu()).max()
+                about = {"size": size, "number": number, "dtype": name, "way": row.name}
+                yield about | {"ms": row.total_ms, "error": float(error)}
+
+    def layers(self) -> Iterator[pd.DataFrame]:
+        contests = [whitening(self.device, **options) for options in self.whitening]
+        contests += [pooling(self.device, **self.pooling), optimizers(self.device, **self.optimizers)]
+        for number, contest in enumerate(contests):
+            frame = race(contest.jobs, self.device, self.seconds, self.rounds)
+            yield frame[["name", "total_ms", "rounds"]].assign(contest=number)
+
+    def waits(self) -> Iterator[dict[str, object]]:
+        """A row for each layer with SGD, and for each optimiser: how often a step waits for the device, and where."""
+        normed = {f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()}
+        normed |= {"ZCA, d = 64": partial(ZCAWhitening, 64, 64), "PCA": partial(PCADenoising, 32)}
+        pooled = {f"pooling, {name}": partial(CovariancePooling, 32, backward=m) for name, m in METHODS.items()}
+        sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+        for name, make in normed.items():
+            layer = make()
+            yield self.waited(name, network(layer.num_features, layer, nn.Flatten()), sgd)
+        for name, make in pooled.items():
+            yield self.waited(name, network(32, make()), sgd)
+        for kind in (SGDG, AdamG):
+            yield self.waited(kind.__name__, network(32, nn.Flatten()), partial(kind, lr=0.1))
+
+    def waited(self, name: str, model: nn.Module, make: Callable[..., torch.optim.Optimizer]) -> dict[str, object]:
+        model, images = model.to(self.device), torch.randn(8, 3, 8, 8, device=self.device)
+        model(images)  # makes the lazy layer's weights
+        on_sphere = [p for p in model.parameters() if p.dim() == 4]
+        rest = [p for p in model.parameters() if p.dim() != 4]
+        grassmann = [{"params": on_sphere, "grassmann": True}, {"params": rest}]
+        optimizer = make(model.parameters() if make.func is torch.optim.SGD else grassmann)
+        labels = torch.randint(10, (8,), device=self.device)
+        step(model, optimizer, images, labels)
+        if self.device.type != "cuda":
+            return {"step": name, "waits": 0, "where": "not a GPU"}
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                step(model, optimizer, images, labels)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        found = [w for w in caught if "synchroniz" in str(w.message)]
+        places = sorted({f"{'/'.join(w.filename.split('/')[-2:])}:{w.lineno}" for w in found})
+        return {"step": name, "waits": len(found), "where": ", ".join(places) or "–"}
+
+
+def network(channels: int, *layers: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), *layers, nn.LazyLinear(10))
+
+
+def root(values: Tensor, vectors: Tensor) -> Tensor:
+    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.map(lambda value: short(value) if isinstance(value, float) else str(value))

@@ -1,0 +1,65 @@
+"""What the layers are measured against: the plain algorithms, written from their definitions, and rooflines."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from spectral_repro.benchmarks.clock import Job
+
+
+def looped_whitening(x: Tensor, group_size: int, eps: float = 1e-4) -> Tensor:
+    """ZCA whitening of one group after the other, each with a decomposition of its own and autograd."""
+    outputs = []
+    for group in x.split(group_size, 1):
+        rows = group.transpose(0, 1).reshape(group_size, -1)
+        centred = rows - rows.mean(1, keepdim=True)
+        covariance = centred @ centred.mT / centred.shape[1]
+        vectors, values, _ = torch.linalg.svd(covariance + eps * torch.eye(group_size, device=x.device))
+        whitened = vectors @ (values.rsqrt()[:, None] * vectors.mT) @ centred
+        outputs.append(whitened.view(group_size, len(x), *x.shape[2:]).transpose(0, 1))
+    return torch.cat(outputs, 1)
+
+
+def whitening_roofline(shape: tuple[int, ...], group_size: int, device: torch.device) -> Job:
+    """What no such layer can do without: two products with all positions and a decomposition forward, three products backward.
+
+    The images lie as the products like them best, (groups, d, positions).
+    """
+    x = torch.randn(shape[1] // group_size, group_size, shape[0] * shape[2] * shape[3], device=device)
+    incoming = torch.randn_like(x)
+
+    def forward() -> Callable[[], object]:
+        _, matrix = torch.linalg.eigh(x @ x.mT)
+        result = matrix @ x
+        return lambda: (result, incoming @ x.mT, torch.baddbmm(matrix @ incoming, matrix, x))
+
+    return forward
+
+
+def svd_pooling(features: Tensor) -> Tensor:
+    """The square root of the covariance (N, C, C) of features (N, C, P) by an SVD of the whole in float64, and autograd."""
+    features = features.double()
+    centred = features - features.mean(-1, keepdim=True)
+    covariance = centred @ centred.mT / features.shape[-1]
+    vectors, values, _ = torch.linalg.svd(covariance)
+    return (vectors * values.sqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
+    """A bare training step."""
+    loss = cross_entropy(model(images), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def whole(run: Callable[[], object]) -> Job:
+    """A job without a backward pass of its own."""
+
+    def forward() -> Callable[[], None]:
+        run()
+        return lambda: None
+
+    return forward

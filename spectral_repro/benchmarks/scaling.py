@@ -1,0 +1,110 @@
+"""How time and memory of the layers grow with their sizes, beside what theory says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from spectral_repro.benchmarks.clock import race
+from spectral_repro.benchmarks.layers import passes
+from spectral_repro.benchmarks.memory import peak
+from spectral_repro.benchmarks.sections import Section
+from spectral_repro.layers import CovariancePooling, ZCAWhitening
+from spectral_repro.reporting.figures import STYLE
+
+START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
+THEORY = {  # exponents of the leading term for large sizes: time, memory
+    ("whitening", "channels"): (1, 1),
+    ("whitening", "positions"): (1, 1),
+    ("whitening", "batch"): (1, 1),
+    ("whitening", "group_size"): (1, 0),
+    ("pooling", "channels"): (2, 2),  # with fewer positions than channels; 3 with more
+    ("pooling", "positions"): (3, 1),  # up to the number of channels
+    ("pooling", "batch"): (1, 1),
+}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What of `START` varies, one by one: ``values`` by axis.
+
+    Args:
+        values: channels, positions, batch and group_size, ascending powers of 4 or 2.
+        rounds: of every size; see `race`.
+    """
+
+    values: Mapping[str, Sequence[int]]
+    rounds: int
+
+    def measure(self, device: torch.device) -> pd.DataFrame:
+        """A row for each layer, axis and value: milliseconds and MiB."""
+        rows = []
+        for layer, axis in THEORY:
+            jobs = {}
+            for value in self.values[axis]:
+                sizes = START | {axis: value}
+                side = round(sizes["positions"] ** 0.5)
+                features = torch.randn(sizes["batch"], sizes["channels"], side, side, device=device)
+                made = (
+                    ZCAWhitening(sizes["channels"], sizes["group_size"])
+                    if layer == "whitening"
+                    else CovariancePooling(sizes["channels"])
+                )
+                jobs[str(value)] = passes(made.to(device), features.contiguous(memory_format=torch.channels_last))
+            frame = race(jobs, device, 0, self.rounds)
+            for value, milliseconds, job in zip(self.values[axis], frame["total_ms"], jobs.values(), strict=True):
+                size = {"ms": milliseconds, "mib": peak(job, device) / 2**20}
+                rows.append({"layer": layer, "axis": axis, "value": value, **size})
+        return pd.DataFrame(rows)
+
+    def sections(self, numbers: pd.DataFrame) -> list[Section]:
+        start = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in START.items())
+        caption = f"One size varies, from {start}, channels_last; exponents fitted to the larger half of the sizes."
+        table = exponents(numbers)
+        return [
+            Section("scaling", "How cost grows", caption, figure=draw(numbers)),
+            Section("exponents", "Exponents", caption, table=table.map(lambda x: f"{x:.2f}" if isinstance(x, float) else x)),
+        ]
+
+
+def exponents(numbers: pd.DataFrame) -> pd.DataFrame:
+    """A row for each layer and axis: fitted exponents of time and memory, and those of theory."""
+    rows = []
+    for (layer, axis), (time, memory) in THEORY.items():
+        frame = numbers.query("layer == @layer and axis == @axis")
+        upper = frame.iloc[len(frame) // 2 - 1 :] if len(frame) > 2 else frame
+        slopes = {name: float(np.polyfit(np.log(upper["value"]), np.log(upper[name]), 1)[0]) for name in ("ms", "mib")}
+        row = {"time": slopes["ms"], "time, theory": str(time), "memory": slopes["mib"], "memory, theory": str(memory)}
+        rows.append({"layer": layer, "axis": axis.replace("_", " "), **row})
+    return pd.DataFrame(rows)
+
+
+def draw(numbers: pd.DataFrame) -> Figure:
+    """Time and memory over each size, both axes logarithmic; dotted lines grow as theory says."""
+    axes_names = list(START)
+    colours = dict(zip(("whitening", "pooling"), sns.color_palette("colorblind"), strict=False))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        panels = figure.subplots(2, len(axes_names), sharex="col", sharey="row")
+        for column, axis in zip(panels.T, axes_names, strict=True):
+            for row, (panel, measure) in enumerate(zip(column, ("ms", "mib"), strict=True)):
+                for layer, colour in colours.items():
+                    frame = numbers.query("layer == @layer and axis == @axis")
+                    if len(frame):
+                        panel.plot(frame["value"], frame[measure], "o-", color=colour, label=layer, markersize=3)
+                        expected = (frame["value"] / frame["value"].iloc[-1]) ** THEORY[layer, axis][row]
+                        panel.plot(frame["value"], expected * frame[measure].iloc[-1], ":", color=colour)
+                panel.set(xscale="log", yscale="log")
+            column[1].set_xlabel(axis.replace("_", " "))
+        panels[0, 0].set_ylabel("ms")
+        panels[1, 0].set_ylabel("MiB")
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure

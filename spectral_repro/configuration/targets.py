@@ -1,0 +1,96 @@
+"""What a configuration may have made: a file of a stranger must not run code.
+
+Hydra 1.3 refuses the targets that it knows to be dangerous; here all are refused but those of `PACKAGES`, and of the packages
+that the user names in the environment variable `TRUSTED`, separated by colons.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import hydra.utils
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.errors import UserError
+
+PACKAGES = (
+    *("spectral_repro", "torch.nn", "torch.optim"),
+    *("torchvision.datasets", "torchvision.models", "torchvision.transforms"),
+)
+BUT = ("torchvision.datasets.utils",)  # downloads to, and unpacks into, any place
+OF_HYDRA = ("hydra_plugins", "hydra._internal.core_plugins")  # launchers and sweepers, which Hydra alone makes
+TRUSTED = "SPECTRAL_REPRO_TARGETS"
+NAMING_CODE = ("_target_", "()", "class")  # for Hydra, and for logging
+
+
+def instantiate(config: DictConfig, **arguments: object) -> object:
+    """`hydra.utils.instantiate` of a configuration of which every target is allowed.
+
+    Raises:
+        UserError: for the first that is not.
+    """
+    for key, name in targets(OmegaConf.to_container(config, resolve=True)):
+        locate(name, f"{config._get_full_key(None)}.{key}".lstrip("."))
+    return hydra.utils.instantiate(config, **arguments)
+
+
+def locate(name: object, key: str) -> Callable:
+    """The object of an allowed name.
+
+    Raises:
+        UserError: if it is not allowed, does not exist, or is what another package calls its own.
+    """
+    check_name(name, key)
+    try:
+        found = hydra.utils.get_object(name)
+    except Exception as error:  # of a module that is imported
+        raise UserError(f"{key}={name}: no such thing") from error
+    check_name(_own_name(found), f"{key}={name}")
+    return found
+
+
+def check_file(content: object, source: str) -> None:
+    """Holds the targets of a file that has not been composed yet against what is allowed, those of Hydra's plugins as well.
+
+    Raises:
+        UserError: for the first that is not.
+    """
+    for key, name in targets(content):
+        check_name(name, f"{source}: {key}", OF_HYDRA)
+
+
+def targets(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Whatever names code, by dotted key."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if key in NAMING_CODE:
+            yield f"{prefix}{key}", value
+        else:
+            yield from targets(value, f"{prefix}{key}.")
+
+
+def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> None:
+    """
+    Raises:
+        UserError: for what is in none of the allowed packages.
+    """
+    trusted = tuple(filter(None, os.environ.get(TRUSTED, "").split(":")))
+    if not isinstance(name, str) or not _within(name, PACKAGES + more + trusted) or _within(name, BUT):
+        raise UserError(
+            f"{key}={name}: must be in {', '.join(PACKAGES)}, or in a package of yours that the environment variable "
+            f"{TRUSTED} names"
+        )
+
+
+def _within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
+
+
+def _own_name(found: object) -> str:
+    """The name that an object has where it is defined: allowed modules hold what they import from others."""
+    if isinstance(found, functools.partial):
+        return _own_name(found.func)
+    if isinstance(found, ModuleType):
+        return found.__name__
+    return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', None)}"

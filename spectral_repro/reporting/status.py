@@ -1,0 +1,50 @@
+"""Where all runs stand."""
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from spectral_repro.configuration.sweeps import metric
+from spectral_repro.reporting.papers import TRAIN
+from spectral_repro.reporting.runs import Run, read_runs
+from spectral_repro.training.lock import holder
+from spectral_repro.training.progress import clock
+
+KILLED = "killed"  # says of itself that it is running, and no process is at work on it
+
+
+def status(root: Path) -> str:
+    """A line for each run in the folders of ``root``: state, part that is done, time left, metric and name; and their counts.
+
+    The time left is that of the steps so far, without what has passed since they were counted.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    runs, notices = read_runs(root, made_by=" ".join(TRAIN))
+    states = {run.folder: state(run, root) for run in runs}
+    lines = [line(run, states[run.folder], root) for run in runs]
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(states.values()).items()))
+    return "\n".join([*lines, *notices, f"{len(runs)} runs: {counts}" if runs else f"no runs in {root}"])
+
+
+def state(run: Run, root: Path) -> str:
+    abandoned = run.state == "running" and holder(root / run.folder / "lock") is None
+    return KILLED if abandoned else run.state
+
+
+def line(run: Run, state: str, root: Path) -> str:
+    done, final = part_done(run), run.summary.get("final") or {}
+    left = clock(time_left(run, done, root)) if state == "running" and done else ""
+    return f"{state:<11} {100 * done:5.1f} %  {left:>10}  {metric(final):<22}  {run.folder}"
+
+
+def part_done(run: Run) -> float:
+    if run.state == "finished":
+        return 1.0
+    return run.summary.get("steps", 0) / run.summary.get("total_steps", float("inf"))
+
+
+def time_left(run: Run, done: float, root: Path) -> float:
+    since = time.time() - (root / run.folder / "summary.json").stat().st_mtime
+    return max(run.summary["wall_time_s"] * (1 - done) / done - since, 0.0)

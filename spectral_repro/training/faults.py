@@ -1,0 +1,26 @@
+"""Faults of the machine in one line each."""
+
+import torch
+from omegaconf import DictConfig
+
+from spectral_repro.errors import UserError, first_line
+
+NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
+AGAIN = "the same command goes on from the last checkpoint"
+
+
+def explain(error: Exception, config: DictConfig) -> str | None:
+    """What is wrong and what to do; None for an error that is no fault of the machine or the user, but of the code."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in NO_MEMORY):
+        if "study" in config:
+            return "out of memory: take smaller sizes, or fewer repeats, under study"
+        size = f"dataset.batch_size={config.dataset.batch_size}"
+        return f"out of memory with {size}: lower it, or model.width, or set precision=bfloat16; {AGAIN}"
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return f"a process that decodes images was killed, often for want of memory: lower dataset.workers; {AGAIN}"
+    if isinstance(error, OSError):
+        return f"{first_line(error)}: make room, or mend the file or its permissions; {AGAIN}"
+    return None

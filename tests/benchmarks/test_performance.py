@@ -1,0 +1,67 @@
+"""suite=performance and suite=cuda at their smallest; `pytest -m benchmark` repeats every ratio at full size."""
+
+from pathlib import Path
+
+import hydra
+import pandas as pd
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from spectral_repro.benchmarks.contests import Aim
+from spectral_repro.benchmarks.scaling import THEORY, exponents
+from spectral_repro.benchmarks.write import write
+from spectral_repro.configuration.compose import CONF
+
+CONTESTS = ("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", "pipeline", "networks", "trainer", "processes")
+
+
+def test_an_aim_is_a_ratio_of_times():
+    times = {"ours": 2.0, "plain": 3.0}
+    slower, faster = Aim("", "ours", "plain", 0.5), Aim("", "ours", "plain", 1.4, faster=True)
+    assert slower.reached(times) == pytest.approx(2 / 3) and not slower.met(times)
+    assert faster.reached(times) == 1.5 and faster.met(times)
+
+
+def test_exponents_of_power_laws():
+    values = [1, 2, 4, 8]
+    rows = [
+        {"layer": layer, "axis": axis, "value": v, "ms": 3 * v**1.5, "mib": 7.0 * v} for layer, axis in THEORY for v in values
+    ]
+    table = exponents(pd.DataFrame(rows))
+    assert table["time"].tolist() == pytest.approx([1.5] * len(THEORY))
+    assert table["memory"].tolist() == pytest.approx([1] * len(THEORY))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_every_ratio_has_a_row_and_the_scaling_a_figure(suite, tmp_path: Path):
+    printed = write(suite("performance").measure(), "Measured here.", tmp_path)
+    rows = pd.read_csv(tmp_path / "performance.csv")
+    assert set(rows["contest"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
+    assert all(f"| {what}" in printed[0] for what in rows["what"])
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(tmp_path / "scaling.csv").groupby(["layer", "axis"])) == len(THEORY)
+
+
+def test_the_suite_for_a_gpu_runs_anywhere(suite, tmp_path: Path):
+    write(suite("cuda").measure(), "Measured here.", tmp_path)
+    roots = pd.read_csv(tmp_path / "roots.csv")
+    exact = roots.query("way == 'eigh'")
+    assert (exact["error"] < exact["dtype"].map({"float64": 1e-14, "float32": 2e-6})).all()
+    assert (pd.read_csv(tmp_path / "waits.csv")["waits"] == 0).all()
+
+
+@pytest.mark.benchmark
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CONTESTS)
+def test_ratios(name: str):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(torch.multiprocessing.cpu_count())
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("bench", ["suite=performance", "scale=cpu"]).suite
+    suite = instantiate(config.measure, **config.scales.cpu, device=torch.device("cpu"), seed=0, _convert_="all")
+    try:
+        aims, _ = suite.held(name)
+    finally:
+        torch.set_num_threads(threads)
+    assert aims["met"].all(), aims.to_string()

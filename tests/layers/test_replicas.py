@@ -1,0 +1,68 @@
+"""The statistics of the whole batch, of a single process: those that the layers take alone. Of two: `test_processes.py`."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from spectral_repro.layers import PCADenoising, ZCAWhitening
+from spectral_repro.layers.replicas import rank, replicas, synchronise
+
+
+@pytest.fixture(autouse=True)
+def group() -> Iterator[None]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+LAYERS = {
+    "batch": lambda: nn.BatchNorm2d(8),
+    "zca": lambda: ZCAWhitening(8, group_size=4),
+    "pca": lambda: PCADenoising(8, components=3),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_synchronised_layer_is_the_layer_in_one_process(layer: str):
+    torch.manual_seed(0)
+    alone = LAYERS[layer]().double()
+    together = synchronise(copy.deepcopy(alone))
+    assert type(together) is not type(alone) or together.synchronised
+    x, slope = torch.randn(2, 6, 8, 3, 3, dtype=torch.float64)
+    results = []
+    for module in (alone, together):
+        leaf = (1000 + x).requires_grad_()
+        y = module(leaf)
+        (y * slope).sum().backward()
+        results.append([y, leaf.grad, module.weight.grad, *module.state_dict().values(), module.eval()(x)])
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_batch_norm_of_vectors_and_in_half_precision():
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    alone = nn.BatchNorm1d(8)
+    together = synchronise(copy.deepcopy(alone))
+    torch.testing.assert_close(together(x), alone(x))
+    y = synchronise(nn.BatchNorm2d(8))(x[:, :, None, None].bfloat16())
+    assert y.dtype == torch.bfloat16
+
+
+def test_dropout_scales_what_it_keeps_and_leaves_the_generator_at_one_place():
+    dropout, x = synchronise(nn.Dropout(0.25)), torch.ones(40, 100)
+    torch.manual_seed(0)
+    first, after = dropout(x), torch.get_rng_state()
+    assert first.unique().tolist() == pytest.approx([0, 4 / 3]) and abs(first.mean() - 1) < 0.05
+    assert not torch.equal(dropout(x), first)
+    torch.manual_seed(0)
+    dropout(x[:7])
+    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(dropout.eval()(x), x)
+
+
+def test_one_process_is_the_first_of_one():
+    assert (rank(), replicas()) == (0, 1)

@@ -1,0 +1,100 @@
+"""What several processes train is what one trains."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.errors import UserError
+from spectral_repro.training import build
+from spectral_repro.training import execute as execution
+from spectral_repro.training.execute import execute
+
+MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-1")
+CASES = {
+    "batch": ("init=svd", "init.images=16"),
+    "zca": ("norm=zca", "norm.group_size=4", *MLP, "constraint=divide_by_largest", "constraint.linear_to=1"),
+    "pca": ("norm=pca", "norm.group_size=4", "norm.components=2", *MLP, "gradient=clipped"),
+    "pooling": ("pooling=gcp", "pooling.channels=6", "trainer.channels_last=false"),
+    "tt_clip": ("conv=tt", "conv.rank=6", "constraint=clip", "constraint.clip_to=0.5", "penalty=orthogonal"),
+    "sgdg": ("optimizer=sgdg",),
+}
+UNEQUAL = ("dataset.train_images=43", "dataset.test_images=33", "dataset.batch_size=16")  # a last batch of 11, and of 1
+SMALL = ("trainer.epochs=1", "logger=none")
+COMMON = ("scale=smoke", "model=alexnet_small", "trainer.threads=1", "optimizer.lr=0.001", *UNEQUAL, *SMALL)
+METRICS = ["train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_top5_accuracy", "largest_gradient"]
+TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
+
+SCRIPT = """
+import json, sys, torch
+from spectral_repro.configuration.compose import compose
+from spectral_repro.training.execute import execute
+
+for dtype, name, overrides in json.load(open(sys.argv[1])):
+    torch.set_default_dtype(getattr(torch, dtype))
+    execute(compose(overrides), name, overrides)
+"""
+
+
+def run_of(dtype: str, case: str, results: Path) -> tuple[str, str, list[str]]:
+    return dtype, case, [*COMMON, *CASES[case], f"results_dir={results / dtype}"]
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory) -> Path:
+    """Every case in both dtypes, by one pair of processes."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "script.py").write_text(SCRIPT)
+    runs = [run_of(dtype, case, folder) for dtype in TOLERANCE for case in CASES]
+    (folder / "runs.json").write_text(json.dumps(runs))
+    arguments = ["--standalone", "--nproc_per_node=2", str(folder / "script.py"), str(folder / "runs.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *arguments], check=True, env=environment, capture_output=True
+    )
+    return folder
+
+
+@pytest.fixture(params=TOLERANCE)
+def dtype(request) -> Iterator[str]:
+    torch.set_default_dtype(getattr(torch, request.param))
+    yield request.param
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_what_one_does(case: str, dtype: str, of_two: Path, tmp_path: Path):
+    _, _, overrides = run_of(dtype, case, tmp_path)
+    execute(compose(overrides), case, overrides)
+    one, two = (next(path.glob(f"{dtype}/{case}-*")) for path in (tmp_path, of_two))
+    expected, found = (torch.load(folder / "checkpoints" / "last.pt", weights_only=True) for folder in (one, two))
+    for key, value in expected["model"].items():
+        error = (found["model"][key] - value).abs().max() / value.abs().max().clamp_min(1)
+        assert error < TOLERANCE[dtype], key
+    expected, found = (pd.read_csv(folder / "metrics.csv")[METRICS] for folder in (one, two))
+    pd.testing.assert_frame_equal(found, expected, rtol=TOLERANCE[dtype])
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[..., Path]):
+    folder = train(*SMALL)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["processes"] == 1
+    (folder / "summary.json").write_text(json.dumps(summary | {"state": "interrupted", "processes": 2}))
+    with pytest.raises(UserError, match=f"{folder} began with 2 processes; start it with as many, or anew with force=true"):
+        train(*SMALL)
+
+
+def test_what_several_processes_cannot_share(train: Callable[..., Path], monkeypatch):
+    monkeypatch.setattr(build, "replicas", lambda: 12)
+    with pytest.raises(UserError, match=r"a batch of 11 of the 43 training images, fewer than there are processes \(12\)"):
+        train(*SMALL, *UNEQUAL)
+    monkeypatch.setattr(execution, "replicas", lambda: 2)
+    with pytest.raises(UserError, match="study: measured by one process; start it without torchrun"):
+        train("study=depth")
