@@ -63,7 +63,7 @@ def test_a_page_that_needs_nothing_beside_it(measured: tuple[Path, str]):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, sphere"),
+        ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, series, sphere"),
         (["suite=gradients", "+sizes=[4]"], "+sizes=[4]: the bench takes suite, scale, out, device, threads, seed alone"),
         (["suite=gradients", "seed=-1"], "seed=-1: must be a whole number >= 0 and < 4294967296"),
         (["suite=layers", "out=taken"], "out=taken: nothing can be written there (File exists); name another folder"),

@@ -58,7 +58,7 @@ def check_commands(train: list[object], report: list[object], folder: Path, **va
     assert OmegaConf.create(result.stdout) == compose(["norm=zca_pi"])
     result = run(*report, folder=folder, **variables)
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "paper=null: name one of cho2017, " in result.stderr
+    assert "no such folder; runs are made by python -m spectral_repro.train -m paper=" in result.stderr
     assert not list(folder.iterdir())
 
 
@@ -79,7 +79,7 @@ def test_the_wheel_holds_package_and_configuration_alone(wheel: Path):
     expected = [path.relative_to(ROOT).as_posix() for path in package]
     expected += [f"spectral_repro/{path.relative_to(ROOT).as_posix()}" for path in configuration]
     assert sorted(names) == sorted(expected)
-    assert "spectral_repro/conf/train.yaml" in names and "spectral_repro/reporting/templates/page.html.j2" in names
+    assert "spectral_repro/conf/train.yaml" in names and "spectral_repro/reporting/templates/paper.html.j2" in names
 
 
 def test_from_a_wheel(wheel: Path, environment, tmp_path: Path):

@@ -115,7 +115,7 @@ def test_malformed_images(refusal, tmp_path, content: str):
     if content == "folder":
         image.mkdir()
     elif content in ("cut", "empty", "text"):
-        image.write_bytes({"cut": whole[:60], "empty": b"", "text": b"not an image"}[content])
+        image.write_bytes({"cut": whole[:50], "empty": b"", "text": b"not an image"}[content])
     place = tmp_path / "elsewhere" if content == "no folder" else root
     sizes = (
         "dataset.num_classes=2",

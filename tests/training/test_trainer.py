@@ -95,7 +95,7 @@ def first_loss(run: Path) -> float:
 
 def test_layouts_agree(train):
     losses = [first_loss(train("norm=zca", f"trainer.channels_last={on}", "trainer.epochs=1")) for on in ("true", "false")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.slow
