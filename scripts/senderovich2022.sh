@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The committed results of senderovich2022 at scale=cpu, three seeds each: a narrow WRN as it is, with TT, clipping and division,
-# and a narrow LipConvnet-5 with SOC and SOTT, their calibration, accuracy under corruption and certificates, then the report in
-# results/senderovich2022. All rows: -m paper=senderovich2022. Arguments go to the training, such as dataset.root=FOLDER.
+# and a narrow LipConvnet-5 with SOC and SOTT, evaluated by all five metrics (corruptions of one severity, AutoAttack on few
+# images), then the report in results/senderovich2022. All rows: -m paper=senderovich2022. Arguments go to the training, such as dataset.root=FOLDER.
 # Interrupted, it goes on where it was.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 python -m spectral_repro.train --multirun paper=senderovich2022 scale=cpu "experiment=glob(senderovich2022/narrow_*)" seed=0,1,2 "$@"
+measure() { python -m spectral_repro.evaluate corruptions.source=generated corruptions.severities=[3] "$@"; }
 for run in results/runs/senderovich2022_narrow_wrn16*; do
-    python -m spectral_repro.evaluate run="$run" metrics=[calibration,corruptions] corruptions.source=generated
+    measure run="$run" metrics=[accuracy,calibration,corruptions,autoattack] autoattack.images=50
 done
 for run in results/runs/senderovich2022_narrow_lipconvnet5*; do
-    python -m spectral_repro.evaluate run="$run" metrics=[calibration,certificates]
+    measure run="$run" metrics=[accuracy,calibration,corruptions,autoattack,certificates] autoattack.images=10
 done
 python -m spectral_repro.report paper=senderovich2022

@@ -65,17 +65,19 @@ class Clipping:
             ("largest", "conv_norm"): partial(conv_norm, weight, size, stride),
             ("largest", "two power iterations"): partial(conv_power_iteration, weight, start, stride, kernel // 2),
         }
-        frame = race({"|".join(way): job(run) for way, run in ways.items()}, self.device, self.seconds, self.rounds)
+        results = {}
+        jobs = {"|".join(way): job(way, run, results) for way, run in ways.items()}
+        frame = race(jobs, self.device, self.seconds, self.rounds, warm_up=self.rounds > 1)
         frame[["operation", "way"]] = frame.pop("name").str.split("|", expand=True).to_numpy()
-        difference = (clip_conv(weight, size, self.clip_to, stride) - ways["clip", NAIVE]()).abs().max().item()
+        difference = (results["clip", "clip_conv"] - results["clip", NAIVE]).abs().max().item()
         named = {"network": network, "layer": " × ".join(map(str, layer[:5])), "count": count}
         columns = {"ms": frame["forward_ms"], "rounds": frame["rounds"], "difference": difference}
         return frame[["operation", "way"]].assign(**named, **columns)
 
 
-def job(run: Callable[[], object]) -> Job:
+def job(way: tuple[str, str], run: Callable[[], Tensor], results: dict[tuple[str, str], Tensor]) -> Job:
     def once() -> Callable[[], None]:
-        run()
+        results[way] = run()
         return lambda: None
 
     return once

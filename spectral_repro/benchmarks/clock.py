@@ -9,16 +9,19 @@ import torch
 Job = Callable[[], Callable[[], object]]  # runs the forward pass; what it returns runs the backward pass
 
 
-def race(jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100) -> pd.DataFrame:
-    """Times of every job. A round runs each of them once; one more round before the first warms up.
+def race(
+    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, warm_up: bool = True
+) -> pd.DataFrame:
+    """Times of every job. A round runs each of them once.
 
     Args:
         seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
+        warm_up: one more round before the first.
 
     Returns:
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.
     """
-    for job in jobs.values():
+    for job in jobs.values() if warm_up else ():
         _once(job, device)
     rounds, start = [], perf_counter()
     while len(rounds) < least or (len(rounds) < most and perf_counter() - start < seconds):
