@@ -250,7 +250,7 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
         jobs["channels_last, bfloat16, compiled"] = stepping(torch.channels_last, torch.bfloat16, True)
     best = "channels_last, bfloat16"
     aims = [Aim(f"ResNet-18, images/s, {key} / reference", key, "reference", 3, faster=True) for key in jobs if best in key]
-    return Contest(jobs, aims)
+    return Contest(jobs, aims, rounds=3)
 
 
 def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
