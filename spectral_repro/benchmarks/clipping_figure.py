@@ -19,6 +19,7 @@ def draw(totals: pd.DataFrame) -> Figure:
         panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (network, frame) in zip(panels, groups, strict=True):
             _bars(axes, frame)
+            axes.set_xlim(totals["seconds"].min() / 3, totals["seconds"].max() * 4)
             axes.set_title(network, fontsize="medium")
         panels[-1].set_xlabel("Seconds")
         figure.draw_without_rendering()
@@ -35,6 +36,5 @@ def _bars(axes: Axes, frame: pd.DataFrame) -> None:
             f"{short(row.speedup)}×", (row.seconds, y), (4, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set(yticks=place, yticklabels=frame["operation"] + ": " + frame["way"], xscale="log")
-    axes.set_xlim(frame["seconds"].min() / 3, frame["seconds"].max() * 4)
     axes.grid(axis="y", visible=False)
     axes.invert_yaxis()
