@@ -31,6 +31,7 @@ from spectral_repro.training.faults import explain
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import join
 from spectral_repro.training.run import Run
+from spectral_repro.training.signals import unheard_children
 from spectral_repro.training.study import Measurement, image_batches
 from spectral_repro.training.trainer import Trainer
 
@@ -101,7 +102,7 @@ def _ending(config: DictConfig, run: Run) -> Iterator[None]:
         print(f"{run.folder}: interrupted; the same command goes on from here")
         raise
     except Exception as error:
-        with suppress(OSError):
+        with suppress(OSError), unheard_children():
             run.update(state="failed", failure={"error": explain(error, config) or first_line(error)})
         raise
 

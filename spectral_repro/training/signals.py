@@ -1,6 +1,8 @@
 """Stopping between two steps instead of in the middle of one."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -21,3 +23,15 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = number
         signal.signal(number, self.previous[number])
+
+
+@contextmanager
+def unheard_children() -> Iterator[None]:
+    """Meanwhile no child process that ends is heard of: for each that is killed torch's data loader raises an error, wherever
+    the program is.
+    """
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
