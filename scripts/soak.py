@@ -36,15 +36,8 @@ EXPERIMENTS = (
     ("daneshmand2021/figure7_svd_15", "model.width=4"),
 )
 SMALL = (
-    *(
-        "dataset=random",
-        "dataset.image_size=8",
-        "scale=smoke",
-        "trainer.epochs=3",
-        "trainer.threads=1",
-        "trainer.checkpoint_every=1",
-    ),
-    *("trainer.log_every=1", "logger=none"),
+    *("dataset=random", "dataset.image_size=8", "scale=smoke", "logger=none"),
+    *("trainer.epochs=3", "trainer.threads=1", "trainer.checkpoint_every=1", "trainer.log_every=1"),
 )
 TIMINGS = ["images_per_second", "step_time", "seconds"]
 

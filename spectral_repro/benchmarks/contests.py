@@ -12,7 +12,6 @@ from itertools import count
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -230,15 +229,7 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
             model.compile()
         optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
         laid_out = images.contiguous(memory_format=layout)
-
-        def run() -> None:
-            with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-                loss = cross_entropy(model(laid_out), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-        return whole(run)
+        return whole(lambda: step(model, optimizer, laid_out, labels, dtype))
 
     jobs = {
         "reference": stepping(torch.contiguous_format, torch.float32),

@@ -47,9 +47,16 @@ def svd_pooling(features: Tensor) -> Tensor:
     return (vectors * values.sqrt().unsqueeze(-2)) @ vectors.mT
 
 
-def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    """A bare training step."""
-    loss = cross_entropy(model(images), labels)
+def step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """A bare training step, its forward pass under autocast where ``dtype`` is another than float32."""
+    with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+        loss = cross_entropy(model(images), labels)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()

@@ -1,6 +1,5 @@
 """A trained network and its data."""
 
-import pickle
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_batches, build_model, load_images, place
+from spectral_repro.training.checkpoint import UNREADABLE
 
 Predictions = tuple[Tensor, Tensor]
 
@@ -62,7 +62,7 @@ def restore(
         config, weights = OmegaConf.create(content["config"]), content["model"]
     except FileNotFoundError as error:
         raise UserError(f"{checkpoint}: no such file") from error
-    except (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{checkpoint}: cannot be read as a checkpoint with weights under model and their config") from error
     for key, value in (dataset or {}).items():
         for node in (config.dataset, config.dataset.load):

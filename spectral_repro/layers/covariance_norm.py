@@ -41,6 +41,8 @@ class CovarianceNorm(nn.Module, ABC):
         torch.linalg.LinAlgError: where the decomposition refuses a batch that holds NaN or infinity.
     """
 
+    synchronised = False  # are the statistics those of all replicas? `replicas.synchronise` says so
+
     def __init__(
         self,
         num_features: int,
@@ -79,8 +81,6 @@ class CovarianceNorm(nn.Module, ABC):
         self.register_buffer("running_mean", torch.zeros(num_features))
         self.register_buffer("running_matrix", torch.eye(group_size).repeat(groups, 1, 1))
         self.register_buffer("eigenvalues", torch.ones(groups, group_size), persistent=False)
-
-    synchronised = False  # are the statistics those of all replicas? `replicas.synchronise` says so
 
     @abstractmethod
     def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:

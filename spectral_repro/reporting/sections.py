@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import pandas as pd
+
 from spectral_repro.configuration.compose import options
 from spectral_repro.configuration.identity import digest, within
+from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.papers import Paper, Row, Table, identities
 from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
 from spectral_repro.reporting.runs import Run
@@ -30,6 +33,16 @@ class Entry:
         """Those with a value: the finished ones and, where the row looks at a range, those that have come to its end."""
         end = self.row.over[1] if self.row.over else float("inf")
         return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
+
+    def values(self, metric: Metric) -> pd.Series:
+        """Of the measured runs, by seed; NaN where a run lacks the metric."""
+        return pd.Series({run.seed: metric.of(run.metrics, self.row.over) for run in self.measured}, dtype=float)
+
+    @property
+    def successes(self) -> pd.Series:
+        """100 for each finished run and 0 for each diverged one, by seed."""
+        ended = self.in_state("finished", "diverged")
+        return pd.Series({run.seed: 100.0 * (run.state == "finished") for run in ended}, dtype=float)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pandas as pd
-
 from spectral_repro.configuration.identity import within
 from spectral_repro.reporting.archive import write_archive
 from spectral_repro.reporting.costs import Speeds
@@ -146,17 +144,12 @@ def _headlines(sections: Iterable[Section]) -> list[str]:
     for section in sections:
         if section.full and section.published:
             for entry in section.entries:
-                published, own = entry.row.published.get(section.table.statistic), _values(section, entry)
-                if published and own:
-                    mean, form = sum(own) / len(own), section.table.metric.form
+                published, own = entry.row.published.get(section.table.statistic), entry.values(section.table.metric).dropna()
+                if published and len(own):
+                    mean, form = own.mean(), section.table.metric.form
                     words = f"{text(mean, form)} here, {text(published, form)} published ({text(mean - published, f'+{form}')})"
                     found.append((abs(mean - published) / abs(published), f"Furthest: {entry.row.label}, {words}"))
     return [line for _, line in sorted(found, reverse=True)[:2]]
-
-
-def _values(section: Section, entry: Entry) -> list[float]:
-    values = (section.table.metric.of(run.metrics, entry.row.over) for run in entry.measured)
-    return [value for value in values if value == value]
 
 
 def _compare(chapters: Sequence[Chapter]) -> str:
@@ -165,7 +158,7 @@ def _compare(chapters: Sequence[Chapter]) -> str:
         for section in chapter.report.sections:
             if section.table.metric.name == "test_accuracy":
                 for entry in section.entries:
-                    if _values(section, entry):
+                    if entry.values(section.table.metric).count():
                         shared = tuple(section.protocol.get(key, entry.row.values.get(key)) for key in SHARED)
                         groups[shared].setdefault(tuple(run.id for run in entry.runs), (chapter.paper.name, section, entry))
     shown = [
@@ -186,7 +179,7 @@ def _group(shared: tuple[object, ...], rows: list[tuple[str, Section, Entry]]) -
     differing = [key for key in sorted({key for each in own for key in each}) if len({repr(each.get(key)) for each in own}) > 1]
     lines = []
     for (name, section, entry), values in zip(rows, own, strict=True):
-        numbers = pd.Series(_values(section, entry))
+        numbers = entry.values(section.table.metric).dropna()
         low, high = interval(numbers)
         between = f"{low:.2f} to {high:.2f}" if len(numbers) > 1 else UNKNOWN
         others = ", ".join(f"{key.removesuffix('._target_')}={_last(values[key])}" for key in differing if key in values)

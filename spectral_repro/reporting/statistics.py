@@ -3,7 +3,7 @@
 import pandas as pd
 
 from spectral_repro.reporting.intervals import interval, rate_interval
-from spectral_repro.reporting.sections import Entry, Section
+from spectral_repro.reporting.sections import Section
 
 COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 
@@ -11,13 +11,14 @@ COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 def statistics(section: Section) -> pd.DataFrame:
     """A row for each method with a result; all values are in the metric's unit and of one protocol.
 
-    Columns: method; seeds (finished runs), mean, std (sample), median, best, and low to high, the 95 % percentile bootstrap
+    Columns: method; seeds (measured runs), mean, std (sample), median, best, and low to high, the 95 % percentile bootstrap
     interval of the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
     interval success_low to success_high; difference, the mean of the differences to the first method that has a value, over
     pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where there is nothing to tell.
     """
     metric = section.table.metric
-    measured = [(entry, _by_seed(section, entry)) for entry in section.entries if entry.in_state("finished", "diverged")]
+    shown = [entry for entry in section.entries if entry.measured or entry.in_state("diverged")]
+    measured = [(entry, entry.values(metric).dropna()) for entry in shown]
     reference = next((values for _, values in measured if len(values)), pd.Series(dtype=float))
     rows = []
     for entry, values in measured:
@@ -25,20 +26,12 @@ def statistics(section: Section) -> pd.DataFrame:
         best = values.agg(metric.best) if metric.best else float("nan")
         row = {"method": entry.row.label, "seeds": len(values), "mean": values.mean(), "std": values.std(ddof=1)}
         row |= {"median": values.median(), "best": best, "low": low, "high": high}
-        if metric.trained:
-            ended = entry.in_state("finished", "diverged")
-            rate = pd.Series([100.0 * (run.state == "finished") for run in ended])
+        if metric.trained and len(rate := entry.successes):
             row |= {"success_rate": rate.mean()} | dict(zip(("success_low", "success_high"), rate_interval(rate), strict=True))
         if values is not reference:
             row |= _paired(values, reference)
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else COLUMNS)
-
-
-def _by_seed(section: Section, entry: Entry) -> pd.Series:
-    metric = section.table.metric
-    runs = {run.seed: metric.of(run.metrics, entry.row.over) for run in entry.measured}
-    return pd.Series(runs, dtype=float).dropna()
 
 
 def _paired(values: pd.Series, reference: pd.Series) -> dict[str, float]:

@@ -42,8 +42,8 @@ def aggregate(section: Section) -> pd.DataFrame:
 
 
 def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, object]:
-    finished, diverged = entry.measured, entry.in_state("diverged")
-    values, beside = _values(entry, metric), {each.name: _values(entry, each) for each in also}
+    measured, diverged = entry.measured, entry.in_state("diverged")
+    values, beside = entry.values(metric), {each.name: entry.values(each) for each in also}
     return {
         "method": entry.row.label,
         "mean": values.mean(),
@@ -53,21 +53,17 @@ def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, 
         **{f"{name}_std": others.std(ddof=1) for name, others in beside.items()},
         "seeds": int(values.count()),
         "diverged": len(diverged),
-        "unfinished": len(entry.runs) - len(finished) - len(diverged),
-        "success_rate": 100 * len(finished) / (len(finished) + len(diverged)) if finished or diverged else float("nan"),
-        "largest_gradient": pd.Series([run.largest_gradient for run in (*finished, *diverged)], dtype=float).max(),
-        "smallest_gap": pd.Series([run.smallest_gap for run in (*finished, *diverged)], dtype=float).min(),
+        "unfinished": len(entry.runs) - len(measured) - len(diverged),
+        "success_rate": entry.successes.mean(),
+        "largest_gradient": pd.Series([run.largest_gradient for run in (*measured, *diverged)], dtype=float).max(),
+        "smallest_gap": pd.Series([run.smallest_gap for run in (*measured, *diverged)], dtype=float).min(),
     }
 
 
 def _median(entry: Entry, metric: Metric) -> dict[str, float]:
-    values = _values(entry, metric)
+    values = entry.values(metric)
     low, high = interval(values, "median")
     return {"median": values.median(), "median_low": low, "median_high": high}
-
-
-def _values(entry: Entry, metric: Metric) -> pd.Series:
-    return pd.Series([metric.of(run.metrics, entry.row.over) for run in entry.measured], dtype=float)
 
 
 def formatted(section: Section) -> pd.DataFrame:

@@ -145,11 +145,7 @@ def _values(number: Number, section: Section) -> pd.Series:
 
 
 def _by_seed(entry: Entry, number: Number, section: Section) -> pd.Series:
-    if number.metric == SUCCESS:
-        ended = entry.in_state("finished", "diverged")
-        return pd.Series({run.seed: 100.0 * (run.state == "finished") for run in ended}, dtype=float)
-    metric = _metric(number, section)
-    return pd.Series({run.seed: metric.of(run.metrics, entry.row.over) for run in entry.measured}, dtype=float)
+    return entry.successes if number.metric == SUCCESS else entry.values(_metric(number, section))
 
 
 def _metric(number: Number, section: Section) -> Metric:

@@ -10,6 +10,7 @@ from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import Section, gather
+from spectral_repro.reporting.statistics import statistics
 from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
 
 
@@ -218,6 +219,9 @@ def test_after_an_epoch_a_run_counts_that_has_come_so_far(make_run, read):
     (section,) = gather(load_paper(OmegaConf.create({**paper, "tables": tables})), read()).sections
     (numbers,) = aggregate(section).itertuples()
     assert (numbers.mean, numbers.seeds, numbers.unfinished) == (65.0, 2, 1)
+    assert section.entries[0].successes.tolist() == [100.0], "an interrupted run has not succeeded yet"
+    (row,) = statistics(section).itertuples()
+    assert (row.mean, row.seeds, row.success_rate) == (65.0, 2, 100.0)
     assert "Test accuracy (%) after epoch 2, mean" in caption(section)
     assert notes(section)[0] == "Batch norm: 1 unfinished run left out of the mean (1 interrupted)."
     assert draw_curves(section) is None
