@@ -101,6 +101,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
                         panel.plot(frame["value"], expected * frame[measure].iloc[-1], ":", color=colour)
                 panel.set(xscale="log", yscale="log")
             column[1].set_xlabel(axis.replace("_", " "))
+        for row, measure in zip(panels, ("ms", "mib"), strict=True):
+            row[0].set_ylim(numbers[measure].min() / 2, numbers[measure].max() * 2)
         panels[0, 0].set_ylabel("ms")
         panels[1, 0].set_ylabel("MiB")
         handles, labels = panels[0, 0].get_legend_handles_labels()
