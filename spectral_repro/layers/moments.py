@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 
-CHUNK = 2**18  # numbers that are shifted and multiplied at a time
+CHUNK = 2**19  # numbers that are shifted and multiplied at a time
 SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one
 WIDTH = {"cpu": 32, "cuda": 128}  # channels that a product takes together: narrower ones waste more time than zeros cost
 
@@ -86,43 +86,56 @@ class _Mix(torch.autograd.Function):
 def _products(x: Tensor, shift: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """The blocks (G, d, d) of sum over positions of c c^T, and the sum of c (C,), for c = x - shift."""
     width = _width(x, group_size)
-    square, total = x.new_zeros(len(shift) // width, width, width), x.new_zeros(len(shift) // width, width, 1)
-    for (part,) in _chunks(width, x):
-        centred = _shifted(part, shift)
-        square += _summed(_product_of(centred, centred.mT), len(square))
-        total += _summed(_row_sums(centred), len(total))
-    return _diagonal(square, group_size), total.flatten()
+    square, total = x.new_zeros(len(shift) // width, width, width), torch.zeros_like(shift)
+    for (centred,) in _centred(x, shift):
+        blocks = _blocks(centred, width)
+        square += _summed(_product_of(blocks, blocks.mT), len(square))
+        total += _sums(centred)
+    return _diagonal(square, group_size), total
 
 
 def _product(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     """matrix (x - shift) + bias."""
-    width, y = _width(x, matrix.shape[-1]), torch.empty_like(x)
-    wide = _filled(matrix, width)
-    for part, out in _chunks(width, x, y):
-        _write_product(out, wide, _shifted(part, shift))
-        out += _column(bias, out)
+    wide, y = _filled(matrix, _width(x, matrix.shape[-1])), torch.empty_like(x)
+    for centred, out in _centred(x, shift, y):
+        _write_product(out, wide, centred)
+        out += bias[:, None]
     return y
 
 
 def _transposed(y: Tensor, x: Tensor, shift: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """matrix^T y, the blocks of sum over positions of y (x - shift)^T, and the sum of y."""
-    width, result, y = _width(x, matrix.shape[-1]), torch.empty_like(x), _laid_out_as(x, y)
-    wide = _filled(matrix.mT, width)
-    outer, total = torch.zeros_like(wide), wide.new_zeros(*wide.shape[:2], 1)
-    for part, incoming, out in _chunks(width, x, y, result):
-        outer += _summed(_product_of(incoming, _shifted(part, shift).mT), len(outer))
-        total += _summed(_row_sums(incoming), len(total))
+    width = _width(x, matrix.shape[-1])
+    wide, result, y = _filled(matrix.mT, width), torch.empty_like(x), _laid_out_as(x, y)
+    outer, total = torch.zeros_like(wide), torch.zeros_like(shift)
+    for centred, incoming, out in _centred(x, shift, y, result):
+        outer += _summed(_product_of(_blocks(incoming, width), _blocks(centred, width).mT), len(outer))
+        total += _sums(incoming)
         _write_product(out, wide, incoming)
-    return result, _diagonal(outer, matrix.shape[-1]), total.flatten()
+    return result, _diagonal(outer, matrix.shape[-1]), total
 
 
 def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
     """onto += matrix (x - shift) + bias."""
-    width = _width(x, matrix.shape[-1])
-    wide = _filled(matrix, width)
-    for part, out in _chunks(width, x, onto):
-        out += _column(bias, out)
-        _write_product(out, wide, _shifted(part, shift), beta=1)
+    wide = _filled(matrix, _width(x, matrix.shape[-1]))
+    for centred, out in _centred(x, shift, onto):
+        out += bias[:, None]
+        _write_product(out, wide, centred, beta=1)
+
+
+def _centred(x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """x - shift and the other images at the same positions in turn, (images, C, positions).
+
+    What is shifted lies in one place that serves all parts: memory that is new costs five times the subtraction. In channels_last
+    all positions are those of one image.
+    """
+    by_positions = _channels_last(x)
+    views = [y.permute(1, 0, 2, 3).flatten(1)[None] if by_positions else y.flatten(2) for y in (x, *images)]
+    axis, length = (2, views[0].shape[2]) if by_positions else (0, len(x))
+    step = max(1, CHUNK * length // max(1, x.numel())) if x.device.type == "cpu" else max(1, length)
+    place = torch.empty_like(views[0].narrow(axis, 0, min(step, length)))
+    for part, *others in zip(*(view.split(step, axis) for view in views), strict=True):
+        yield torch.sub(part, shift[:, None], out=place.narrow(axis, 0, part.shape[axis])), *others
 
 
 def _width(x: Tensor, group_size: int) -> int:
@@ -131,32 +144,9 @@ def _width(x: Tensor, group_size: int) -> int:
     return group_size * max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * group_size <= most))
 
 
-def _chunks(width: int, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same positions of all of them in turn, views (images * C / width, width, positions)."""
-    first = images[0]
-    views = [_by_positions(x, width) for x in images]
-    axis = 0 if len(views[0]) > 1 else 3
-    length = views[0].shape[axis]
-    step = max(1, CHUNK * length // max(1, first.numel())) if first.device.type == "cpu" else max(1, length)
-    return zip(*((part.flatten(0, 1) for part in view.split(step, axis)) for view in views), strict=True)
-
-
-def _by_positions(x: Tensor, width: int) -> Tensor:
-    """A view (images, C / width, width, positions); in channels_last all positions are those of one image."""
-    batch, channels, height, size = x.shape
-    if _channels_last(x):
-        return x.permute(0, 2, 3, 1).reshape(1, batch * height * size, channels // width, width).permute(0, 2, 3, 1)
-    return x.view(batch, channels // width, width, height * size)
-
-
-def _column(vector: Tensor, part: Tensor) -> Tensor:
-    """Numbers (C,) for a part of the images (images * C / width, width, positions)."""
-    columns = vector.view(-1, part.shape[1], 1)
-    return columns.repeat(len(part) // len(columns), 1, 1)
-
-
-def _shifted(part: Tensor, shift: Tensor) -> Tensor:
-    return part - _column(shift, part)
+def _blocks(part: Tensor, width: int) -> Tensor:
+    """(images, C, positions) as (images * C / width, width, positions)."""
+    return part.unflatten(1, (-1, width)).flatten(0, 1)
 
 
 def _product_of(a: Tensor, b: Tensor) -> Tensor:
@@ -165,16 +155,17 @@ def _product_of(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> None:
-    """out <- beta out + wide part."""
+    """out <- beta out + wide part, for the blocks of a block-diagonal matrix."""
+    out, part = _blocks(out, wide.shape[-1]), _blocks(part, wide.shape[-1])
     if len(part) == 1:
         torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
     else:
         torch.baddbmm(out, wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out)
 
 
-def _row_sums(part: Tensor) -> Tensor:
-    """Sums over the positions (..., 1), as a product of matrix and vector, the fastest way in either layout."""
-    return (part.flatten(0, 1) @ part.new_ones(part.shape[-1])).view(*part.shape[:2], 1)
+def _sums(part: Tensor) -> Tensor:
+    """Sums over images and positions (C,), as a product of matrix and vector, the fastest way in either layout."""
+    return (part.flatten(0, 1) @ part.new_ones(part.shape[-1])).view(part.shape[:2]).sum(0)
 
 
 def _summed(parts: Tensor, number: int) -> Tensor:
