@@ -89,8 +89,8 @@ class CovariancePooling(Pooling):
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            pooled = _UpperTriangle.apply(self.root(features.to(self.decomposition)))
-        return pooled.to(torch.promote_types(features.dtype, torch.float32))
+            root = self.root(features.to(self.decomposition))
+            return _UpperTriangle.apply(root.to(torch.promote_types(features.dtype, torch.float32)))
 
     def root(self, features: Tensor) -> Tensor:
         """The square root (N, C, C) of the covariance of features (N, C, P)."""
@@ -106,26 +106,23 @@ class CovariancePooling(Pooling):
 
 
 class _UpperTriangle(torch.autograd.Function):
-    """The entries (N, C (C + 1) / 2) of symmetric matrices (N, C, C) on and above the diagonal, row by row.
+    """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row.
 
-    The gradient comes back symmetric, each entry fetched from its place: autograd's would be a sum into places.
+    Its gradient writes every entry to its place once, where autograd's would add up sums of one.
     """
 
     @staticmethod
     def forward(ctx, matrix: Tensor) -> Tensor:
         size = matrix.shape[-1]
         row, column = torch.triu_indices(size, size, device=matrix.device)
-        ctx.size = size
-        return matrix.flatten(1).index_select(1, size * row + column)
+        ctx.size, ctx.places = size, size * row + column
+        return matrix.flatten(1).index_select(1, ctx.places)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:
-        index = torch.arange(ctx.size, device=gradient.device)
-        upper, lower = torch.minimum(index[:, None], index), torch.maximum(index[:, None], index)
-        place = upper * (2 * ctx.size - upper - 1) // 2 + lower
-        shares = torch.where(upper == lower, 1.0, 0.5).to(gradient.dtype)
-        return gradient.index_select(1, place.flatten()).view(-1, ctx.size, ctx.size) * shares
+        slope = gradient.new_zeros(len(gradient), ctx.size**2)
+        return slope.scatter_(1, ctx.places.expand_as(gradient), gradient).unflatten(1, (ctx.size, ctx.size))
 
 
 class ScalingEigenBranch(CovariancePooling):

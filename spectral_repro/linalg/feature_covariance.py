@@ -47,7 +47,7 @@ class _OfFeatures(torch.autograd.Function):
         square = centred.mT @ centred if by_gram else centred @ centred.mT
         eigenvalues, vectors = (part.flip(-1) for part in torch.linalg.eigh(square / positions))
         unit = torch.finfo(features.dtype).eps
-        scale = torch.maximum(eigenvalues[..., 0], unit * features.square().amax((-2, -1)))
+        scale = torch.maximum(eigenvalues[..., 0], unit * torch.linalg.vector_norm(features, torch.inf, (-2, -1)).square())
         null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
         eigenvalues = torch.where(null, 0.0, eigenvalues)
         if by_gram:
@@ -71,16 +71,17 @@ class _OfFeatures(torch.autograd.Function):
         with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
         null = eigenvalues == 0
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
-        slope = 0
+        slope = torch.zeros_like(basis)
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
-            image = (gradient + gradient.mT) @ basis / 2
+            image = (gradient @ basis + gradient.mT @ basis) / 2
             rotated = basis.mT @ image
             inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
             among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:
                 with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
-                among, slope = among - rotated * with_null, slope + image * with_null
-            slope = slope + basis @ among
+                among = among - rotated * with_null
+                slope += image.mul_(with_null)
+            slope += basis @ among
         coordinates = (positions * eigenvalues).sqrt().unsqueeze(-1) * vectors.mT if ctx.by_gram else basis.mT @ centred
         return slope @ coordinates * (2 / positions), None
 

@@ -10,7 +10,7 @@ from torch.optim.sgd import sgd
 
 from spectral_repro.linalg.sphere import length, project
 
-BLOCK = 2**16  # numbers in a block of rows: with gradient and momentum they stay in the cache of a processor's core
+BLOCK = 2**18  # numbers in a block of rows: few enough to stay in the cache of a processor through a step, with gradient and momentum
 
 
 class Grassmann(torch.optim.Optimizer, ABC):
@@ -145,13 +145,12 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
     return result.view(point.permute(order).shape).permute([order.index(axis) for axis in range(point.dim())])
 
 
-def descent(point: Tensor, gradient: Tensor, grad_clip: float | None) -> Tensor:
-    """The part of every row's gradient that is tangent to the sphere, none longer than ``grad_clip``."""
+def descent(point: Tensor, gradient: Tensor, grad_clip: float | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The part of every row's gradient that is tangent to the sphere, its length, and the factor that cuts it to ``grad_clip``."""
     axes = within_rows(point)
     tangent = project(point, gradient, axes)
-    if grad_clip is not None:
-        tangent *= (grad_clip / length(tangent, axes)).clamp_(max=1)
-    return tangent
+    size = length(tangent, axes)
+    return tangent, size, torch.ones_like(size) if grad_clip is None else (grad_clip / size).clamp_(max=1)
 
 
 def within_rows(point: Tensor) -> tuple[int, ...]:

@@ -20,5 +20,6 @@ class SGDG(Grassmann):
     def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
         axes = within_rows(point)
         for y, g, m in blocks(point, gradient, state["momentum_buffer"]):
-            m.mul_(group["momentum"]).add_(descent(y, g, group["grad_clip"]), alpha=-group["lr"])
+            h, _, cut = descent(y, g, group["grad_clip"])
+            m.mul_(group["momentum"]).addcmul_(h, cut, value=-group["lr"])
             advance_(y, m, dim=axes)
