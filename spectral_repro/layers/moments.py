@@ -126,7 +126,7 @@ def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: T
 def _centred(x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """x - shift and the other images at the same positions in turn, (images, C, positions).
 
-    What is shifted lies in one place that serves all parts: memory that is new costs five times the subtraction. In channels_last
+    What is shifted lies in one place that serves all parts, as fresh memory costs three times the subtraction. In channels_last
     all positions are those of one image.
     """
     by_positions = _channels_last(x)

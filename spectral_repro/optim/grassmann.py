@@ -10,7 +10,7 @@ from torch.optim.sgd import sgd
 
 from spectral_repro.linalg.sphere import length, project
 
-BLOCK = 2**18  # numbers in a block of rows: few enough to stay in the cache of a processor through a step, with gradient and momentum
+BLOCK = 2**18  # numbers in a block of rows: with gradient and momentum they stay in the caches of a processor through a step
 
 
 class Grassmann(torch.optim.Optimizer, ABC):
@@ -146,7 +146,7 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
 
 
 def descent(point: Tensor, gradient: Tensor, grad_clip: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The part of every row's gradient that is tangent to the sphere, its length, and the factor that cuts it to ``grad_clip``."""
+    """The part of every row's gradient tangent to the sphere, its length, and the factor that cuts it to ``grad_clip``."""
     axes = within_rows(point)
     tangent = project(point, gradient, axes)
     size = length(tangent, axes)
