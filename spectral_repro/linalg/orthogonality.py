@@ -21,10 +21,10 @@ def orthogonality_gap(columns: Tensor) -> Tensor:
 
 
 def singular_value_gap(gram: Tensor) -> Tensor:
-    """|| s / ||s|| - 1 / sqrt(k) ||, s the singular values of H (..., n, k), from H^T H (..., k, k): (...), in its dtype.
+    """|| s / ||s|| - 1 / sqrt(k) ||, s the k singular values of H (..., n, k), from H^T H (..., k, k): (...), in its dtype.
 
-    0 for orthogonal columns of one length, sqrt(2 - 2 / sqrt(k)) for columns on one line; NaN for H = 0 and where the Gram matrix
-    is not finite. Give it in float64: s is found to the square root of the rounding (daneshmand2021, code of Figure 3).
+    0 for orthogonal columns of one length, sqrt(2 - 2 / sqrt(k)) for columns on one line; NaN for H = 0 and where H^T H is not
+    finite. Its error is the square root of the rounding: best in float64 (daneshmand2021, the published code of Figure 3).
     """
     finite = gram.isfinite().all(-1).all(-1)
     eigenvalues = torch.linalg.eigvalsh(gram.where(finite[..., None, None], 0)).clamp(min=0)

@@ -187,7 +187,9 @@ class Trainer:
             save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
         save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
         self._record()
-        scalars = {f"test/{name}": value for name, value in test.items()} | {f"train/{name}": value for name, value in gap.items()}
+        scalars = {f"test/{name}": value for name, value in test.items()} | {
+            f"train/{name}": value for name, value in gap.items()
+        }
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
         self.progress.epoch(state.step, row)
 
