@@ -20,6 +20,7 @@ NEUTRAL = (
     "dataset.workers",
     "device",
     "force",
+    "gap",
     "logger",
     "paper",
     "results_dir",

@@ -119,6 +119,15 @@ PUBLISHED_NETWORKS = (
     *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
 )
 
+INIT = {
+    "checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
+    "network": one_of(*PUBLISHED_NETWORKS),
+    "weights": TEXT,
+    "images": whole(1),
+    "layers": one_of("conv", "linear", "all"),
+}
+INITS = ("init", "study.init")
+
 RULES = {
     **{f"{backward}.{key}": rule for backward in BACKWARDS for key, rule in BACKWARD.items()},
     "seed": whole(0, below=2**32),
@@ -168,6 +177,7 @@ RULES = {
     "constraint.batch_norm_every": whole(1),
     "penalty.orthogonal_k": number(least=0),
     "spectra.iterations": whole(1),
+    "gap.batches": whole(1).or_null(),
     "dataset.name": TEXT,
     "dataset.num_classes": whole(1),
     "dataset.channels": whole(1),
@@ -204,11 +214,7 @@ RULES = {
     "optimizer.beta2": number(least=0, below=1),
     "optimizer.reset_on_lr_change": SWITCH,
     "gradient.max_norm": number(above=0),
-    "init.checkpoint": Rule("a file such as results/runs/RUN/checkpoints/best.pt", TEXT.holds),
-    "init.network": one_of(*PUBLISHED_NETWORKS),
-    "init.weights": TEXT,
-    "init.images": whole(1),
-    "init.layers": one_of("conv", "linear", "all"),
+    **{f"{init}.{key}": rule for init in INITS for key, rule in INIT.items()},
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),
     "schedule.every": POSITIVE_PART,
@@ -220,6 +226,7 @@ RULES = {
     "schedule.peak": POSITIVE_PART,
     "schedule.lowest": number(least=0, most=1),
     "study.width": whole(1),
+    "study.depth": whole(2),
     "study.widths": WIDTHS,
     "study.samples": whole(2),
     "study.batch_norm": SWITCH,
@@ -260,7 +267,7 @@ OBJECTS = (
     "constraint",
     "penalty",
     "spectra",
-    "init",
+    *INITS,
     "optimizer",
     "schedule",
     "study",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 FirstImages = Callable[[int], Tensor]
+Initialisation = Callable[[nn.Module, FirstImages], None]
 RELU_GAIN = math.sqrt(2)
 
 

@@ -166,7 +166,8 @@ def build_batches(
 
 
 def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
-    return _instantiate(config, "study")
+    parts = {"init": _named_errors(_instantiate(config, "study.init"), "study.init")} if "init" in config.study else {}
+    return _instantiate(config, "study", **parts)
 
 
 def build_measurement(config: DictConfig, name: str) -> Callable[..., dict[str, object]]:

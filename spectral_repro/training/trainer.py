@@ -1,6 +1,7 @@
 """The one trainer."""
 
 import time
+from itertools import islice
 
 import torch
 from omegaconf import DictConfig
@@ -16,6 +17,7 @@ from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.metrics import write_metrics
+from spectral_repro.training.output_gap import output_gap
 from spectral_repro.training.processes import anyone, earliest, replicated, summed
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
@@ -164,7 +166,7 @@ class Trainer:
     def _finish_epoch(self, epoch: int) -> None:
         state, (loss, correct, count) = self.state, self.seen
         seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
-        test = self._evaluate()
+        test, gap = self._evaluate(), self._output_gap()
         columns, singular_values = state.weights.after_epoch(epoch, self.run.folder / "spectra.csv")
         row = {
             "epoch": epoch,
@@ -174,6 +176,7 @@ class Trainer:
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             **self._extremes(),
             **columns,
+            **gap,
             "images_per_second": count / (state.seconds - seconds_before),
             "step_time": 1000 * (state.seconds - seconds_before) / len(self.train_batches),
             "seconds": state.seconds,
@@ -184,7 +187,9 @@ class Trainer:
             save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
         save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
         self._record()
-        scalars = {f"test/{name}": value for name, value in test.items()}
+        scalars = {f"test/{name}": value for name, value in test.items()} | {
+            f"train/{name}": value for name, value in gap.items()
+        }
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
         self.progress.epoch(state.step, row)
 
@@ -229,6 +234,13 @@ class Trainer:
             raise self._replay(self.state.step)
         top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
         return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
+
+    def _output_gap(self) -> dict[str, float]:
+        """Of the first epoch's training images, if it is asked for; the network is left in evaluation by `_evaluate`."""
+        if "gap" not in self.config:
+            return {}
+        with self.autocast:
+            return {"output_gap": output_gap(self.model, islice(self.train_batches.epoch(0), self.config.gap.batches))}
 
     def _replay(self, end: int) -> Diverged:
         """Repeats the steps from the last good look to ``end``, watching every layer: which broke first?"""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_repro.linalg.orthogonality import abs_cosine_similarity, normalised_gram, orthogonality_gap
+from spectral_repro.linalg.orthogonality import abs_cosine_similarity, normalised_gram, orthogonality_gap, singular_value_gap
 
 
 @pytest.fixture
@@ -50,3 +50,19 @@ def test_columns_of_unequal_length_are_no_frame():
 def test_neither_scale_nor_rotation_of_the_space_counts(columns, measure):
     rotation = torch.linalg.qr(torch.randn(9, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
     torch.testing.assert_close(measure(1e3 * rotation @ columns), measure(columns))
+
+
+def test_singular_value_gap_is_that_of_the_singular_values(columns):
+    values = np.linalg.svd(columns.flatten(0, 1).numpy(), compute_uv=False)
+    expected = np.linalg.norm(values / np.linalg.norm(values, axis=1, keepdims=True) - 1 / math.sqrt(5), axis=1)
+    np.testing.assert_allclose(singular_value_gap(columns.mT @ columns).flatten(), expected, rtol=1e-12)
+
+
+def test_singular_value_gap_at_its_ends():
+    """Orthonormal columns, columns on one line, no columns to speak of, and columns that are not finite."""
+    line = torch.ones(4, 4, dtype=torch.float64)
+    gaps = singular_value_gap(
+        torch.stack([torch.eye(4, dtype=torch.float64), line, 0 * line, torch.inf * line, torch.nan * line])
+    )
+    assert gaps[:2].tolist() == pytest.approx([0, 1], abs=1e-7)
+    assert gaps[2:].isnan().all()

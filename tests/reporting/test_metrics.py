@@ -38,6 +38,7 @@ def test_labels_and_directions():
         "best_test_accuracy": "max",
         "best_top5_accuracy": "max",
         "step_time": "min",
+        "output_gap": "min",
         "accuracy": "max",
         "ece": "min",
         "nll": "min",

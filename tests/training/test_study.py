@@ -91,12 +91,25 @@ def test_too_few_images_for_a_batch(train):
         train("study=images", "dataset.batch_size=100")
 
 
+def test_a_study_takes_any_start(train):
+    """From Xavier and from the SVD of its inputs, which closes the gap; what such a start complains of is named by its key."""
+    study = ("study=initial", "study.width=16", "study.depth=20", "study.batches=2", "logger=none")
+    start = ("init@study.init=svd", "study.init.layers=linear", "study.init.images=24")
+    by_xavier, by_svd = (pd.read_csv(train(*study, *more) / "metrics.csv") for more in ((), start))
+    assert by_xavier["depth"].tolist() == by_svd["depth"].tolist() == list(range(2, 21))
+    assert by_svd["initial_output_gap"].iloc[-1] < by_xavier["initial_output_gap"].iloc[-1]
+    with pytest.raises(UserError, match=r"study\.init\.images=8: only 8 inputs for 16 channels, take more"):
+        train(*study, *start, "study.init.images=8")
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
         (["study=depth", "study.activation=cos"], "study.activation=cos: must be identity"),
         (["study=depth", "study.start=[0,0]"], "study.start=[0, 0]: must be a list of 2 numbers"),
         (["study=width", "study.widths=[32,16]"], "study.widths=[32, 16]: must be a list"),
+        (["study=initial", "study.depth=1"], "study.depth=1: must be a whole number >= 2"),
+        (["study=initial", "init@study.init=svd", "study.init.images=0"], "study.init.images=0: must be a whole number >= 1"),
         (["study=images", "study.batches=0"], "study.batches=0: must be a whole number >= 1"),
     ],
 )

@@ -1,0 +1,47 @@
+"""What an MLP gives before any training, by how it starts."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spectral_repro.linalg.orthogonality import singular_value_gap
+from spectral_repro.models import MLP
+from spectral_repro.models.init import Initialisation
+from spectral_repro.studies.rows import rows
+
+
+@dataclass(frozen=True)
+class InitialGap:
+    """Orthogonality gap of the 10 outputs of MLPs that have only been initialised, by depth (daneshmand2021, Figures 3 and 4).
+
+    The first layers of one network, ReLU behind each, with its classifier, are the network of every smaller depth: weights do
+    not depend on what comes after them, and the classifier is as random for all. In float32, Gram matrices in float64.
+
+    Attributes:
+        width: units of every layer but the classifier.
+        depth: linear layers of the deepest network, the classifier among them; the least is 2.
+        batches: of training images, one value of each mean and standard deviation; the initialisation gets the same images.
+        init: gives a network its weights.
+    """
+
+    width: int
+    depth: int
+    batches: int
+    init: Initialisation
+
+    @torch.no_grad()
+    def __call__(self, generator: torch.Generator, images: Tensor) -> list[dict[str, float]]:
+        """The rows for images (batches, n, C, S, S); weights come from the generator's seed."""
+        flat = images.flatten(0, 1)
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(generator.initial_seed())
+            network = MLP(10, *images.shape[2:4], depth=self.depth, width=self.width).to(images.device)
+            self.init(network, lambda number: flat[:number])
+        hidden, gaps = flat, []
+        for layer in network.features:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.ReLU):
+                outputs = network.classifier(hidden).double().unflatten(0, images.shape[:2])
+                gaps.append(singular_value_gap(outputs.mT @ outputs))
+        return rows("depth", range(2, self.depth + 1), {"initial_output_gap": torch.stack(gaps)})
