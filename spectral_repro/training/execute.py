@@ -29,6 +29,7 @@ from spectral_repro.training.divergence import Diverged
 from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
 from spectral_repro.training.faults import explain
 from spectral_repro.training.loggers import Loggers
+from spectral_repro.training.memory import keep_freed
 from spectral_repro.training.processes import join
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import unheard_children
@@ -47,6 +48,7 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
             began with another number of processes, and faults of the machine (`explain`).
     """
     join()
+    keep_freed()
     with Run(config, name) as run:
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
