@@ -18,15 +18,17 @@ from spectral_repro.layers import CovariancePooling, ZCAWhitening
 from spectral_repro.reporting.figures import STYLE
 
 START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
-THEORY = {  # exponents of the leading term for large sizes: time, memory
-    ("whitening", "channels"): (1, 1),
-    ("whitening", "positions"): (1, 1),
-    ("whitening", "batch"): (1, 1),
-    ("whitening", "group_size"): (1, 0),
-    ("pooling", "channels"): (2, 2),  # with fewer positions than channels; 3 with more
-    ("pooling", "positions"): (3, 1),  # up to the number of channels
-    ("pooling", "batch"): (1, 1),
-}
+PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis in START if axis != "group_size"]
+
+
+def theory(layer: str, measure: str, batch: int, channels: int, positions: int, group_size: int) -> float:
+    """What time ("ms") and memory ("mib") are proportional to: products and decompositions, inputs and what comes out."""
+    if layer == "whitening":
+        return batch * positions * channels * (group_size if measure == "ms" else 1)
+    rank = min(channels, positions)
+    return batch * (
+        rank * (channels * positions + channels**2 + rank**2) if measure == "ms" else channels * (channels + positions)
+    )
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Scaling:
     def measure(self, device: torch.device) -> pd.DataFrame:
         """A row for each layer, axis and value: milliseconds and MiB."""
         rows = []
-        for layer, axis in THEORY:
+        for layer, axis in PANELS:
             jobs = {}
             for value in self.values[axis]:
                 sizes = START | {axis: value}
@@ -68,20 +70,35 @@ class Scaling:
         table = exponents(numbers)
         return [
             Section("scaling", "How cost grows", caption, figure=draw(numbers)),
-            Section("exponents", "Exponents", caption, table=table.map(lambda x: f"{x:.2f}" if isinstance(x, float) else x)),
+            Section(
+                "exponents",
+                "Exponents",
+                caption,
+                table=table.map(lambda x: f"{round(x, 2) + 0:.2f}" if isinstance(x, float) else x),
+            ),
         ]
 
 
 def exponents(numbers: pd.DataFrame) -> pd.DataFrame:
-    """A row for each layer and axis: fitted exponents of time and memory, and those of theory."""
+    """A row for each layer and axis: exponents of time and memory, fitted to what was measured and to `theory`."""
     rows = []
-    for (layer, axis), (time, memory) in THEORY.items():
+    for layer, axis in PANELS:
         frame = numbers.query("layer == @layer and axis == @axis")
         upper = frame.iloc[len(frame) // 2 - 1 :] if len(frame) > 2 else frame
-        slopes = {name: float(np.polyfit(np.log(upper["value"]), np.log(upper[name]), 1)[0]) for name in ("ms", "mib")}
-        row = {"time": slopes["ms"], "time, theory": str(time), "memory": slopes["mib"], "memory, theory": str(memory)}
-        rows.append({"layer": layer, "axis": axis.replace("_", " "), **row})
+        row = {"layer": layer, "axis": axis.replace("_", " ")}
+        for measure, name in (("ms", "time"), ("mib", "memory")):
+            row |= {name: _slope(upper["value"], upper[measure])}
+            row |= {f"{name}, theory": _slope(upper["value"], _expected(layer, measure, axis, upper["value"]))}
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _expected(layer: str, measure: str, axis: str, values: pd.Series) -> pd.Series:
+    return values.map(lambda value: theory(layer, measure, **START | {axis: value}))
+
+
+def _slope(x: pd.Series, y: pd.Series) -> float:
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -92,13 +109,13 @@ def draw(numbers: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         panels = figure.subplots(2, len(axes_names), sharex="col", sharey="row")
         for column, axis in zip(panels.T, axes_names, strict=True):
-            for row, (panel, measure) in enumerate(zip(column, ("ms", "mib"), strict=True)):
+            for panel, measure in zip(column, ("ms", "mib"), strict=True):
                 for layer, colour in colours.items():
                     frame = numbers.query("layer == @layer and axis == @axis")
                     if len(frame):
                         panel.plot(frame["value"], frame[measure], "o-", color=colour, label=layer, markersize=3)
-                        expected = (frame["value"] / frame["value"].iloc[-1]) ** THEORY[layer, axis][row]
-                        panel.plot(frame["value"], expected * frame[measure].iloc[-1], ":", color=colour)
+                        expected = _expected(layer, measure, axis, frame["value"])
+                        panel.plot(frame["value"], expected * (frame[measure] / expected).iloc[-1], ":", color=colour)
                 panel.set(xscale="log", yscale="log")
             column[1].set_xlabel(axis.replace("_", " "))
         for row, measure in zip(panels, ("ms", "mib"), strict=True):

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from spectral_repro.benchmarks.contests import Aim
-from spectral_repro.benchmarks.scaling import THEORY, exponents
+from spectral_repro.benchmarks.scaling import PANELS, exponents
 from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.compose import CONF
 
@@ -26,11 +26,12 @@ def test_an_aim_is_a_ratio_of_times():
 def test_exponents_of_power_laws():
     values = [1, 2, 4, 8]
     rows = [
-        {"layer": layer, "axis": axis, "value": v, "ms": 3 * v**1.5, "mib": 7.0 * v} for layer, axis in THEORY for v in values
+        {"layer": layer, "axis": axis, "value": v, "ms": 3 * v**1.5, "mib": 7.0 * v} for layer, axis in PANELS for v in values
     ]
     table = exponents(pd.DataFrame(rows))
-    assert table["time"].tolist() == pytest.approx([1.5] * len(THEORY))
-    assert table["memory"].tolist() == pytest.approx([1] * len(THEORY))
+    assert table["time"].tolist() == pytest.approx([1.5] * len(PANELS))
+    assert table["memory"].tolist() == pytest.approx([1] * len(PANELS))
+    assert table["time, theory"][:4].tolist() == pytest.approx([1] * 4)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -40,7 +41,7 @@ def test_every_ratio_has_a_row_and_the_scaling_a_figure(suite, tmp_path: Path):
     assert set(rows["contest"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
     assert all(f"| {what}" in printed[0] for what in rows["what"])
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
-    assert len(pd.read_csv(tmp_path / "scaling.csv").groupby(["layer", "axis"])) == len(THEORY)
+    assert len(pd.read_csv(tmp_path / "scaling.csv").groupby(["layer", "axis"])) == len(PANELS)
 
 
 def test_the_suite_for_a_gpu_runs_anywhere(suite, tmp_path: Path):
