@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 
-CHUNK = 2**19  # numbers that are shifted and multiplied at a time
+CHUNK = 2**20  # numbers that are shifted and multiplied at a time
 SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one
 WIDTH = {"cpu": 32, "cuda": 128}  # channels that a product takes together: narrower ones waste more time than zeros cost
 
@@ -160,7 +160,9 @@ def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> No
     if len(part) == 1:
         torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
     else:
-        torch.baddbmm(out, wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out)
+        torch.baddbmm(
+            out, wide if len(part) == len(wide) else wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out
+        )
 
 
 def _sums(part: Tensor) -> Tensor:
