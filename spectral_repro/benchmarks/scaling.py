@@ -21,14 +21,14 @@ START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
 PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis in START if axis != "group_size"]
 
 
-def theory(layer: str, measure: str, batch: int, channels: int, positions: int, group_size: int) -> float:
-    """What time ("ms") and memory ("mib") are proportional to: products and decompositions, inputs and what comes out."""
+def theory(layer: str, batch: int, channels: int, positions: int, group_size: int) -> dict[str, float]:
+    """Leading terms, each of weight 1: products and decompositions ("ms"), and numbers that go in and come out ("mib")."""
     if layer == "whitening":
-        return batch * positions * channels * (group_size if measure == "ms" else 1)
+        numbers = batch * positions * channels
+        return {"ms": numbers * group_size, "mib": numbers}
     rank = min(channels, positions)
-    return batch * (
-        rank * (channels * positions + channels**2 + rank**2) if measure == "ms" else channels * (channels + positions)
-    )
+    operations = rank * (channels * positions + channels**2 + rank**2)
+    return {"ms": batch * operations, "mib": batch * channels * (channels + positions)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Scaling:
                 "exponents",
                 "Exponents",
                 caption,
-                table=table.map(lambda x: f"{round(x, 2) + 0:.2f}" if isinstance(x, float) else x),
+                table=table.map(lambda x: f"{x:z.2f}" if isinstance(x, float) else x),
             ),
         ]
 
@@ -94,7 +94,7 @@ def exponents(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _expected(layer: str, measure: str, axis: str, values: pd.Series) -> pd.Series:
-    return values.map(lambda value: theory(layer, measure, **START | {axis: value}))
+    return values.map(lambda value: theory(layer, **START | {axis: value})[measure])
 
 
 def _slope(x: pd.Series, y: pd.Series) -> float:

@@ -1,8 +1,8 @@
 """The passes over the images that every covariance layer makes, in the memory layout that the images come in.
 
 Channels are split into G groups of d = ``group_size`` neighbours; a matrix of shape (G, d, d) is a block-diagonal C x C one.
-All images are float32 or float64. On a processor a pass takes as many positions at a time as its cache holds, so that what is
-shifted is never written to memory; elsewhere all of them. Whatever happens to means and d x d matrices in between, such as a
+All images are float32 or float64. On a processor a pass takes the positions in parts, so that what is shifted is a small tensor
+that stays in its caches; elsewhere all at once. Whatever happens to means and d x d matrices in between, such as a
 sum over processes, is for autograd.
 """
 
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 
-CHUNK = 2**20  # numbers that are shifted and multiplied at a time
+CHUNK = 2**20  # numbers that are shifted and multiplied at a time: the fastest power of two
 SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one
 WIDTH = {"cpu": 32, "cuda": 128}  # channels that a product takes together: narrower ones waste more time than zeros cost
 
@@ -126,11 +126,10 @@ def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: T
 def _centred(x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """x - shift and the other images at the same positions in turn, (images, C, positions).
 
-    What is shifted lies in one place that serves all parts, as fresh memory costs three times the subtraction. In channels_last
-    all positions are those of one image.
+    What is shifted lies in one place that serves all parts. In channels_last all positions are those of one image.
     """
     by_positions = _channels_last(x)
-    views = [y.permute(1, 0, 2, 3).flatten(1)[None] if by_positions else y.flatten(2) for y in (x, *images)]
+    views = [_positions(y) if by_positions else y.view(*y.shape[:2], y.shape[2:].numel()) for y in (x, *images)]
     axis, length = (2, views[0].shape[2]) if by_positions else (0, len(x))
     step = max(1, CHUNK * length // max(1, x.numel())) if x.device.type == "cpu" else max(1, length)
     place = torch.empty_like(views[0].narrow(axis, 0, min(step, length)))
@@ -142,6 +141,11 @@ def _width(x: Tensor, group_size: int) -> int:
     """How many channels a product takes together: in channels_last as many groups as `WIDTH` allows, in equal parts."""
     groups, most = x.shape[1] // group_size if _channels_last(x) else 1, WIDTH.get(x.device.type, 32)
     return group_size * max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * group_size <= most))
+
+
+def _positions(x: Tensor) -> Tensor:
+    """Images in channels_last as (1, C, positions)."""
+    return x.permute(0, 2, 3, 1).view(1, -1, x.shape[1]).mT
 
 
 def _blocks(part: Tensor, width: int) -> Tensor:
@@ -160,9 +164,7 @@ def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> No
     if len(part) == 1:
         torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
     else:
-        torch.baddbmm(
-            out, wide if len(part) == len(wide) else wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out
-        )
+        torch.baddbmm(out, wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out)
 
 
 def _sums(part: Tensor) -> Tensor:

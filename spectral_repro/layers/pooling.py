@@ -108,7 +108,7 @@ class CovariancePooling(Pooling):
 class _UpperTriangle(torch.autograd.Function):
     """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row.
 
-    Its gradient writes every entry to its place once, where autograd's would add up sums of one.
+    Its gradient writes entries to their places, where autograd would add to them, as if a place could be met twice.
     """
 
     @staticmethod

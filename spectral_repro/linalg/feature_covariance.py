@@ -73,8 +73,11 @@ class _OfFeatures(torch.autograd.Function):
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
         slope = torch.zeros_like(basis)
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
-            image = (gradient @ basis + gradient.mT @ basis) / 2
+            image = gradient @ basis
+            if ctx.by_gram:
+                image = (image + gradient.mT @ basis) / 2
             rotated = basis.mT @ image
+            rotated = (rotated + rotated.mT) / 2
             inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
             among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:

@@ -21,13 +21,13 @@ def orthogonality_gap(columns: Tensor) -> Tensor:
 
 
 def singular_value_gap(gram: Tensor) -> Tensor:
-    """|| s / ||s|| - 1 / sqrt(k) ||, s the k singular values of H (..., n, k), from H^T H (..., k, k): (...), in its dtype.
+    """From the Gram matrix H^T H (..., k, k): || s / ||s|| - 1 / sqrt(k) ||, s the k singular values of H, (...) in its dtype.
 
     0 for orthogonal columns of one length, sqrt(2 - 2 / sqrt(k)) for columns on one line; NaN for H = 0 and where H^T H is not
     finite. Its error is the square root of the rounding: best in float64 (daneshmand2021, the published code of Figure 3).
     """
-    finite = gram.isfinite().all(-1).all(-1)
-    eigenvalues = torch.linalg.eigvalsh(gram.where(finite[..., None, None], 0)).clamp(min=0)
+    finite = gram.isfinite().all((-2, -1), keepdim=True)
+    eigenvalues = torch.linalg.eigvalsh(gram.where(finite, 0)).clamp(min=0)
     shares = eigenvalues / eigenvalues.sum(-1, keepdim=True)
     return torch.linalg.vector_norm(shares.sqrt() - gram.shape[-1] ** -0.5, dim=-1)
 

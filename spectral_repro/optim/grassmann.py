@@ -10,7 +10,7 @@ from torch.optim.sgd import sgd
 
 from spectral_repro.linalg.sphere import length, project
 
-BLOCK = 2**18  # numbers in a block of rows: with gradient and momentum they stay in the caches of a processor through a step
+BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
 
 
 class Grassmann(torch.optim.Optimizer, ABC):

@@ -13,7 +13,7 @@ from spectral_repro.studies.rows import rows
 
 @dataclass(frozen=True)
 class InitialGap:
-    """Orthogonality gap of the 10 outputs of MLPs that have only been initialised, by depth (daneshmand2021, Figures 3 and 4).
+    """Singular value gap of the 10 outputs of MLPs that have only been initialised, by depth (daneshmand2021, Figures 3 and 4).
 
     The first layers of one network, ReLU behind each, with its classifier, are the network of every smaller depth: weights do
     not depend on what comes after them, and the classifier is as random for all. In float32, Gram matrices in float64.
@@ -22,7 +22,7 @@ class InitialGap:
         width: units of every layer but the classifier.
         depth: linear layers of the deepest network, the classifier among them; the least is 2.
         batches: of training images, one value of each mean and standard deviation; the initialisation gets the same images.
-        init: gives a network its weights.
+        init: gives a network its weights, those of a layer independent of what comes after it.
     """
 
     width: int

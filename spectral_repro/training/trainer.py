@@ -1,6 +1,7 @@
 """The one trainer."""
 
 import time
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
@@ -221,9 +222,7 @@ class Trainer:
         self.model.eval()
         sums, views = self.state.sums.new_zeros(4), self.test_batches.views
         with torch.inference_mode(), self.autocast:
-            for images, labels in self.test_batches.epoch(0):
-                if self.stop.asked and replicas() == 1:  # several, whose batches are not as many, stop after the last
-                    self._save(stopping=True)
+            for images, labels in self._stoppable(self.test_batches.epoch(0)):
                 logits = self.model(images)
                 if views > 1:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
@@ -240,7 +239,15 @@ class Trainer:
         if "gap" not in self.config:
             return {}
         with self.autocast:
-            return {"output_gap": output_gap(self.model, islice(self.train_batches.epoch(0), self.config.gap.batches))}
+            batches = islice(self.train_batches.epoch(0), self.config.gap.batches)
+            return {"output_gap": output_gap(self.model, self._stoppable(batches))}
+
+    def _stoppable(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches after an epoch, up to the moment when the run is asked to stop."""
+        for batch in batches:
+            if self.stop.asked and replicas() == 1:  # several, whose batches are not as many, stop after the last
+                self._save(stopping=True)
+            yield batch
 
     def _replay(self, end: int) -> Diverged:
         """Repeats the steps from the last good look to ``end``, watching every layer: which broke first?"""

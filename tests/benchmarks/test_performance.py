@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 
 from spectral_repro.benchmarks.contests import Aim
-from spectral_repro.benchmarks.scaling import PANELS, exponents
+from spectral_repro.benchmarks.scaling import PANELS, exponents, theory
 from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.compose import CONF
 
@@ -31,7 +31,11 @@ def test_exponents_of_power_laws():
     table = exponents(pd.DataFrame(rows))
     assert table["time"].tolist() == pytest.approx([1.5] * len(PANELS))
     assert table["memory"].tolist() == pytest.approx([1] * len(PANELS))
-    assert table["time, theory"][:4].tolist() == pytest.approx([1] * 4)
+
+
+def test_theory_counts_operations_and_numbers():
+    assert theory("whitening", batch=2, channels=4, positions=3, group_size=2) == {"ms": 48, "mib": 24}
+    assert theory("pooling", batch=1, channels=4, positions=2, group_size=0) == {"ms": 2 * (8 + 16 + 4), "mib": 24}
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -10,7 +10,6 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.identity import identity
 from spectral_repro.data import digits
 from spectral_repro.training.build import build_batches, build_model
-from spectral_repro.training.metrics import write_metrics
 from spectral_repro.training.output_gap import output_gap
 
 MLP = ("model=mlp", "norm=null", "init=xavier", "model.depth=3", "optimizer.lr=0.01", "logger=none")
@@ -43,8 +42,3 @@ def test_every_epoch_has_its_gap_and_the_training_does_not_feel_it(train):
 
 def test_it_is_no_part_of_the_identity():
     assert identity(compose(["gap=outputs", "gap.batches=3"])) == identity(compose([]))
-
-
-def test_a_run_may_go_on_without_it(tmp_path):
-    write_metrics(tmp_path / "metrics.csv", [{"epoch": 1, "output_gap": 0.5}, {"epoch": 2}])
-    assert (tmp_path / "metrics.csv").read_text() == "epoch,output_gap\n1,0.5\n2,\n"

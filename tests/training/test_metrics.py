@@ -1,0 +1,8 @@
+"""metrics.csv, as a run writes it."""
+
+from spectral_repro.training.metrics import write_metrics
+
+
+def test_a_run_may_go_on_with_fewer_columns_than_it_began_with(tmp_path):
+    write_metrics(tmp_path / "metrics.csv", [{"epoch": 1, "output_gap": 0.5}, {"epoch": 2}])
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,output_gap\n1,0.5\n2,\n"
