@@ -85,8 +85,8 @@ METRICS = {
             "best_top5_accuracy", "Top-5 test accuracy", "%", "max", peak_of="test_top5_accuracy", short="top-5,\nbest epoch"
         ),
         Metric("step_time", "Step time", "ms", "min", ".1f", timing=True),
-        Metric("output_gap", "Singular value gap of the outputs", "", "min", ".3f"),
-        Metric("initial_output_gap", "Singular value gap of the untrained outputs", "", None, ".3f"),
+        Metric("output_gap", "Singular value gap", "", "min", ".3f"),
+        Metric("initial_output_gap", "Singular value gap", "", None, ".3f"),
         Metric("abs_cosine_similarity", "Absolute cosine similarity", "", None, ".3f"),
         Metric("orthogonality_gap", "Orthogonality gap", "", None, ".3f"),
         Metric("log_orthogonality_gap", "Orthogonality gap", "ln", None, ".3f"),
