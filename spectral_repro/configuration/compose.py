@@ -110,7 +110,7 @@ def _print_allowed(error: BaseException | None) -> None:
     cause = getattr(error, "__cause__", None)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
-        print(f"Allowed here: {', '.join(allowed)}", file=sys.stderr)
+        print(f"Allowed here: {', '.join(allowed) or 'no keys'}", file=sys.stderr)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
