@@ -19,7 +19,8 @@ def explain(error: Exception, config: DictConfig) -> str | None:
             return "out of memory: take smaller sizes, or fewer repeats, under study"
         size = f"dataset.batch_size={config.dataset.batch_size}"
         return f"out of memory with {size}: lower it, or model.width, or set precision=bfloat16; {AGAIN}"
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+    torn = isinstance(error, ConnectionError | EOFError) and config.dataset.get("workers", 0) > 0  # while it hands over a batch
+    if torn or (isinstance(error, RuntimeError) and "DataLoader worker" in text):
         return f"a process that decodes images was killed, often for want of memory: lower dataset.workers; {AGAIN}"
     if isinstance(error, OSError):
         return f"{first_line(error)}: make room, or mend the file or its permissions; {AGAIN}"

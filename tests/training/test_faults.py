@@ -18,7 +18,9 @@ import pytest
 import torch
 from PIL import Image
 
+from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
+from spectral_repro.training.faults import explain
 from spectral_repro.training.files import PARTIAL
 from spectral_repro.training.lock import holder
 from spectral_repro.training.signals import StopRequest
@@ -263,6 +265,13 @@ def test_a_worker_that_is_killed(train, undisturbed, images, tmp_path, monkeypat
             train(*RUN, *images)
     assert summary(tmp_path / "runs")["state"] == "failed"
     assert Outcome(train(*RUN, *images)) == expected
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), EOFError()])
+def test_a_worker_that_is_killed_while_it_hands_over_a_batch(error: Exception):
+    images = compose(["dataset=image_folder", "dataset.root=x", "dataset.num_classes=2", "dataset.name=x"])
+    assert explain(error, images).startswith("a process that decodes images was killed")
+    assert "killed" not in str(explain(error, compose(["dataset=digits"])))
 
 
 def test_a_data_file_that_is_cut_while_it_is_read(train, undisturbed, images, tmp_path, monkeypatch):
