@@ -1,3 +1,5 @@
+"""What a process keeps of the memory that it gives back."""
+
 import platform
 import subprocess
 import sys
