@@ -67,7 +67,7 @@ class Clipping:
         }
         results = {}
         jobs = {"|".join(way): job(way, run, results) for way, run in ways.items()}
-        frame = race(jobs, self.device, self.seconds, self.rounds, warm_up=self.rounds > 1)
+        frame = race(jobs, self.device, self.seconds, self.rounds, rehearse=self.rounds > 1)
         frame[["operation", "way"]] = frame.pop("name").str.split("|", expand=True).to_numpy()
         difference = (results["clip", "clip_conv"] - results["clip", NAIVE]).abs().max().item()
         named = {"network": network, "layer": " × ".join(map(str, layer[:5])), "count": count}

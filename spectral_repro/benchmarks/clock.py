@@ -6,27 +6,35 @@ from time import perf_counter
 import pandas as pd
 import torch
 
+from spectral_repro.training.memory import return_freed
+
 Job = Callable[[], Callable[[], object]]  # runs the forward pass; what it returns runs the backward pass
 
 
 def race(
-    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, warm_up: bool = True
+    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, rehearse: bool = True
 ) -> pd.DataFrame:
-    """Times of every job. A round runs each of them once.
+    """Times of every job. A round times each of them once.
 
     Args:
         seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
-        warm_up: one more round before the first.
+        rehearse: give the memory that other jobs freed back to the system and run a job once before it is timed, every time,
+            so that it finds caches and memory as in a loop of its own.
 
     Returns:
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.
     """
-    for job in jobs.values() if warm_up else ():
-        _once(job, device)
     rounds, start = [], perf_counter()
     while len(rounds) < least or (len(rounds) < most and perf_counter() - start < seconds):
-        rounds.append({name: _once(job, device) for name, job in jobs.items()})
+        rounds.append({name: _timed(job, device, rehearse) for name, job in jobs.items()})
     return pd.DataFrame([{"name": name} | _summary([times[name] for times in rounds]) for name in jobs])
+
+
+def _timed(job: Job, device: torch.device, rehearse: bool) -> tuple[float, float]:
+    if rehearse:
+        return_freed()
+        _once(job, device)
+    return _once(job, device)
 
 
 def _once(job: Job, device: torch.device) -> tuple[float, float]:
@@ -34,6 +42,7 @@ def _once(job: Job, device: torch.device) -> tuple[float, float]:
     backward = job()
     times.append(_now(device))
     backward()
+    del backward  # and with it the output
     times.append(_now(device))
     return times[1] - times[0], times[2] - times[1]
 

@@ -171,7 +171,8 @@ def optimizers(device: torch.device, width: int) -> Contest:
         for y in rows:
             (y @ y.mT) @ y
 
-    plain = stepping(lambda model: torch.optim.SGD(model.parameters(), 0.01, 0.9, nesterov=True, foreach=True))
+    sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True)
+    plain = stepping(lambda model: sgd(model.parameters()))
     jobs = {"SGD foreach": plain, "products": whole(products)}
     aims = []
     for kind in (SGDG, AdamG):

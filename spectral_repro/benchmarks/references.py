@@ -9,17 +9,48 @@ from torch.nn.functional import cross_entropy
 from spectral_repro.benchmarks.clock import Job
 
 
-def looped_whitening(x: Tensor, group_size: int, eps: float = 1e-4) -> Tensor:
-    """ZCA whitening of one group after the other, each with a decomposition of its own and autograd."""
+def looped_whitening(x: Tensor, group_size: int, iterations: int = 19, eps: float = 1e-4) -> Tensor:
+    """ZCA whitening by SVD-PI as wang2019 describes it: one group after the other, in it one eigenvector after the other.
+
+    An eigenvector passes through power iterations, which only its gradient sees, and is then taken off the matrix (deflation).
+    """
     outputs = []
     for group in x.split(group_size, 1):
         rows = group.transpose(0, 1).reshape(group_size, -1)
         centred = rows - rows.mean(1, keepdim=True)
-        covariance = centred @ centred.mT / centred.shape[1]
-        vectors, values, _ = torch.linalg.svd(covariance + eps * torch.eye(group_size, device=x.device))
-        whitened = vectors @ (values.rsqrt()[:, None] * vectors.mT) @ centred
-        outputs.append(whitened.view(group_size, len(x), *x.shape[2:]).transpose(0, 1))
+        remainder = centred @ centred.mT / centred.shape[1] + eps * torch.eye(group_size).to(rows)
+        vectors, whitening = torch.linalg.eigh(remainder.detach()).eigenvectors.flip(1), torch.zeros_like(remainder)
+        for index in range(group_size):
+            vector = PowerIterations.apply(remainder, vectors[:, index : index + 1], iterations)
+            projector = vector @ vector.mT
+            eigenvalue = vector.mT @ remainder @ vector
+            whitening = whitening + projector * eigenvalue.rsqrt()
+            remainder = remainder - eigenvalue * projector
+        outputs.append((whitening @ centred).view(group_size, len(x), *x.shape[2:]).transpose(0, 1))
     return torch.cat(outputs, 1)
+
+
+class PowerIterations(torch.autograd.Function):
+    """Iterations v <- M v / |M v| that start at an eigenvector and stay there, with the gradient (wang2019)
+
+    dL/dM = sum over k = 0 ... K of (M / |M v|)^k (I - v v^T) dL/dv v^T / |M v|.
+    """
+
+    @staticmethod
+    def forward(ctx, matrix: Tensor, vector: Tensor, iterations: int) -> Tensor:
+        ctx.save_for_backward(matrix, vector)
+        ctx.iterations = iterations
+        return vector.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        matrix, vector = ctx.saved_tensors
+        size = torch.linalg.vector_norm(matrix @ vector)
+        term = total = gradient - vector @ (vector.mT @ gradient)
+        for _ in range(ctx.iterations):
+            term = matrix @ term / size
+            total = total + term
+        return total @ vector.mT / size, None, None
 
 
 def whitening_roofline(shape: tuple[int, ...], group_size: int, device: torch.device) -> Job:

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from spectral_repro.linalg.autocast import in_full_precision
 
-CHUNK = 2**20  # numbers that are shifted and multiplied at a time: the fastest power of two
+CHUNK = 2**19  # numbers that are shifted and multiplied at a time: the fastest power of two
 SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one
 WIDTH = {"cpu": 32, "cuda": 128}  # channels that a product takes together: narrower ones waste more time than zeros cost
 
@@ -83,74 +83,94 @@ class _Mix(torch.autograd.Function):
         return gradient_of_x, None, outer, total
 
 
+class _Parts:
+    """Images (N, C, H, W) as blocks of channels (blocks, width, positions), some at a time.
+
+    In channels_last blocks are those of all images and a part is a stretch of positions; else it is some images.
+    """
+
+    def __init__(self, x: Tensor, group_size: int):
+        self.by_positions = _channels_last(x)
+        self.width = _width(x, group_size) if self.by_positions else group_size
+        self.blocks = x.shape[1] // self.width
+        whole = self._view(x)
+        self.axis, unit = (2, 1) if self.by_positions else (0, self.blocks)
+        length = whole.shape[self.axis] // unit
+        self.units = max(1, CHUNK * length // max(1, x.numel())) if x.device.type == "cpu" else max(1, length)
+        self.step = min(self.units, length) * unit
+
+    def _view(self, x: Tensor) -> Tensor:
+        if self.by_positions:
+            return x.permute(0, 2, 3, 1).view(-1, self.blocks, self.width).permute(1, 2, 0)
+        return x.view(-1, self.width, x.shape[2:].numel())
+
+    def centred(self, x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """x - shift, which lies in one place for all parts, and other images at the same positions, in turn."""
+        views = [self._view(y) for y in (x, *images)]
+        shift, place = self.repeated(shift), torch.empty_like(views[0].narrow(self.axis, 0, self.step))
+        for part, *others in zip(*(view.split(max(1, self.step), self.axis) for view in views), strict=True):
+            size = part.shape[self.axis]
+            yield torch.sub(part, shift[: len(part)], out=place.narrow(self.axis, 0, size)), *others
+
+    def repeated(self, values: Tensor) -> Tensor:
+        """Numbers of channels (C,), as (blocks, width, 1), or matrices (blocks, width, width), for every image of a part."""
+        values = values.view(self.blocks, self.width, -1)
+        return values if self.by_positions else values.repeat(self.step // self.blocks, 1, 1)
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over the images of a part."""
+        return values if self.by_positions else values.unflatten(0, (-1, self.blocks)).sum(0)
+
+    def sums(self, part: Tensor) -> Tensor:
+        """Sums over images and positions (C,), as a product of matrix and vector, the fastest way in either layout."""
+        return self.summed((part.flatten(0, 1) @ part.new_ones(part.shape[-1])).unflatten(0, part.shape[:2])).flatten()
+
+
 def _products(x: Tensor, shift: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
     """The blocks (G, d, d) of sum over positions of c c^T, and the sum of c (C,), for c = x - shift."""
-    width = _width(x, group_size)
-    square, total = x.new_zeros(len(shift) // width, width, width), torch.zeros_like(shift)
-    for (centred,) in _centred(x, shift):
-        blocks = _blocks(centred, width)
-        square += _summed(_product_of(blocks, blocks.mT), len(square))
-        total += _sums(centred)
+    parts = _Parts(x, group_size)
+    square, total = x.new_zeros(parts.blocks, parts.width, parts.width), torch.zeros_like(shift)
+    for (centred,) in parts.centred(x, shift):
+        square += parts.summed(_product_of(centred, centred.mT))
+        total += parts.sums(centred)
     return _diagonal(square, group_size), total
 
 
 def _product(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     """matrix (x - shift) + bias."""
-    wide, y = _filled(matrix, _width(x, matrix.shape[-1])), torch.empty_like(x)
-    for centred, out in _centred(x, shift, y):
+    parts, y = _Parts(x, matrix.shape[-1]), torch.empty_like(x)
+    wide, bias = parts.repeated(_filled(matrix, parts.width)), parts.repeated(bias)
+    for centred, out in parts.centred(x, shift, y):
         _write_product(out, wide, centred)
-        out += bias[:, None]
+        out += bias[: len(out)]
     return y
 
 
 def _transposed(y: Tensor, x: Tensor, shift: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """matrix^T y, the blocks of sum over positions of y (x - shift)^T, and the sum of y."""
-    width = _width(x, matrix.shape[-1])
-    wide, result, y = _filled(matrix.mT, width), torch.empty_like(x), _laid_out_as(x, y)
-    outer, total = torch.zeros_like(wide), torch.zeros_like(shift)
-    for centred, incoming, out in _centred(x, shift, y, result):
-        outer += _summed(_product_of(_blocks(incoming, width), _blocks(centred, width).mT), len(outer))
-        total += _sums(incoming)
+    parts, result, y = _Parts(x, matrix.shape[-1]), torch.empty_like(x), _laid_out_as(x, y)
+    wide = parts.repeated(_filled(matrix.mT, parts.width))
+    outer, total = x.new_zeros(parts.blocks, parts.width, parts.width), torch.zeros_like(shift)
+    for centred, incoming, out in parts.centred(x, shift, y, result):
+        outer += parts.summed(_product_of(incoming, centred.mT))
+        total += parts.sums(incoming)
         _write_product(out, wide, incoming)
     return result, _diagonal(outer, matrix.shape[-1]), total
 
 
 def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
     """onto += matrix (x - shift) + bias."""
-    wide = _filled(matrix, _width(x, matrix.shape[-1]))
-    for centred, out in _centred(x, shift, onto):
-        out += bias[:, None]
+    parts = _Parts(x, matrix.shape[-1])
+    wide, bias = parts.repeated(_filled(matrix, parts.width)), parts.repeated(bias)
+    for centred, out in parts.centred(x, shift, onto):
+        out += bias[: len(out)]
         _write_product(out, wide, centred, beta=1)
 
 
-def _centred(x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """x - shift and the other images at the same positions in turn, (images, C, positions).
-
-    What is shifted lies in one place that serves all parts. In channels_last all positions are those of one image.
-    """
-    by_positions = _channels_last(x)
-    views = [_positions(y) if by_positions else y.view(*y.shape[:2], y.shape[2:].numel()) for y in (x, *images)]
-    axis, length = (2, views[0].shape[2]) if by_positions else (0, len(x))
-    step = max(1, CHUNK * length // max(1, x.numel())) if x.device.type == "cpu" else max(1, length)
-    place = torch.empty_like(views[0].narrow(axis, 0, min(step, length)))
-    for part, *others in zip(*(view.split(step, axis) for view in views), strict=True):
-        yield torch.sub(part, shift[:, None], out=place.narrow(axis, 0, part.shape[axis])), *others
-
-
 def _width(x: Tensor, group_size: int) -> int:
-    """How many channels a product takes together: in channels_last as many groups as `WIDTH` allows, in equal parts."""
-    groups, most = x.shape[1] // group_size if _channels_last(x) else 1, WIDTH.get(x.device.type, 32)
+    """How many channels a product takes together: as many groups as `WIDTH` allows, in equal parts."""
+    groups, most = x.shape[1] // group_size, WIDTH.get(x.device.type, 32)
     return group_size * max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * group_size <= most))
-
-
-def _positions(x: Tensor) -> Tensor:
-    """Images in channels_last as (1, C, positions)."""
-    return x.permute(0, 2, 3, 1).view(1, -1, x.shape[1]).mT
-
-
-def _blocks(part: Tensor, width: int) -> Tensor:
-    """(images, C, positions) as (images * C / width, width, positions)."""
-    return part.unflatten(1, (-1, width)).flatten(0, 1)
 
 
 def _product_of(a: Tensor, b: Tensor) -> Tensor:
@@ -160,21 +180,10 @@ def _product_of(a: Tensor, b: Tensor) -> Tensor:
 
 def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> None:
     """out <- beta out + wide part, for the blocks of a block-diagonal matrix."""
-    out, part = _blocks(out, wide.shape[-1]), _blocks(part, wide.shape[-1])
     if len(part) == 1:
         torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
     else:
-        torch.baddbmm(out, wide.repeat(len(part) // len(wide), 1, 1), part, beta=beta, out=out)
-
-
-def _sums(part: Tensor) -> Tensor:
-    """Sums over images and positions (C,), as a product of matrix and vector, the fastest way in either layout."""
-    return (part.flatten(0, 1) @ part.new_ones(part.shape[-1])).view(part.shape[:2]).sum(0)
-
-
-def _summed(parts: Tensor, number: int) -> Tensor:
-    """The sum over the images."""
-    return parts.unflatten(0, (-1, number)).sum(0) if len(parts) > number else parts
+        torch.baddbmm(out, wide[: len(part)], part, beta=beta, out=out)
 
 
 def _filled(matrix: Tensor, width: int) -> Tensor:

@@ -89,15 +89,15 @@ class CovariancePooling(Pooling):
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
-            root = self.root(features.to(self.decomposition))
-            return _UpperTriangle.apply(root.to(torch.promote_types(features.dtype, torch.float32)))
+            dtype = torch.promote_types(features.dtype, torch.float32)
+            return _UpperTriangle.apply(self.root(features.to(self.decomposition), dtype))
 
-    def root(self, features: Tensor) -> Tensor:
-        """The square root (N, C, C) of the covariance of features (N, C, P)."""
+    def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """The square root (N, C, C), of this dtype, of the covariance of features (N, C, P)."""
         method = self.backward_method.current
         if method.decomposes:
-            return covariance_functions(features, [(Sqrt(), method)])[0]
-        return method.evaluate(covariance(features), Sqrt(), shift=0.0)[0]
+            return covariance_functions(features, [(Sqrt(), method)], dtype)[0]
+        return method.evaluate(covariance(features), Sqrt(), shift=0.0)[0].to(dtype)
 
     def extra_repr(self) -> str:
         return (
@@ -139,9 +139,9 @@ class ScalingEigenBranch(CovariancePooling):
         if not self.backward_method.decomposes:
             raise ValueError(f"backward={self.backward_method} has no eigenvalues to scale: take a method that decomposes")
 
-    def root(self, features: Tensor) -> Tensor:
+    def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         damped = Product(Sqrt(), Exp(-1.0))
-        root, branch = covariance_functions(features, [(Sqrt(), self.backward_method.current), (damped, Exact())])
+        root, branch = covariance_functions(features, [(Sqrt(), self.backward_method.current), (damped, Exact())], dtype)
         return root * (1 + torch.linalg.matrix_norm(branch, keepdim=True))
 
 

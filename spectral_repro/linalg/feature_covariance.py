@@ -18,36 +18,41 @@ def covariance(features: Tensor) -> Tensor:
     return centred @ centred.mT / features.shape[-1]
 
 
-def covariance_functions(features: Tensor, terms: Sequence[tuple[SpectralFunction, Decomposition]]) -> tuple[Tensor, ...]:
+def covariance_functions(
+    features: Tensor, terms: Sequence[tuple[SpectralFunction, Decomposition]], dtype: torch.dtype | None = None
+) -> tuple[Tensor, ...]:
     """f(covariance(X)) for every (f, method), f(0) = 0, all from one decomposition of a matrix of min(C, P) rows.
 
     With fewer positions than channels the Gram matrix J X^T X J / P = U Lambda U^T has the same eigenvalues but zeros, and the
     eigenvectors that go with them are V = X J U (P Lambda)^(-1/2): the covariance is never formed. Its null space N comes into
-    the gradient by the kernel between a lambda and 0, through N N^T = I - V V^T: with R = V^T G V and M = D o R,
+    the gradient by the kernel between a lambda and 0, through N N^T = I - V V^T: with G = sym(dL/dF), R = V^T G V, M = D o R,
 
         dL/dX = (2 / P) (V (M - R D_0) + G V D_0) V^T X J,    D_0 = diag(D(lambda, 0)).
 
-    Eigenvalues below u max(C, P) max(lambda_max, u max X^2) (u: rounding unit of the dtype; what rounding leaves of an
+    Eigenvalues below u max(C, P) max(lambda_max, u max mean^2) (u: rounding unit of the dtype; what rounding leaves of an
     eigenvalue, and of constant features after centring) are zero, and the kernel between two zeros is 0: no gradient passes
     there, since X has no part in it.
 
     Args:
         features: X (..., C, P), float32 or float64.
         terms: functions with f(0) = 0 and the methods of their gradients.
+        dtype: of the results F (..., C, C). Forming F and multiplying its gradient by V are done in it: both lose no more by
+            that than by being of that dtype. All else is in the dtype of X, which is also the default.
     """
-    return _OfFeatures.apply(features, tuple(terms))
+    return _OfFeatures.apply(features, tuple(terms), dtype or features.dtype)
 
 
 class _OfFeatures(torch.autograd.Function):
     @in_full_precision
-    def forward(ctx, features, terms):
+    def forward(ctx, features, terms, dtype):
         channels, positions = features.shape[-2:]
-        centred = features - features.mean(-1, keepdim=True)
+        mean = features.mean(-1, keepdim=True)
+        centred = features - mean
         by_gram = positions < channels
-        square = centred.mT @ centred if by_gram else centred @ centred.mT
-        eigenvalues, vectors = (part.flip(-1) for part in torch.linalg.eigh(square / positions))
+        eigenvalues, vectors = torch.linalg.eigh(centred.mT @ centred if by_gram else centred @ centred.mT)
+        eigenvalues, vectors = eigenvalues.flip(-1) / positions, vectors.flip(-1)
         unit = torch.finfo(features.dtype).eps
-        scale = torch.maximum(eigenvalues[..., 0], unit * torch.linalg.vector_norm(features, torch.inf, (-2, -1)).square())
+        scale = torch.maximum(eigenvalues[..., 0], unit * mean.square().amax((-2, -1)))
         null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
         eigenvalues = torch.where(null, 0.0, eigenvalues)
         if by_gram:
@@ -55,38 +60,43 @@ class _OfFeatures(torch.autograd.Function):
             basis = centred @ (vectors / lengths.unsqueeze(-2))
         else:
             basis = vectors
+        rounded = basis.to(dtype)
         ctx.terms, ctx.by_gram = terms, by_gram
-        ctx.save_for_backward(centred, eigenvalues, vectors, basis)
+        ctx.save_for_backward(centred, eigenvalues, vectors, basis, rounded)
         results = []
         for function, method in terms:
-            values = method.applied(function)(eigenvalues)
-            results.append((basis * values.unsqueeze(-2)) @ basis.mT)
+            values = method.applied(function)(eigenvalues).to(dtype)
+            results.append((rounded * values.unsqueeze(-2)) @ rounded.mT)
         return tuple(results)
 
     @in_full_precision
     @once_differentiable
     def backward(ctx, *incoming):
-        centred, eigenvalues, vectors, basis = ctx.saved_tensors
+        centred, eigenvalues, vectors, basis, rounded = ctx.saved_tensors
         positions, count = centred.shape[-1], eigenvalues.shape[-1]
         with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
         null = eigenvalues == 0
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
         slope = torch.zeros_like(basis)
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
-            image = gradient @ basis
+            image = gradient @ rounded
             if ctx.by_gram:
-                image = (image + gradient.mT @ basis) / 2
+                image += gradient.mT @ rounded
+            image = image.to(basis.dtype)
             rotated = basis.mT @ image
-            rotated = (rotated + rotated.mT) / 2
+            rotated = rotated / 2 if ctx.by_gram else (rotated + rotated.mT) / 2
             inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
             among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:
                 with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
                 among = among - rotated * with_null
-                slope += image.mul_(with_null)
+                slope.addcmul_(image, with_null, value=0.5)
             slope += basis @ among
-        coordinates = (positions * eigenvalues).sqrt().unsqueeze(-1) * vectors.mT if ctx.by_gram else basis.mT @ centred
-        return slope @ coordinates * (2 / positions), None
+        if ctx.by_gram:
+            coordinates = (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
+        else:
+            coordinates = (basis / positions).mT @ centred
+        return 2 * slope @ coordinates, None, None
 
 
 def _bordered(rotated: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from spectral_repro.benchmarks.clock import race
 CPU = torch.device("cpu")
 
 
-def test_every_round_runs_every_job_once_after_a_round_that_warms_up():
+def test_every_round_times_every_job_right_after_running_it():
     calls = []
 
     def job(name: str):
@@ -18,8 +18,17 @@ def test_every_round_runs_every_job_once_after_a_round_that_warms_up():
         return forward
 
     frame = race({"a": job("a"), "b": job("b")}, CPU, seconds=0, least=3)
-    assert calls == ["a forward", "a backward", "b forward", "b backward"] * 4
+    assert calls == (["a forward", "a backward"] * 2 + ["b forward", "b backward"] * 2) * 3
     assert frame["name"].tolist() == ["a", "b"] and frame["rounds"].tolist() == [3, 3]
+    calls.clear()
+    race({"a": job("a")}, CPU, seconds=0, least=2, rehearse=False)
+    assert calls == ["a forward", "a backward"] * 2
+
+
+def test_the_rehearsal_is_not_timed():
+    naps = iter([0.02, 0.0] * 3)
+    (row,) = race({"a": lambda: lambda: time.sleep(next(naps))}, CPU, seconds=0, least=3).itertuples()
+    assert row.backward_ms < 10
 
 
 def test_times_of_both_passes():
