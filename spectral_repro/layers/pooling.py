@@ -85,12 +85,14 @@ class CovariancePooling(Pooling):
             raise ValueError(f"decomposition={decomposition} must be float64 or float32")
         backward.check(Sqrt(), shift=0.0)
         self.backward_method, self.decomposition = backward, getattr(torch, decomposition)
-        self.out_features = self.channels * (self.channels + 1) // 2
+        rows, columns = torch.triu_indices(self.channels, self.channels)
+        self.register_buffer("places", self.channels * rows + columns, persistent=False)
+        self.out_features = len(self.places)
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
             dtype = torch.promote_types(features.dtype, torch.float32)
-            return _UpperTriangle.apply(self.root(features.to(self.decomposition), dtype))
+            return _Entries.apply(self.root(features.to(self.decomposition), dtype), self.places)
 
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """The square root (N, C, C), of this dtype, of the covariance of features (N, C, P)."""
@@ -105,24 +107,23 @@ class CovariancePooling(Pooling):
         )
 
 
-class _UpperTriangle(torch.autograd.Function):
-    """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row.
+class _Entries(torch.autograd.Function):
+    """The entries of matrices (N, C, C) at some places (K,), counted row by row: (N, K).
 
-    Its gradient writes entries to their places, where autograd would add to them, as if a place could be met twice.
+    The gradient writes them to their places, where autograd would add to them, as if a place could be met twice.
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
-        size = matrix.shape[-1]
-        row, column = torch.triu_indices(size, size, device=matrix.device)
-        ctx.size, ctx.places = size, size * row + column
-        return matrix.flatten(1).index_select(1, ctx.places)
+    def forward(ctx, matrix: Tensor, places: Tensor) -> Tensor:
+        ctx.shape, ctx.places = matrix.shape, places
+        return matrix.flatten(1).index_select(1, places)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        slope = gradient.new_zeros(len(gradient), ctx.size**2)
-        return slope.scatter_(1, ctx.places.expand_as(gradient), gradient).unflatten(1, (ctx.size, ctx.size))
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        slope = gradient.new_zeros(ctx.shape)
+        slope.view(len(slope), -1).scatter_(1, ctx.places.expand_as(gradient), gradient)
+        return slope, None
 
 
 class ScalingEigenBranch(CovariancePooling):

@@ -1,6 +1,7 @@
 """Functions of the covariance of features, from the smaller of the covariance and the Gram matrix."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ class _OfFeatures(torch.autograd.Function):
         with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
         null = eigenvalues == 0
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
-        slope = torch.zeros_like(basis)
+        slopes = []
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
             image = gradient @ rounded
             if ctx.by_gram:
@@ -89,14 +90,14 @@ class _OfFeatures(torch.autograd.Function):
             among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
             if ctx.by_gram:
                 with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
-                among = among - rotated * with_null
-                slope.addcmul_(image, with_null, value=0.5)
-            slope += basis @ among
+                slopes.append((basis @ (among - rotated * with_null)).addcmul_(image, with_null, value=0.5))
+            else:
+                slopes.append(basis @ among)
         if ctx.by_gram:
-            coordinates = (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
+            coordinates = 2 * (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
         else:
-            coordinates = (basis / positions).mT @ centred
-        return 2 * slope @ coordinates, None, None
+            coordinates = (basis * (2 / positions)).mT @ centred
+        return reduce(torch.add, slopes) @ coordinates, None, None
 
 
 def _bordered(rotated: Tensor) -> Tensor:
