@@ -18,8 +18,8 @@ def race(
 
     Args:
         seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
-        rehearse: give the memory that other jobs freed back to the system and run a job once before it is timed, every time,
-            so that it finds caches and memory as in a loop of its own.
+        rehearse: give the processor's memory that other jobs freed back to the system and run a job once before it is timed,
+            every time, so that it finds caches and memory as in a loop of its own.
 
     Returns:
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.

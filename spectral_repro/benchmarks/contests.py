@@ -87,16 +87,17 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
     layers |= {f"ZCA, d = {d}": ZCAWhitening(channels, d) for d in group_sizes}
     middle = group_sizes[len(group_sizes) // 2]
     layers |= {f"ZCA, d = {middle}, {key}": ZCAWhitening(channels, middle, method) for key, method in METHODS.items()}
+    first = f"ZCA, d = {group_sizes[0]}, SVD-PI"
+    layers[first] = ZCAWhitening(channels, group_sizes[0], PowerIteration(19))
     layers["PCA"] = PCADenoising(channels, min(16, channels))
     jobs = {key: passes(layer.to(device), features) for key, layer in layers.items()}
     jobs |= {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
-    jobs["loop form"] = passes(Function(partial(looped_whitening, group_size=group_sizes[0])), features)
+    jobs["loops of SVD-PI"] = passes(Function(partial(looped_whitening, group_size=group_sizes[0])), features)
     whitenings = [key for key in layers if key.startswith("ZCA")]
     aims = [Aim(f"{key} / BatchNorm2d, {name}", key, "BatchNorm2d", 2) for key in whitenings]
     aims += [Aim(f"ZCA, d = {d} / roofline, {name}", f"ZCA, d = {d}", f"roofline, d = {d}", 1.5) for d in group_sizes]
     aims.append(Aim(f"PCA / roofline, {name}", "PCA", f"roofline, d = {channels}", 1.5))
-    first = f"ZCA, d = {group_sizes[0]}"
-    aims.append(Aim(f"loop form / {first}, {name}", first, "loop form", 4, faster=True))
+    aims.append(Aim(f"loops of SVD-PI / {first}, {name}", first, "loops of SVD-PI", 4, faster=True))
     return Contest(jobs, aims)
 
 

@@ -37,7 +37,10 @@ class Layers:
     def measure(self) -> Measurement:
         torch.manual_seed(self.seed)
         numbers = pd.concat([self.compared(*pair) for pair in tqdm(list(self.pairs()), "layers", disable=None)])
-        note = "float32 features in channels_last, training mode; forward and backward pass, median of interleaved rounds."
+        note = (
+            "float32 features in channels_last, training mode; forward and backward pass, median of interleaved rounds, each "
+            "time right after a run that is not timed."
+        )
         return Measurement("Spectral layers beside the plain ones", [note], {"layers": numbers}, sections(numbers))
 
     def pairs(self) -> Iterator[tuple[str, Sequence[int]]]:

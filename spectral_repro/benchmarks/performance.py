@@ -15,8 +15,8 @@ from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.errors import first_line
 
 NOTE = (
-    "Ratios of medians of interleaved rounds within one process: forward and backward pass, or a step. References are the "
-    "plain algorithms, written from their definitions."
+    "Ratios of medians of interleaved rounds within one process: forward and backward pass, or a step, each right after a run "
+    "that is not timed. References are the plain algorithms, written from their definitions."
 )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.benchmarks.clock import Job
@@ -14,11 +15,11 @@ def looped_whitening(x: Tensor, group_size: int, iterations: int = 19, eps: floa
 
     An eigenvector passes through power iterations, which only its gradient sees, and is then taken off the matrix (deflation).
     """
-    outputs = []
+    outputs, identity = [], torch.eye(group_size, dtype=x.dtype, device=x.device)
     for group in x.split(group_size, 1):
         rows = group.transpose(0, 1).reshape(group_size, -1)
         centred = rows - rows.mean(1, keepdim=True)
-        remainder = centred @ centred.mT / centred.shape[1] + eps * torch.eye(group_size).to(rows)
+        remainder = centred @ centred.mT / centred.shape[1] + eps * identity
         vectors, whitening = torch.linalg.eigh(remainder.detach()).eigenvectors.flip(1), torch.zeros_like(remainder)
         for index in range(group_size):
             vector = PowerIterations.apply(remainder, vectors[:, index : index + 1], iterations)
@@ -43,6 +44,7 @@ class PowerIterations(torch.autograd.Function):
         return vector.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         matrix, vector = ctx.saved_tensors
         size = torch.linalg.vector_norm(matrix @ vector)

@@ -64,6 +64,7 @@ class _Moments(torch.autograd.Function):
         count = x.numel() // x.shape[1]
         slope = (covariance_gradient + covariance_gradient.mT) / count
         constant = mean_gradient.to(x.dtype) / count - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
+        gradient = _laid_out_as(x, gradient)
         _add_product(gradient, x, shift, slope, constant)
         return gradient, None
 
@@ -93,24 +94,28 @@ class _Parts:
         self.by_positions = _channels_last(x)
         self.width = _width(x, group_size) if self.by_positions else group_size
         self.blocks = x.shape[1] // self.width
-        whole = self._view(x)
         self.axis, unit = (2, 1) if self.by_positions else (0, self.blocks)
-        length = whole.shape[self.axis] // unit
-        self.units = max(1, CHUNK * length // max(1, x.numel())) if x.device.type == "cpu" else max(1, length)
-        self.step = min(self.units, length) * unit
-
-    def _view(self, x: Tensor) -> Tensor:
-        if self.by_positions:
-            return x.permute(0, 2, 3, 1).view(-1, self.blocks, self.width).permute(1, 2, 0)
-        return x.view(-1, self.width, x.shape[2:].numel())
+        length = len(self._rows(x)) // unit
+        most = CHUNK * length // max(1, x.numel()) if x.device.type == "cpu" else length
+        self.step = unit * max(1, min(most, length))
 
     def centred(self, x: Tensor, shift: Tensor, *images: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """x - shift, which lies in one place for all parts, and other images at the same positions, in turn."""
-        views = [self._view(y) for y in (x, *images)]
-        shift, place = self.repeated(shift), torch.empty_like(views[0].narrow(self.axis, 0, self.step))
-        for part, *others in zip(*(view.split(max(1, self.step), self.axis) for view in views), strict=True):
-            size = part.shape[self.axis]
-            yield torch.sub(part, shift[: len(part)], out=place.narrow(self.axis, 0, size)), *others
+        rows, shift = self._rows(x), shift.view(1, -1) if self.by_positions else self.repeated(shift)
+        place = torch.empty_like(rows[: self.step])
+        views = [self._as_blocks(self._rows(y)).split(self.step, self.axis) for y in images]
+        for part, *others in zip(rows.split(self.step), *views, strict=True):
+            centred = torch.sub(part, shift[: len(part)], out=place[: len(part)])
+            yield self._as_blocks(centred), *others
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Images as they lie in memory, cut along the first axis: (positions, C), or (images * blocks, width, positions)."""
+        if self.by_positions:
+            return x.permute(0, 2, 3, 1).view(-1, x.shape[1])
+        return x.view(len(x) * self.blocks, self.width, x.shape[2:].numel())
+
+    def _as_blocks(self, rows: Tensor) -> Tensor:
+        return rows.view(-1, self.blocks, self.width).permute(1, 2, 0) if self.by_positions else rows
 
     def repeated(self, values: Tensor) -> Tensor:
         """Numbers of channels (C,), as (blocks, width, 1), or matrices (blocks, width, width), for every image of a part."""
@@ -181,9 +186,9 @@ def _product_of(a: Tensor, b: Tensor) -> Tensor:
 def _write_product(out: Tensor, wide: Tensor, part: Tensor, beta: int = 0) -> None:
     """out <- beta out + wide part, for the blocks of a block-diagonal matrix."""
     if len(part) == 1:
-        torch.addmm(out[0], wide[0], part[0], beta=beta, out=out[0])
+        out[0].addmm_(wide[0], part[0], beta=beta)
     else:
-        torch.baddbmm(out, wide[: len(part)], part, beta=beta, out=out)
+        out.baddbmm_(wide[: len(part)], part, beta=beta)
 
 
 def _filled(matrix: Tensor, width: int) -> Tensor:

@@ -64,7 +64,7 @@ class CovariancePooling(Pooling):
     Args:
         in_channels, channels: see `Pooling`.
         backward: gradient method of the square root.
-        decomposition: dtype of covariance and square root, "float64" or "float32".
+        decomposition: dtype of the covariance and its decomposition, "float64" or "float32".
 
     Output in the dtype of the features, of half-precision ones in float32.
 
@@ -85,14 +85,12 @@ class CovariancePooling(Pooling):
             raise ValueError(f"decomposition={decomposition} must be float64 or float32")
         backward.check(Sqrt(), shift=0.0)
         self.backward_method, self.decomposition = backward, getattr(torch, decomposition)
-        rows, columns = torch.triu_indices(self.channels, self.channels)
-        self.register_buffer("places", self.channels * rows + columns, persistent=False)
-        self.out_features = len(self.places)
+        self.out_features = self.channels * (self.channels + 1) // 2
 
     def pool(self, features: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
             dtype = torch.promote_types(features.dtype, torch.float32)
-            return _Entries.apply(self.root(features.to(self.decomposition), dtype), self.places)
+            return _UpperTriangle.apply(self.root(features.to(self.decomposition), dtype))
 
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """The square root (N, C, C), of this dtype, of the covariance of features (N, C, P)."""
@@ -107,23 +105,25 @@ class CovariancePooling(Pooling):
         )
 
 
-class _Entries(torch.autograd.Function):
-    """The entries of matrices (N, C, C) at some places (K,), counted row by row: (N, K).
+class _UpperTriangle(torch.autograd.Function):
+    """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row.
 
-    The gradient writes them to their places, where autograd would add to them, as if a place could be met twice.
+    Its gradient writes entries to their places, where autograd would add to them, as if a place could be met twice.
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, places: Tensor) -> Tensor:
-        ctx.shape, ctx.places = matrix.shape, places
-        return matrix.flatten(1).index_select(1, places)
+    def forward(ctx, matrix: Tensor) -> Tensor:
+        size = matrix.shape[-1]
+        row, column = torch.triu_indices(size, size, device=matrix.device)
+        ctx.size, ctx.places = size, size * row + column
+        return matrix.flatten(1).index_select(1, ctx.places)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        slope = gradient.new_zeros(ctx.shape)
-        slope.view(len(slope), -1).scatter_(1, ctx.places.expand_as(gradient), gradient)
-        return slope, None
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        slope = gradient.new_zeros(len(gradient), ctx.size, ctx.size)
+        slope.flatten(1).scatter_(1, ctx.places.expand_as(gradient), gradient)
+        return slope
 
 
 class ScalingEigenBranch(CovariancePooling):

@@ -37,8 +37,9 @@ def covariance_functions(
     Args:
         features: X (..., C, P), float32 or float64.
         terms: functions with f(0) = 0 and the methods of their gradients.
-        dtype: of the results F (..., C, C). Forming F and multiplying its gradient by V are done in it: both lose no more by
-            that than by being of that dtype. All else is in the dtype of X, which is also the default.
+        dtype: of the results F (..., C, C), of the products that form them, and of those of their gradients with V. In one
+            narrower than that of X they cost F and the gradient an error of some roundings of their largest entries, while
+            small eigenvalues keep the accuracy of X. Default: that of X.
     """
     return _OfFeatures.apply(features, tuple(terms), dtype or features.dtype)
 
@@ -61,28 +62,28 @@ class _OfFeatures(torch.autograd.Function):
             basis = centred @ (vectors / lengths.unsqueeze(-2))
         else:
             basis = vectors
-        rounded = basis.to(dtype)
+        of_results = basis.to(dtype)
         ctx.terms, ctx.by_gram = terms, by_gram
-        ctx.save_for_backward(centred, eigenvalues, vectors, basis, rounded)
+        ctx.save_for_backward(centred, eigenvalues, vectors, basis, of_results)
         results = []
         for function, method in terms:
             values = method.applied(function)(eigenvalues).to(dtype)
-            results.append((rounded * values.unsqueeze(-2)) @ rounded.mT)
+            results.append((of_results * values.unsqueeze(-2)) @ of_results.mT)
         return tuple(results)
 
     @in_full_precision
     @once_differentiable
     def backward(ctx, *incoming):
-        centred, eigenvalues, vectors, basis, rounded = ctx.saved_tensors
+        centred, eigenvalues, vectors, basis, of_results = ctx.saved_tensors
         positions, count = centred.shape[-1], eigenvalues.shape[-1]
         with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
         null = eigenvalues == 0
         between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
         slopes = []
         for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
-            image = gradient @ rounded
+            image = gradient @ of_results
             if ctx.by_gram:
-                image += gradient.mT @ rounded
+                image += gradient.mT @ of_results
             image = image.to(basis.dtype)
             rotated = basis.mT @ image
             rotated = rotated / 2 if ctx.by_gram else (rotated + rotated.mT) / 2

@@ -29,6 +29,9 @@ LAYERS = {
     "minmax": lambda: layers.MinMax(),
 }
 each_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS.keys())
+each_memory_format = pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"]
+)
 
 
 class Reading(TorchDispatchMode):
@@ -46,10 +49,10 @@ class Reading(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def compiled_alike(build: Callable[[], nn.Module], backend: str) -> None:
+def compiled_alike(build: Callable[[], nn.Module], backend: str, memory_format: torch.memory_format) -> None:
     torch.compiler.reset()
     torch.manual_seed(0)
-    layer, x = build(), torch.randn(4, 8, 4, 4)
+    layer, x = build(), torch.randn(4, 8, 4, 4).contiguous(memory_format=memory_format)
     results = []
     for run in (torch.compile(layer, fullgraph=True, backend=backend), layer):
         leaf = x.clone().requires_grad_()
@@ -60,18 +63,20 @@ def compiled_alike(build: Callable[[], nn.Module], backend: str) -> None:
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_compile_to_one_graph():
+@each_memory_format
+def test_layers_compile_to_one_graph(memory_format: torch.memory_format):
     """The normalisation and the pooling that are used most; the others take longer."""
     for name in ("zca", "gcp"):
-        compiled_alike(LAYERS[name], "eager")
+        compiled_alike(LAYERS[name], "eager", memory_format)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("backend", ["eager", "inductor"])
+@each_memory_format
 @each_layer
-def test_every_layer_compiles_to_one_graph(build, backend: str):
-    compiled_alike(build, backend)
+def test_every_layer_compiles_to_one_graph(build, backend: str, memory_format: torch.memory_format):
+    compiled_alike(build, backend, memory_format)
 
 
 @each_layer

@@ -168,6 +168,13 @@ def test_dead_images_give_zeros_and_no_gradient(head, step):
     assert head is HEADS["average"] or gradient.abs().max() == 0
 
 
+@EVERY_HEAD
+@BOTH_PATHS
+def test_no_images_no_vectors(head, size, step):
+    y, gradient = step(head(6), torch.zeros(0, 6, size, size))
+    assert y.shape == (0, head(6).out_features) and gradient.shape == (0, 6, size, size)
+
+
 # Average
 
 
@@ -204,9 +211,13 @@ def ill_conditioned():
     return (basis @ (torch.logspace(0, -4, 8, dtype=torch.float64)[:, None] * noise)).view(1, 8, 16, 16).float()
 
 
-def test_decomposition_is_in_float64_unless_float32_is_asked_for():
+def test_decomposition_is_in_float64_unless_float32_is_asked_for(step):
     """In float32 eigenvalues below u P lambda_max are lost, and their roots, (u P)^(1/2), are not small."""
     x = ill_conditioned()
+    (_, gradient), (_, exact_gradient) = step(CovariancePooling(8), x), step(CovariancePooling(8), x.double())
+    assert relative_error(gradient, exact_gradient) < 1e-6
+    _, single_gradient = step(CovariancePooling(8, decomposition="float32"), x)
+    assert relative_error(single_gradient, exact_gradient) > 1e-2
     exact = upper_triangle(roots(covariances(x.double())))
     assert relative_error(CovariancePooling(8)(x).double(), exact) < 5e-7
     single_error = relative_error(CovariancePooling(8, decomposition="float32")(x).double(), exact)

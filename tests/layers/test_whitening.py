@@ -215,8 +215,11 @@ def test_decomposition_is_done_in_its_dtype(build, images, decomposition):
 
 
 @each_layer
-def test_an_empty_batch_passes_evaluation(build):
-    assert build().eval()(torch.empty(0, 8, 3, 3)).shape == (0, 8, 3, 3)
+@pytest.mark.parametrize("shape", [(0, 8, 3, 3), (2, 8, 0, 3)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_no_images_and_no_positions_pass_evaluation(build, step, shape, memory_format):
+    y, gradient = step(build().eval(), torch.empty(shape).contiguous(memory_format=memory_format))
+    assert y.shape == gradient.shape == shape
 
 
 def rank_deficient(x):
@@ -324,9 +327,10 @@ def test_shape_dtype_and_memory_format_are_kept(images, build, training, memory_
     assert y.is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.parametrize("group_size", [2, 8])
 @pytest.mark.parametrize(("chunk", "width"), [(100, 2), (500, 4), (700, 8)])
-def test_parts_that_fit_the_cache_give_what_all_positions_give(monkeypatch, images, layout, step, chunk, width):
-    layer, x = ZCAWhitening(8, 2).double(), layout(images(8, batch=9))
+def test_parts_that_fit_the_cache_give_what_all_positions_give(monkeypatch, images, layout, step, chunk, width, group_size):
+    layer, x = ZCAWhitening(8, group_size).double(), layout(images(8, batch=9))
     expected = step(copy.deepcopy(layer), x)
     monkeypatch.setattr("spectral_repro.layers.moments.CHUNK", chunk)
     monkeypatch.setitem(moments.WIDTH, "cpu", width)

@@ -296,6 +296,22 @@ def test_gradients_of_several_functions_add_up(positions):
     torch.testing.assert_close(x.grad, sum(apart), rtol=1e-12, atol=1e-12)
 
 
+@BOTH_PATHS
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["narrower", "wider"])
+def test_results_of_another_dtype(positions, dtype):
+    """Narrower ones are wrong by some of their own roundings, whatever the smallest eigenvalue."""
+    x = features((1.0, 1e-2, 1e-4, 1e-6), 8, positions)
+    gradient = random_gradient(8, 8)
+    exact = value_and_gradient(x, Sqrt(), Exact(), gradient)
+    of_other = x.to(torch.float64 if dtype == torch.float32 else torch.float32).requires_grad_()
+    (result,) = covariance_functions(of_other, [(Sqrt(), Exact())], dtype)
+    result.backward(gradient.to(dtype))
+    assert result.dtype == dtype and of_other.grad.dtype == of_other.dtype
+    if of_other.dtype == torch.float64:
+        assert relative_error(result.detach(), exact[0]) < 5e-7
+        assert relative_error(of_other.grad, exact[1]) < 5e-7
+
+
 # Degenerate features
 
 
