@@ -94,8 +94,7 @@ class _Parts:
         self.by_positions = _channels_last(x)
         self.width = _width(x, group_size) if self.by_positions else group_size
         self.blocks = x.shape[1] // self.width
-        self.axis, unit = (2, 1) if self.by_positions else (0, self.blocks)
-        length = len(self._rows(x)) // unit
+        self.axis, unit, length = (2, 1, x[:, 0].numel()) if self.by_positions else (0, self.blocks, len(x))
         most = CHUNK * length // max(1, x.numel()) if x.device.type == "cpu" else length
         self.step = unit * max(1, min(most, length))
 
