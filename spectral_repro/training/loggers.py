@@ -1,5 +1,6 @@
 """Where a run shows its scalars while it trains."""
 
+import time
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -44,6 +45,8 @@ class TensorBoard:
     def open(self, run: Run, config: DictConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        if any(run.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
+            time.sleep(1)  # files are read in the order of their names, which tell seconds apart
         self.writer = SummaryWriter(str(run.folder), purge_step=step + 1)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
