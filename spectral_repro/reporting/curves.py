@@ -21,8 +21,8 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 
 
 def draw_curves(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % percentile bootstrap interval, or over the
-    interrupted ones as far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what
+    """One line for each method: the mean over the finished seeds with its 95 % t interval, or over the interrupted ones as
+    far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what
     is measured after the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
 
     Published curves have open markers.

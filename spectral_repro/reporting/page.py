@@ -210,7 +210,7 @@ def _statistics(section: Section) -> dict[str, object]:
     columns = ["Method", "Seeds", "Mean", "Std", "Median", "Best", "95 % interval"] + ["Success (%)"] * trained
     columns += ["Difference", "95 % interval", "Pairs"]
     compared = (
-        f"Difference: mean over pairs of runs of the same seed to {reference}. Intervals of means: percentile bootstrap; "
+        f"Difference: mean over pairs of runs of the same seed to {reference}. Intervals of means: Student's t; "
         "of success rates: Clopper-Pearson."
     )
     return {"statistics": _plain(columns, rows), "compared": compared}

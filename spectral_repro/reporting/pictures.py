@@ -12,8 +12,8 @@ from spectral_repro.reporting.sections import Section
 from spectral_repro.reporting.spectra import draw_spectra
 
 CURVES = (
-    "Mean over the finished seeds, or over interrupted ones as far as all of them came, with its 95 % percentile bootstrap "
-    "interval, which for two or three seeds is close to their range."
+    "Mean over the finished seeds, or over interrupted ones as far as all of them came, with its 95 % t interval "
+    "where there are two or more."
 )
 SPECTRA = (
     "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "

@@ -11,8 +11,8 @@ COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 def statistics(section: Section) -> pd.DataFrame:
     """A row for each method with a result; all values are in the metric's unit and of one protocol.
 
-    Columns: method; seeds (measured runs), mean, std (sample), median, best, and low to high, the 95 % percentile bootstrap
-    interval of the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
+    Columns: method; seeds (measured runs), mean, std (sample), median, best, and low to high, the 95 % t interval of
+    the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
     interval success_low to success_high; difference, the mean of the differences to the first method that has a value, over
     pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where there is nothing to tell.
     """

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t
 
 from spectral_repro.reporting.costs import Cost, Speeds
 from spectral_repro.reporting.intervals import interval
@@ -19,7 +20,8 @@ def test_methods_as_reviewers_ask_for_them(make_run, report):
     assert (batch["low"], batch["high"]) == pytest.approx(interval(np.array([90.0, 91.0, 95.0])))
     assert np.isnan(batch["difference"]), "it is what the others are compared with"
     assert (pi["difference"], pi["pairs"]) == (1.5, 2), "seeds 1 and 2 are common: +2 and +1"
-    assert 1 <= pi["difference_low"] < pi["difference_high"] <= 2
+    reach = t.ppf(0.975, 1) * np.std([2, 1], ddof=1) / np.sqrt(2)
+    assert (pi["difference_low"], pi["difference_high"]) == pytest.approx((1.5 - reach, 1.5 + reach))
     assert pi["success_rate"] == 75 and pi["success_low"] < 75 < pi["success_high"]
 
 

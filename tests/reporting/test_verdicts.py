@@ -55,10 +55,10 @@ def runs(make_run):
 @pytest.mark.parametrize(
     ("bounds", "verdict"),
     [
-        ({"at_least": 1}, "supported"),
-        ({"at_most": 1}, "contradicted"),
-        ({"at_least": 2}, "undecided"),
-        ({"at_least": 0, "at_most": 3}, "supported"),
+        ({"at_least": 0.5}, "supported"),
+        ({"at_most": 0.5}, "contradicted"),
+        ({"at_least": 1}, "undecided"),
+        ({"at_least": 0, "at_most": 4}, "supported"),
     ],
 )
 def test_a_difference_over_common_seeds_against_its_bounds(runs, judged, bounds, verdict):
