@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.autograd import in_full_precision
 
 CHUNK = 2**19  # numbers that are shifted and multiplied at a time: the fastest power of two
 SAMPLE = 1024  # positions whose mean is the shift: as many whole images, at least one

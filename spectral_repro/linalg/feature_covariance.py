@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.autograd import in_full_precision
 from spectral_repro.linalg.backward.decomposition import Decomposition
 from spectral_repro.linalg.functions import SpectralFunction
 

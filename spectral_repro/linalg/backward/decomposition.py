@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.autograd import in_full_precision
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 
 

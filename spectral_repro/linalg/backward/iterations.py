@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autocast import in_full_precision
+from spectral_repro.linalg.autograd import in_full_precision
 from spectral_repro.linalg.backward.decomposition import Decomposition
 from spectral_repro.linalg.backward.series import check_count
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt

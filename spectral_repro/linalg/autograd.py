@@ -1,0 +1,69 @@
+"""What autograd functions share: they run outside autocast, and say so where they cannot be differentiated again."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+
+import torch
+from torch import Tensor
+
+
+def full_precision(device: torch.device) -> AbstractContextManager:
+    """A context without autocast, on any device: on those that have no autocast, such as "meta", it does nothing.
+
+    Example:
+        >>> with full_precision(matrix.device):
+        ...     root = matrix @ matrix
+    """
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def in_full_precision(method: Callable) -> staticmethod:
+    """Makes a forward, backward or jvp method of an autograd function run outside autocast, wherever it is called from."""
+
+    @staticmethod
+    @wraps(method)
+    def run(*arguments):
+        device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
+        with full_precision(device):
+            return method(*arguments)
+
+    return run
+
+
+def differentiable_once(gradient: Tensor, reason: str, *sources: Tensor) -> Tensor:
+    """The gradient as it is. To differentiate it again, with respect to any of the sources it was computed from, is an error.
+
+    Without this, a gradient that was computed from saved tensors would count as a constant, and second derivatives as zero.
+
+    Args:
+        gradient: a tensor.
+        reason: the message of the error.
+        sources: the tensors that the gradient depends on.
+
+    Raises:
+        NotImplementedError: in a later backward or forward-mode pass through the result, with the reason as its message.
+    """
+    return _Once.apply(gradient, reason, *sources) if torch.is_grad_enabled() else gradient
+
+
+class _Once(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient, reason, *sources):
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.reason = inputs[1]
+
+    @staticmethod
+    def backward(ctx, incoming):
+        raise NotImplementedError(ctx.reason)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(ctx.reason)
