@@ -28,8 +28,7 @@ from spectral_repro.linalg.backward import Exact, NewtonSchulz, PowerIteration, 
 from spectral_repro.linalg.feature_covariance import covariance
 from spectral_repro.models import resnet18
 from spectral_repro.models.wide_resnet import wrn28_10
-from spectral_repro.optim import SGDG, AdamG
-from spectral_repro.optim.groups import on_sphere
+from spectral_repro.optim import SGDG, AdamG, sphere_groups
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -161,8 +160,8 @@ def optimizers(device: torch.device, width: int) -> Contest:
         return whole(optimizer.step)
 
     def sphere(kind: type, omega: float) -> Job:
-        groups = partial(on_sphere, kind, lr=0.01, lrg=0.2, weight_decay=5e-4, bn_decay=0.0, omega=omega)
-        return stepping(lambda model: groups(model.parameters(), model))
+        groups = partial(sphere_groups, lr=0.01, lrg=0.2, weight_decay=5e-4, bn_decay=0.0)
+        return stepping(lambda model: kind(groups(model.parameters(), model), omega=omega))
 
     model = wrn28_10(num_classes=10, width=width).to(device)
     convolutions = [module.weight.detach() for module in model.modules() if isinstance(module, nn.Conv2d)]

@@ -7,22 +7,41 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from spectral_repro.linalg.sphere import advance_, length
-from spectral_repro.optim.grassmann import Grassmann, blocks, descent, within_rows
+from spectral_repro.optim.grassmann import BELOW_ONE, POSITIVE, Grassmann, blocks, descent, within_rows
 
 
 class AdamG(Grassmann):
-    """On the sphere, for every row y with tangent gradient h, in step k and with b = momentum,
+    """Adam-G (cho2017): for every row y of a weight on the sphere, with tangent gradient h, in step k and with b = momentum,
 
         m <- b m + (1 - b) h,   v <- beta2 v + (1 - beta2) |h|^2, one number for the row,
         d = -lr sqrt(1 - beta2^k) / (1 - b^k) m / sqrt(v + eps),
-        y <- cos(t) y + sin(t) d / t with t = |d|,   m carried along d.
+        y <- cos(t) y + sin(t) d / t with t = |d|,   m carried along d in parallel.
 
-    The rest, arguments and errors: see `Grassmann`.
+    Groups without ``grassmann`` are optimised by SGD with Nesterov momentum. See `Grassmann` for the rest.
 
     Args:
-        beta2: in [0, 1).
-        eps: > 0.
+        params: parameters, named parameters, or groups of either with values of their own for any of the following.
+        lr: learning rate, >= 0.
+        momentum: of the first moment on the sphere, and of SGD elsewhere; in [0, 1).
+        beta2: of the second moment, in [0, 1).
+        eps: added to the second moment, > 0.
+        weight_decay: >= 0, of groups that are not on the sphere.
+        grassmann: whether the group is on the sphere. Its weights (C_out, ...) are real.
+        omega: weight of the orthogonality regulariser, >= 0, on the sphere.
+        grad_clip: greatest length of a row's gradient, > 0, on the sphere; None does not clip.
+        reset_on_lr_change: forget momentum and moments in every step whose learning rate is not that of the step before, as
+            the authors' PyTorch code does by making a new optimiser.
+
+    Raises:
+        TypeError, ValueError: see `Grassmann`.
+
+    Example:
+        >>> convolution, classifier = nn.Conv2d(64, 32, 3), nn.Linear(32, 10)
+        >>> sphere = {"params": [convolution.weight], "grassmann": True, "lr": 0.05}
+        >>> optimizer = AdamG([sphere, {"params": classifier.parameters()}], lr=0.01)
     """
+
+    ranges = Grassmann.ranges | {"beta2": BELOW_ONE, "eps": POSITIVE}
 
     def __init__(
         self,
@@ -31,13 +50,24 @@ class AdamG(Grassmann):
         momentum: float = 0.9,
         beta2: float = 0.99,
         eps: float = 1e-8,
-        **options: object,
+        weight_decay: float = 0.0,
+        grassmann: bool = False,
+        omega: float = 0.1,
+        grad_clip: float | None = 0.1,
+        reset_on_lr_change: bool = False,
     ):
-        if not 0 <= beta2 < 1:
-            raise ValueError(f"beta2={beta2}: must be in [0, 1)")
-        if not eps > 0:
-            raise ValueError(f"eps={eps}: must be > 0")
-        super().__init__(params, lr, momentum, **options, own={"beta2": beta2, "eps": eps})
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "beta2": beta2,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "grassmann": grassmann,
+            "omega": omega,
+            "grad_clip": grad_clip,
+            "reset_on_lr_change": reset_on_lr_change,
+        }
+        super().__init__(params, defaults)
 
     def start(self, point: Tensor) -> dict[str, object]:
         second_moment = torch.zeros_like(length(point, within_rows(point)))

@@ -1,7 +1,8 @@
-"""What the optimisers on the sphere share: their parameters, the gradient there, and SGD for whatever is not there."""
+"""What the optimisers on the sphere share: parameter groups and their checks, the gradient on the sphere, SGD for the rest."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -12,58 +13,51 @@ from spectral_repro.linalg.sphere import length, project
 
 BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
 
+Range = tuple[Callable[[Real], bool], str]
+NOT_NEGATIVE: Range = (lambda value: value >= 0, "must be >= 0")
+POSITIVE: Range = (lambda value: value > 0, "must be > 0")
+BELOW_ONE: Range = (lambda value: 0 <= value < 1, "must be in [0, 1)")
+
 
 class Grassmann(torch.optim.Optimizer, ABC):
-    """Groups of parameters with ``grassmann=True`` are optimised on the sphere, the others by SGD with Nesterov momentum.
+    """Base of `SGDG` and `AdamG`: groups with ``grassmann=True`` are optimised on the sphere, the others by SGD with Nesterov
+    momentum.
 
     On the sphere every row of a parameter (C_out, ...) stands for the line through it, a point of G(1, n) (cho2017, section 3).
-    Rows are brought to length 1 when the optimiser takes them, rows of zeros to (1, ..., 1) / sqrt(n); steps lead them along
-    great circles and normalise nothing. Weights that are loaded later must have such rows, as those of a checkpoint do.
+    Once all groups are accepted, each of these rows is divided by its length; a row of zeros becomes (1, ..., 1) / sqrt(n).
+    Steps move rows along great circles and do not normalise again, so weights that are loaded later must have rows of length 1
+    too, as those of a checkpoint have.
 
     A step follows the gradient G + 2 omega (Y Y^T - I) Y of the loss and of omega / 2 |Y Y^T - I|^2, with Y all rows of the
-    parameter; the part of a row's gradient that is tangent to the sphere is cut to the length ``grad_clip``.
+    parameter. The part of a row's gradient that is tangent to the sphere is clipped to the length ``grad_clip``.
+
+    Gradients are left as they are, and no step waits for the device. The state has the parameter's dtype and memory format.
 
     Args:
-        params: parameters, or groups of them with values of their own for any of the following.
-        lr: learning rate, >= 0.
-        momentum: in [0, 1).
-        weight_decay: of groups that are not on the sphere.
-        grassmann: is the group on the sphere?
-        omega: weight of the orthogonality regulariser, on the sphere.
-        grad_clip: greatest length of a row's gradient, on the sphere; None: any.
-        reset_on_lr_change: forget momentum and moments in every step whose learning rate is not that of the step before, as the
-            authors' PyTorch code does by making a new optimiser. Under a schedule that never rests they do not outlive a step.
-        own: defaults of what a subclass has beside these.
-
-    Gradients are left as they are, and no step waits for the device. State is of the parameter's dtype and memory format.
+        params: parameters, named parameters, or groups of either with values of their own for any of the defaults.
+        defaults: values for groups that do not have their own.
 
     Raises:
-        ValueError: for a value out of range, or a parameter on the sphere without rows.
+        TypeError: for parameters that torch refuses.
+        ValueError: for a value out of range, sparse weights, and weights that cannot be on the sphere: complex numbers or
+            integers, fewer than two dimensions, empty rows. No weight has been changed then.
     """
 
-    def __init__(
-        self,
-        params: ParamsT,
-        lr: float = 0.1,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        grassmann: bool = False,
-        omega: float = 0.1,
-        grad_clip: float | None = 0.1,
-        reset_on_lr_change: bool = False,
-        own: dict[str, object] | None = None,
-    ):
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "grassmann": grassmann,
-            "omega": omega,
-            "grad_clip": grad_clip,
-            "reset_on_lr_change": reset_on_lr_change,
-            "last_lr": None,
-        }
-        super().__init__(params, defaults | (own or {}))
+    ranges: dict[str, Range] = {
+        "lr": NOT_NEGATIVE,
+        "momentum": BELOW_ONE,
+        "weight_decay": NOT_NEGATIVE,
+        "omega": NOT_NEGATIVE,
+        "grad_clip": POSITIVE,
+    }
+    _constructing = False
+
+    def __init__(self, params: ParamsT, defaults: dict[str, object]):
+        self._constructing = True
+        super().__init__(params, defaults | {"last_lr": None})
+        self._constructing = False
+        for group in self.param_groups:
+            _put_on_sphere(group)
 
     @abstractmethod
     def start(self, point: Tensor) -> dict[str, object]:
@@ -74,25 +68,51 @@ class Grassmann(torch.optim.Optimizer, ABC):
         """One step of a parameter on the sphere, changing it and its state in place."""
 
     def add_param_group(self, param_group: dict[str, object]) -> None:
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        for name in ("lr", "weight_decay", "omega"):
-            if not group[name] >= 0:
-                raise ValueError(f"{name}={group[name]}: must be >= 0")
-        if not 0 <= group["momentum"] < 1:
-            raise ValueError(f"momentum={group['momentum']}: must be in [0, 1)")
-        if group["grad_clip"] is not None and not group["grad_clip"] > 0:
-            raise ValueError(f"grad_clip={group['grad_clip']}: must be > 0, or None")
-        if group["grassmann"]:
-            for parameter in group["params"]:
-                _put_on_sphere(parameter)
+        super().add_param_group(dict(param_group) if isinstance(param_group, dict) else param_group)
+        try:
+            self._check(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+        if not self._constructing:
+            _put_on_sphere(self.param_groups[-1])
+
+    def _check(self, group: dict[str, object]) -> None:
+        for key, (allows, requirement) in self.ranges.items():
+            value = group[key]
+            if key == "grad_clip" and value is None:
+                continue
+            if not isinstance(value, Real):
+                raise ValueError(f"{key}={value!r}: must be a number")
+            if not allows(value):
+                raise ValueError(f"{key}={value}: {requirement}{', or None' if key == 'grad_clip' else ''}")
+        for parameter, name in zip(group["params"], _names(group), strict=True):
+            if parameter.layout != torch.strided:
+                raise ValueError(f"{name} is sparse: only dense weights are supported")
+            if group["grassmann"] and not parameter.is_floating_point():
+                raise ValueError(f"grassmann=True: {name} is {parameter.dtype}, but points on the sphere are real numbers")
+            if group["grassmann"] and (parameter.dim() < 2 or parameter[:1].numel() == 0):
+                raise ValueError(f"grassmann=True: {name} has no rows, put it into a group without grassmann")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step of all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew.
+
+        Returns:
+            What the closure returns.
+
+        Raises:
+            ValueError: for a sparse gradient. Nothing has been changed then.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        for group in self.param_groups:
+            _check_gradients(group)
         for group in self.param_groups:
             if group["reset_on_lr_change"] and group["lr"] != group["last_lr"]:
                 for parameter in group["params"]:
@@ -111,7 +131,7 @@ class Grassmann(torch.optim.Optimizer, ABC):
         decay, gradients = group["weight_decay"], [parameter.grad for parameter in parameters]
         sgd(
             parameters,
-            gradients if decay else [gradient.clone() for gradient in gradients],  # torch adds to them where nothing decays
+            gradients if decay else [gradient.clone() for gradient in gradients],  # torch changes them if nothing decays
             [self._state(parameter, with_momentum)["momentum_buffer"] for parameter in parameters],
             foreach=True,
             lr=group["lr"],
@@ -146,7 +166,7 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
 
 
 def descent(point: Tensor, gradient: Tensor, grad_clip: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The part of every row's gradient tangent to the sphere, its length, and the factor that cuts it to ``grad_clip``."""
+    """The part of every row's gradient tangent to the sphere, its length, and the factor that clips it to ``grad_clip``."""
     axes = within_rows(point)
     tangent = project(point, gradient, axes)
     size = length(tangent, axes)
@@ -159,8 +179,8 @@ def within_rows(point: Tensor) -> tuple[int, ...]:
 
 
 def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of all of them in turn. On a processor they are as many as its cache holds through a step, which then waits
-    for memory once and not for every operation; on other devices all rows.
+    """Splits tensors of as many rows each into blocks of the same rows. On a CPU a block fits into its cache, so that a step
+    waits for memory once and not in every operation; on other devices there is one block.
     """
     first = tensors[0]
     rows = max(1, BLOCK // first.shape[1:].numel()) if first.device.type == "cpu" else len(first)
@@ -171,9 +191,22 @@ def with_momentum(parameter: Tensor) -> dict[str, object]:
     return {"momentum_buffer": torch.zeros_like(parameter)}
 
 
+def _names(group: dict[str, object]) -> list[str]:
+    """What messages call the parameters of a group."""
+    shapes = [f"of shape {tuple(parameter.shape)}" for parameter in group["params"]]
+    if "param_names" not in group:
+        return [f"a parameter {shape}" for shape in shapes]
+    return [f"parameter {name} {shape}" for name, shape in zip(group["param_names"], shapes, strict=True)]
+
+
+def _check_gradients(group: dict[str, object]) -> None:
+    sparse = [p.grad is not None and p.grad.layout != torch.strided for p in group["params"]]
+    if any(sparse):
+        raise ValueError(f"{_names(group)[sparse.index(True)]} has a sparse gradient: only dense gradients are supported")
+
+
 @torch.no_grad()
-def _put_on_sphere(parameter: Tensor) -> None:
-    if parameter.dim() < 2:
-        raise ValueError(f"grassmann=True: a parameter of shape {tuple(parameter.shape)} has no rows")
-    size = length(parameter, within_rows(parameter))
-    parameter.copy_(torch.where(size > 0, parameter / size, parameter.shape[1:].numel() ** -0.5))
+def _put_on_sphere(group: dict[str, object]) -> None:
+    for parameter in group["params"] if group["grassmann"] else ():
+        size = length(parameter, within_rows(parameter))
+        parameter.copy_(torch.where(size == 0, parameter.shape[1:].numel() ** -0.5, parameter / size))

@@ -7,10 +7,25 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 
 from spectral_repro.parts import Part, part
 
 Schedule = Callable[[Fraction], float]
+
+
+def _check_part(name: str, value: Part, positive: bool = False) -> None:
+    try:
+        fraction = part(value)
+    except ValueError as error:
+        raise ValueError(f"{name}={error}") from None
+    if positive and fraction == 0:
+        raise ValueError(f"{name}={value}: must be > 0")
+
+
+def _check_factor(name: str, value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{name}={value}: must be >= 0")
 
 
 @dataclass(frozen=True)
@@ -21,10 +36,18 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """factor^n after n periods of ``every``."""
+    """factor^n after n periods of ``every``.
+
+    Raises:
+        ValueError: for an ``every`` outside (0, 1], or a negative ``factor``.
+    """
 
     every: Part
     factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_part("every", self.every, positive=True)
+        _check_factor("factor", self.factor)
 
     def __call__(self, progress: Fraction) -> float:
         return self.factor ** (progress // part(self.every))
@@ -32,10 +55,19 @@ class Step:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """factor^n after n of the ``milestones``."""
+    """factor^n after n of the ``milestones``.
+
+    Raises:
+        ValueError: for a milestone outside [0, 1], or a negative ``factor``.
+    """
 
     milestones: Sequence[Part]
     factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        for milestone in self.milestones:
+            _check_part("milestones", milestone)
+        _check_factor("factor", self.factor)
 
     def __call__(self, progress: Fraction) -> float:
         return self.factor ** sum(progress >= part(milestone) for milestone in self.milestones)
@@ -43,10 +75,18 @@ class MultiStep:
 
 @dataclass(frozen=True)
 class Cosine:
-    """A linear rise from 0 during ``warmup``, then half a cosine from 1 to ``final``."""
+    """A linear rise from 0 during ``warmup``, then half a cosine from 1 to ``final``.
+
+    Raises:
+        ValueError: for a ``warmup`` outside [0, 1], or a negative ``final``.
+    """
 
     warmup: Part = 0
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_part("warmup", self.warmup)
+        _check_factor("final", self.final)
 
     def __call__(self, progress: Fraction) -> float:
         warmup = part(self.warmup)
@@ -58,11 +98,21 @@ class Cosine:
 
 @dataclass(frozen=True)
 class Cyclic:
-    """``cycles`` triangles: a linear rise from ``lowest`` to 1 until ``peak`` of the cycle, then a linear fall back."""
+    """``cycles`` triangles: a linear rise from ``lowest`` to 1 until ``peak`` of the cycle, then a linear fall back.
+
+    Raises:
+        ValueError: for fewer than one cycle, a ``peak`` outside [0, 1], or a negative ``lowest``.
+    """
 
     cycles: int = 1
     peak: Part = "2/5"
     lowest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.cycles, Integral) and self.cycles >= 1):
+            raise ValueError(f"cycles={self.cycles}: must be a whole number >= 1")
+        _check_part("peak", self.peak)
+        _check_factor("lowest", self.lowest)
 
     def __call__(self, progress: Fraction) -> float:
         position, peak = progress * self.cycles, part(self.peak)

@@ -52,3 +52,22 @@ def test_parts_are_exact(value, fraction):
 def test_what_is_no_part_is_refused(value):
     with pytest.raises(ValueError, match="part of the training"):
         part(value)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        (Step, {"every": 0}, r"^every=0: must be > 0$"),
+        (Step, {"every": "x"}, r"^every=x must be a part of the training"),
+        (Step, {"every": 0.5, "factor": -1}, r"^factor=-1: must be >= 0$"),
+        (MultiStep, {"milestones": [0.5, 1.5]}, r"^milestones=1\.5 must be a part of the training"),
+        (Cosine, {"warmup": -0.1}, r"^warmup=-0\.1 must be a part of the training"),
+        (Cosine, {"final": -0.1}, r"^final=-0\.1: must be >= 0$"),
+        (Cyclic, {"cycles": 0}, r"^cycles=0: must be a whole number >= 1$"),
+        (Cyclic, {"peak": 2}, r"^peak=2 must be a part of the training"),
+        (Cyclic, {"lowest": float("nan")}, r"^lowest=nan: must be >= 0$"),
+    ],
+)
+def test_schedules_refuse_when_they_are_made(schedule, options, message):
+    with pytest.raises(ValueError, match=message):
+        schedule(**options)

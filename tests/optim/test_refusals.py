@@ -1,0 +1,169 @@
+"""What the optimisers refuse, with a clear message and before they change a weight; and what they must not change."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spectral_repro.optim import SGDG, AdamG, adamg, sgdg, sphere_groups
+from spectral_repro.optim.grassmann import Grassmann
+
+OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGDG, AdamG])
+FACTORIES = pytest.mark.parametrize("factory", [sgdg, adamg])
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+
+
+def refused(model: nn.Module, make, error: type[Exception], message: str) -> None:
+    """The message is one line, and no weight has changed."""
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(error, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"params": [("bias", nn.Parameter(torch.ones(4)))], "grassmann": True}, r"^grassmann=True: parameter bias of sh"),
+        ({"params": [("w", nn.Parameter(torch.ones(4, 0)))], "grassmann": True}, r"parameter w of shape \(4, 0\) has no rows"),
+        ({"params": [("w", nn.Parameter(torch.ones(4, 3).cfloat()))], "grassmann": True}, "w .* is torch.complex64"),
+        ({"params": [("w", nn.Parameter(torch.eye(3).to_sparse()))]}, r"^parameter w of shape \(3, 3\) is sparse: only dense"),
+        ({"params": [("w", nn.Parameter(torch.ones(4, 3)))], "lr": -1}, r"^lr=-1: must be >= 0$"),
+        ({"params": [("w", nn.Parameter(torch.ones(4, 3)))], "lr": "0.1"}, r"^lr='0.1': must be a number$"),
+        ({"params": [("w", nn.Parameter(torch.ones(4, 3)))], "omega": float("nan")}, r"^omega=nan: must be >= 0$"),
+        ({"params": [("w", torch.ones(4, 3, requires_grad=True) * 2)]}, "can't optimize a non-leaf Tensor"),
+    ],
+    ids=["vector", "empty rows", "complex", "sparse", "negative", "text", "nan", "not a leaf"],
+)
+@OPTIMIZERS
+def test_a_bad_group_leaves_the_weights_of_the_groups_before_it_alone(optimizer, second, message):
+    model = network()
+    first = {"params": [("0.weight", model[0].weight)], "grassmann": True}
+    refused(model, lambda: optimizer([first, second]), ValueError, message)
+    assert set(first) == {"params", "grassmann"}, "a group that is given is not filled with defaults"
+
+
+@pytest.mark.parametrize(("key", "value"), [("beta2", 1.0), ("eps", 0.0)])
+def test_values_of_adam_are_checked_in_groups_too(key, value):
+    with pytest.raises(ValueError, match=f"^{key}={value}: must be"):
+        AdamG([{"params": [nn.Parameter(torch.ones(4, 3))], key: value}])
+
+
+@OPTIMIZERS
+def test_a_refused_group_is_not_added(optimizer):
+    model = network()
+    made = optimizer([model[0].weight], lr=0.1)
+    refused(model, lambda: made.add_param_group({"params": [model[0].bias], "grassmann": True}), ValueError, "no rows")
+    assert len(made.param_groups) == 1
+    made = copy.deepcopy(made)
+    weight = nn.Parameter(torch.randn(5, 7))
+    made.add_param_group({"params": [weight], "grassmann": True})
+    torch.testing.assert_close(weight.detach().norm(dim=1), torch.ones(5))
+    assert len(made.param_groups) == 2
+
+
+@OPTIMIZERS
+def test_a_sparse_gradient_is_refused_before_anything_moves(optimizer):
+    model = nn.ModuleDict({"dense": nn.Linear(3, 2), "table": nn.Embedding(5, 3, sparse=True)})
+    made = optimizer([{"params": model.dense.named_parameters()}, {"params": [("table.weight", model.table.weight)]}], lr=0.1)
+    model.dense(model.table(torch.tensor([1, 2]))).sum().backward()
+    refused(model, made.step, ValueError, r"^parameter table\.weight of shape \(5, 3\) has a sparse gradient: only dense")
+    assert not made.state
+
+
+@OPTIMIZERS
+def test_complex_weights_off_the_sphere_are_right(optimizer):
+    own = nn.Parameter(torch.randn(4, 3, dtype=torch.complex128))
+    other = nn.Parameter(own.detach().clone())
+    made = optimizer([own], lr=0.1, weight_decay=0.1)
+    reference = torch.optim.SGD([other], lr=0.1, momentum=0.9, weight_decay=0.1, nesterov=True)
+    for _ in range(3):
+        own.grad = torch.randn_like(own)
+        other.grad = own.grad.clone()
+        made.step()
+        reference.step()
+        torch.testing.assert_close(own, other)
+
+
+@OPTIMIZERS
+def test_a_row_that_is_not_finite_is_not_hidden(optimizer):
+    weight = nn.Parameter(torch.ones(2, 3))
+    weight.data[0, 0] = torch.nan
+    optimizer([weight], grassmann=True)
+    assert weight[0].isnan().all() and weight[1].isfinite().all()
+
+
+@OPTIMIZERS
+def test_numbers_of_numpy_and_zero_rates(optimizer):
+    weight = nn.Parameter(torch.randn(4, 3))
+    made: Grassmann = optimizer([weight], lr=np.float32(0), momentum=np.float64(0.5), grassmann=True)
+    before = weight.detach().clone()
+    weight.grad = torch.randn_like(weight)
+    made.step()
+    torch.testing.assert_close(weight.detach(), before)
+
+
+@FACTORIES
+def test_parameters_that_the_factories_refuse(factory):
+    model, foreign = network(), nn.Parameter(torch.ones(4, 3))
+    for params, error, message in [
+        ([], ValueError, "^params is empty"),
+        ([{"params": []}], ValueError, "^params is empty"),
+        ([model[0].weight, foreign], ValueError, r"^params: the parameter of shape \(4, 3\) is not one of the network's$"),
+        ([("head.weight", foreign)], ValueError, r"^params: the parameter head\.weight of shape \(4, 3\) is not one of"),
+        (model[0].weight, TypeError, "^params is a tensor"),
+        ([{"params": [model[0].weight]}, model[0].bias], TypeError, "^params has groups and parameters"),
+        ([model[0].bias, model[4].weight], ValueError, "nothing to optimise on the sphere"),
+        ([{"params": model.parameters(), "grassmann": True}], ValueError, r"^grassmann=True: parameter 0\.bias of s"),
+        ([{"params": [model[0].weight]}, {"params": [model[0].weight]}], ValueError, "more than one parameter group"),
+    ]:
+        refused(model, lambda params=params: factory(params, model), error, message)
+    refused(model, lambda: factory(model.parameters(), model, momentum=1.5), ValueError, r"^momentum=1\.5: must be in")
+
+
+@FACTORIES
+def test_given_groups_keep_what_they_were_given(factory):
+    model = network()
+    given = [
+        {"params": model[0].parameters(), "lr": 0.05, "momentum": 0.5, "weight_decay": 0.1, "omega": 0.3, "name": "features"},
+        {"params": model[1].named_parameters("1")},
+        {"params": model[2].weight, "grassmann": False, "weight_decay": 0.0},
+        {"params": [model[2].bias], "lrg": 7.0},
+        {"params": [model[4].weight], "grassmann": True, "lrg": 0.3},
+        {"params": [model[4].bias]},
+    ]
+    made = factory(given, model, lr=0.01, lrg=0.2, weight_decay=5e-4, bn_decay=1e-5)
+    keys = ("param_names", "lr", "momentum", "weight_decay", "grassmann")
+    found = [tuple(group[key] for key in keys) for group in made.param_groups]
+    assert found == [
+        (["0.bias"], 0.05, 0.5, 0.1, False),
+        (["0.weight"], 1.0, 0.5, 0.1, True),
+        (["1.weight", "1.bias"], 0.01, 0.9, 1e-5, False),
+        (["2.weight"], 0.01, 0.9, 0.0, False),
+        (["2.bias"], 0.01, 0.9, 1e-5, False),
+        (["4.weight"], 0.3, 0.9, 0.0, True),
+        (["4.bias"], 0.01, 0.9, 1e-5, False),
+    ]
+    assert made.param_groups[1]["omega"] == 0.3 and made.param_groups[1]["name"] == "features"
+
+
+def test_a_learning_rate_of_zero():
+    model = network()
+    groups = sphere_groups(model.parameters(), model, lr=0.0, lrg=0.2, weight_decay=0.0, bn_decay=0.0)
+    assert [group["lr"] for group in groups] == [0.0, 0.0, 0.2]
+    own = [{"params": model.parameters(), "lr": 0.1}]
+    with pytest.raises(ValueError, match=r"^lr=0: a group with lr=0\.1 must say its lrg too$"):
+        sgdg(own, model, lr=0.0)
+    assert [group["lr"] for group in sgdg([{**own[0], "lrg": 0.3}], model, lr=0.0).param_groups] == [0.1, 0.1, 0.3]
