@@ -5,11 +5,13 @@ import functools
 import importlib
 import io
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
@@ -17,7 +19,26 @@ from omegaconf import DictConfig
 from spectral_repro.configuration.compose import compose
 from spectral_repro.training.execute import execute
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
+
+
+def seed_generators() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same numbers, whatever ran before it."""
+    seed_generators()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> None:
+    """So does every fixture that several tests share, whichever of them asks for it first."""
+    if fixturedef.scope != "function":
+        seed_generators()
 
 
 @pytest.fixture(scope="session", autouse=True)
