@@ -6,7 +6,8 @@ from tempfile import TemporaryFile
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.compose import command, options
+from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.rules import DEVICE, TEXT, whole
 from spectral_repro.configuration.targets import instantiate
 from spectral_repro.errors import UserError

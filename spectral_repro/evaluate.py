@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.compose import command, options
+from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten
 from spectral_repro.configuration.rules import DEVICE, SWITCH, TEXT, Rule, list_of, number, one_of, whole
 from spectral_repro.errors import UserError

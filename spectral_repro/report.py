@@ -7,9 +7,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.costs import Speeds
-from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, load_papers, published
+from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published
 from spectral_repro.reporting.places import read_places
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.supplied import supply
@@ -40,13 +41,13 @@ def _site(config: DictConfig) -> None:
     from spectral_repro.reporting.site import write_site
 
     _print_lines(notices)
-    papers = [_with_own_values(paper, config) for paper in load_papers(published())]
+    papers = [_with_own_values(load_paper(read_paper(name)), config) for name in published()]
     for line in write_site(papers, runs, notices, Path(str(config.out)), Path(str(config.results))):
         print(line)
 
 
 def _paper(config: DictConfig) -> None:
-    paper = _with_own_values(load_paper(config.paper), config)
+    paper = _with_own_values(load_paper(read_paper(config.paper.name)), config)
     runs, notices = read_places(_places(config), made_by=paper.command)
     report = gather(paper, runs)
     from spectral_repro.reporting.write import write

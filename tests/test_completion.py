@@ -11,7 +11,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from spectral_repro.configuration.compose import CONF, options
+from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.groups import options
 
 ROOT = CONF.parent
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

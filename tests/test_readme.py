@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.folders import CONF
 from spectral_repro.configuration.rules import check
 
 README = (CONF.parent / "README.md").read_text()
@@ -30,7 +31,8 @@ def test_commands_compose(line: str):
 @pytest.mark.parametrize(("group", "options", "example"), ROWS, ids=[row[0] for row in ROWS])
 def test_the_map_of_groups_is_complete(group: str, options: str, example: str):
     listed = set(re.findall(r"`([\w/.]+)`", options))
-    there = {path.stem for path in (CONF / group).glob("*.yaml")} | {f"{path.name}/..." for path in (CONF / group).glob("*/")}
+    place = CONF / ("table" if group == "experiment" else group)
+    there = {path.stem for path in place.glob("*.yaml")} | {f"{path.name}/..." for path in place.glob("*/")}
     assert listed == there
     for words in re.findall(r"`(.*?)`", example):
         if "=" in words:
@@ -38,4 +40,4 @@ def test_the_map_of_groups_is_complete(group: str, options: str, example: str):
 
 
 def test_every_group_is_on_the_map():
-    assert {path.name for path in Path(CONF).iterdir() if path.is_dir()} == {row[0] for row in ROWS}
+    assert {path.name for path in Path(CONF).iterdir() if path.is_dir()} | {"experiment"} == {row[0] for row in ROWS}

@@ -1,80 +1,32 @@
-"""Where conf/ is, and how the commands read it."""
+"""How the commands read their configuration."""
 
 import functools
-import pickle
+import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import hydra
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from spectral_repro.configuration.groups import CONF, options, spelled_for_hydra
+from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
+from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
+from spectral_repro.configuration.groups import options, spelled_for_hydra
 from spectral_repro.configuration.sweeps import BASIC, Sweeper
-from spectral_repro.configuration.targets import check_file
 from spectral_repro.errors import UserError
 
 WITHOUT_HYDRA = [
     f"~hydra/{group}"
     for group in ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
 ]
+OWN_FOLDER = ("--config-dir", "-cd")
+REPLACING = ("--config-path", "-cp")
 
-
-class CheckedFiles(FileConfigSource):
-    """Files of which none names code that it must not: those of --config-dir, and of hydra.searchpath."""
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        result = super().load_config(config_path)
-        check_file(OmegaConf.to_container(result.config), f"{self.path}/{config_path}")
-        return result
-
-
-class ConfSource(CheckedFiles):
-    """conf/ with the options in folders of a group listed as the group's own: in help, errors, glob(...), shell completion.
-
-    A file is read once in a process: the rows of a paper, a hundred and more, are composed of the same ones.
-    """
-
-    _read: ClassVar[dict[str, bytes]] = {}  # pickled, the fastest way to copies
-
-    @staticmethod
-    def scheme() -> str:
-        return "conf"
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        if config_path not in self._read:
-            self._read[config_path] = pickle.dumps(super().load_config(config_path))
-        return pickle.loads(self._read[config_path])
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        if not config_path:
-            return super().list(config_path, results_filter)
-        return [] if results_filter == ObjectType.GROUP else options(config_path)
-
-
-class ConfSearchPath(SearchPathPlugin):
-    """Has Hydra read conf/ through `ConfSource`."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for element in search_path.get_path():
-            if element.path == str(CONF):
-                element.path = f"{ConfSource.scheme()}://{CONF}"
-
-
-for plugin in (ConfSource, ConfSearchPath):
-    Plugins.instance().register(plugin)
-CheckedFiles.__name__ = FileConfigSource.__name__  # by which a launcher's process, reading the plugins anew, knows it
-SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
 Plugins.instance().class_name_to_class[BASIC] = Sweeper
 for launcher in options("hydra/launcher"):
     ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
@@ -89,8 +41,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         @functools.wraps(job)
         def main() -> None:
             try:
-                sys.argv[1:] = spelled_for_hydra(sys.argv[1:])
-                run()
+                with _arguments_read():
+                    run()
             except UserError as error:
                 print(error, file=sys.stderr)
                 sys.exit(1)
@@ -103,6 +55,42 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         return main
 
     return decorate
+
+
+@contextmanager
+def _arguments_read() -> Iterator[None]:
+    """Folders of one's own go into the environment, where other processes find them too; null is spelled as Hydra does.
+
+    Raises:
+        UserError: a folder does not exist, or conf/ is to be replaced.
+    """
+    arguments, own = _without_own_folders(sys.argv[1:])
+    for folder in own:
+        if not Path(folder).expanduser().is_dir():
+            raise UserError(f"--config-dir {folder}: no such folder")
+    if replaced := [each for each in arguments if each.partition("=")[0] in (*REPLACING, "hydra.searchpath")]:
+        raise UserError(f"{replaced[0].partition('=')[0]}: name a folder of your own with --config-dir FOLDER")
+    sys.argv[1:] = spelled_for_hydra(arguments)
+    before = os.environ.get(OWN_FOLDERS, "")
+    _, completed = _without_own_folders(os.environ.get("COMP_LINE", "").split())  # the line on which TAB was pressed
+    absolute = [os.path.abspath(Path(folder).expanduser()) for folder in (*own, *completed)]
+    os.environ[OWN_FOLDERS] = os.pathsep.join(filter(None, [*absolute, before]))
+    try:
+        yield
+    finally:
+        os.environ[OWN_FOLDERS] = before
+
+
+def _without_own_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The other arguments, and the folders that --config-dir names."""
+    others, own, words = [], [], iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in OWN_FOLDER:
+            own += [value] if equals else [*filter(None, [next(words, None)])]
+        else:
+            others.append(word)
+    return others, own
 
 
 def _print_allowed(error: BaseException | None) -> None:

@@ -1,22 +1,19 @@
-"""The groups of conf/, and how they are named on the command line."""
+"""The groups of options, and how one is named on the command line."""
 
-import functools
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from spectral_repro.configuration.folders import files, folders, is_group
+from spectral_repro.configuration.tables import row_names
 from spectral_repro.errors import UserError
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 NO_OPTION = re.compile(r"true|false|nan|[-+]?inf|[-+]?[\d.].*|\{.*", re.IGNORECASE)
 
 
-@functools.cache
 def options(group: str) -> list[str]:
-    """The options of a group of conf/, those in its folders as folder/option."""
-    folder = CONF / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    """The options of a group in all folders, those in its own folders as folder/option; of experiments, the rows of tables."""
+    found = {option for folder in folders() for option in files(folder, group)}
+    return sorted(found | {row for folder in folders() for row in row_names(folder)} if group == "experiment" else found)
 
 
 def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
@@ -28,8 +25,8 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
     spelled = []
     for override in overrides:
         group, equals, value = override.partition("=")
-        is_group = equals and re.fullmatch(r"[a-z]+", group) and (CONF / group).is_dir()
-        if is_group and NO_OPTION.fullmatch(value):
+        named = equals and re.fullmatch(r"[a-z]+", group) and (group == "experiment" or is_group(group))
+        if named and NO_OPTION.fullmatch(value):
             raise UserError(f"{override}: must be null, or one of {', '.join(options(group))}")
-        spelled.append(f"~{group}" if is_group and value == "null" else override)
+        spelled.append(f"~{group}" if named and value == "null" else override)
     return spelled

@@ -1,6 +1,5 @@
 """A paper's tables, as its file in conf/paper describes them."""
 
-import functools
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,8 +9,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro import configuration
-from spectral_repro.configuration.compose import CONF, compose, options
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.folders import CONF, files, folders
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import identity
+from spectral_repro.configuration.tables import Experiment, experiment
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import fingerprint, remembered
 from spectral_repro.reporting.claims import Claim, read_claim
@@ -119,8 +121,14 @@ class Paper:
 
 def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
     """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
-    state = _conf_state(ABOUT_RUNS)
-    return remembered({overrides: fingerprint(state, overrides) for overrides in rows}, lambda each: identity(compose(each)))
+    state = _conf_state()
+    marks = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
+    return remembered(marks, lambda each: identity(compose(each)))
+
+
+def _described(override: str) -> Experiment | None:
+    key, _, value = override.partition("=")
+    return experiment(value) if key == "experiment" else None
 
 
 def published() -> list[str]:
@@ -128,24 +136,22 @@ def published() -> list[str]:
     return options("claim")
 
 
-def load_papers(names: Iterable[str]) -> list[Paper]:
-    """The papers of these files in conf/paper."""
-    state = _conf_state(())
-    marks = {name: fingerprint(state, "paper", name) for name in names}
-    settings = remembered(marks, lambda name: OmegaConf.to_container(compose([f"paper={name}"]).paper, resolve=True))
-    return [load_paper(each) for each in settings.values()]
-
-
-@functools.cache
-def _conf_state(without: tuple[str, ...]) -> str:
-    """Changes when what is composed could, leaving out these groups of conf/."""
-    sources = [path for path in sorted(CONF.rglob("*.yaml")) if path.relative_to(CONF).parts[0] not in without]
+def _conf_state() -> str:
+    """Changes when what is composed of the same overrides could, but for the rows of tables."""
+    sources = [
+        folder / group / f"{name}.yaml"
+        for folder in folders()
+        for group in sorted(path.name for path in folder.glob("*/"))
+        if group not in ABOUT_RUNS
+        for name in files(folder, group)
+    ]
+    sources += sorted(CONF.glob("*.yaml"))
     sources += sorted(Path(configuration.__file__).parent.glob("*.py"))
     return fingerprint(version("hydra-core"), version("omegaconf"), [(str(each), each.read_bytes()) for each in sources])
 
 
 def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
-    """The paper of what a file in conf/paper says under its key, its rows composed as they stand.
+    """The paper of what `read_paper` reads, or of the like, its rows composed as they stand.
 
     Raises:
         UserError: a table has an unknown metric or an axis that does not fit its rows, or rows of one table differ in what the

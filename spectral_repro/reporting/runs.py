@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import fingerprint, remembered

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, within
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.papers import Paper, Row, Table, identities

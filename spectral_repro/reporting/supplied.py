@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.papers import Paper, Table
 from spectral_repro.reporting.tables import PUBLISHED

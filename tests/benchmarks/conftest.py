@@ -5,7 +5,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.folders import CONF
 
 
 @pytest.fixture(scope="session")

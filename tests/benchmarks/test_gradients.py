@@ -2,7 +2,7 @@ import pytest
 
 from spectral_repro.benchmarks.gradients import Gradients, at_size
 from spectral_repro.benchmarks.spectra import NAMED
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 from spectral_repro.linalg.backward import Exact, TopN
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from spectral_repro.benchmarks.write import write
-from spectral_repro.configuration.compose import options
+from spectral_repro.configuration.groups import options
 
 
 def test_every_layer_beside_the_plain_one(suite, tmp_path: Path):

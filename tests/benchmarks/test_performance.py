@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from spectral_repro.benchmarks.contests import Aim
 from spectral_repro.benchmarks.scaling import PANELS, exponents, theory
 from spectral_repro.benchmarks.write import write
-from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.folders import CONF
 
 CONTESTS = ("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", "pipeline", "networks", "trainer", "processes")
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from omegaconf import DictConfig, open_dict
 
-from spectral_repro.configuration.compose import CONF, compose, options
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.rules import check
+from spectral_repro.configuration.sources import FolderSource
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule
 
@@ -168,7 +170,7 @@ def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
 def test_files_are_read_once_and_compositions_do_not_touch_each_other(monkeypatch):
     before = compose(["norm=zca"])
     assert compose(["norm=zca", "norm.eps=1"]).norm.eps == 1
-    monkeypatch.delattr(FileConfigSource, "load_config")
+    monkeypatch.delattr(FolderSource, "_load")
     assert compose(["norm=zca"]) == before
 
 

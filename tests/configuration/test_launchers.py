@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from spectral_repro.configuration.compose import CONF
+from spectral_repro.configuration.folders import CONF
 from spectral_repro.configuration.launchers import Installed
 
 LONG = ("norm=zca_pi", "model.width=8", "dataset.train_images=320", "trainer.epochs=6", "trainer.checkpoint_every=3")

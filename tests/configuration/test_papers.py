@@ -6,7 +6,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from spectral_repro.configuration.compose import CONF, compose, options
+from spectral_repro.configuration.folders import CONF, files
+from spectral_repro.configuration.groups import options
+from spectral_repro.configuration.tables import read_paper
 
 PAPERS = options("paper")
 
@@ -23,8 +25,9 @@ def swept(paper: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("paper", PAPERS)
 def test_sweep_fills_the_tables(paper: str):
     sweep = swept(paper)
-    tables = compose([f"paper={paper}"]).paper.tables.values()
-    rows = {override for table in tables for row in table.rows for override in row.overrides}
+    tables = read_paper(paper)["tables"]
+    assert sorted(tables) == files(CONF, f"table/{paper}")
+    rows = {override for table in tables.values() for row in table["rows"] for override in row["overrides"]}
     experiments = [name for name in options("experiment") if name.startswith(f"{paper}/")]
     assert sweep.keys() == {"experiment", "seed"}
     assert sorted(sweep["experiment"]) == experiments

@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from spectral_repro import train
-from spectral_repro.configuration.compose import compose, options
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.rules import RULES, check
 from spectral_repro.training.execute import execute
 

@@ -77,7 +77,9 @@ def test_files_of_a_folder_of_options_are_looked_at(command, tmp_path):
     (tmp_path / "options" / "experiment" / "stranger.yaml").write_text(text)
     result = command("train", "--config-dir", "options", "experiment=stranger", "scale=smoke")
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "experiment/stranger: hydra.callbacks.mine._target_=torch.hub.load: must be in spectral_repro, " in result.stderr
+    assert (
+        "experiment/stranger.yaml: hydra.callbacks.mine._target_=torch.hub.load: must be in spectral_repro, " in result.stderr
+    )
 
 
 def test_the_configuration_of_a_checkpoint_is_looked_at():

@@ -5,7 +5,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from spectral_repro.configuration.compose import compose, options
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.groups import options
 from spectral_repro.data import Batches, ImageData
 from spectral_repro.errors import UserError
 

@@ -4,9 +4,11 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.compose import CONF, compose
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.folders import CONF
 from spectral_repro.configuration.identity import identity
 from spectral_repro.configuration.rules import check
+from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import papers
 from spectral_repro.reporting.papers import Axis, load_paper
@@ -39,7 +41,7 @@ def test_every_paper_tells_its_rows_apart(name, composed, monkeypatch):
 
     monkeypatch.setattr(papers, "compose", composed_and_checked)
     monkeypatch.setattr(papers, "remembered", anew)
-    paper = load_paper(compose([f"paper={name}"]).paper)
+    paper = load_paper(read_paper(name))
     assert paper.name == name and paper.tables
     for table in paper.tables:
         assert len(table.rows) == len({(str(sorted(row.values.items())), row.over) for row in table.rows})

@@ -1,0 +1,83 @@
+"""Folders of YAML files: conf/, and those of one's own."""
+
+import functools
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+from spectral_repro.errors import UserError, first_line
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
+OWN_FOLDERS = "SPECTRAL_REPRO_CONFIG_DIR"
+NOT_CHOSEN = ("claim", "table")  # folders whose files describe papers: no option of a run
+
+
+def folders() -> list[Path]:
+    """conf/, then the folders of one's own: those that --config-dir or the environment variable `OWN_FOLDERS` names."""
+    named = [Path(each).expanduser().absolute() for each in os.environ.get(OWN_FOLDERS, "").split(os.pathsep) if each]
+    return [CONF, *(folder for folder in dict.fromkeys(named) if folder.is_dir())]
+
+
+def is_group(name: str) -> bool:
+    return name not in NOT_CHOSEN and any((folder / name).is_dir() for folder in folders())
+
+
+def files(folder: Path, group: str) -> list[str]:
+    """The YAML files of a group in one folder, without their ending; of conf/ they are listed once in a process."""
+    return _listed(folder / group) if folder == CONF else _listed.__wrapped__(folder / group)
+
+
+@functools.cache
+def _listed(place: Path) -> list[str]:
+    return sorted(path.relative_to(place).with_suffix("").as_posix() for path in place.rglob("*.yaml"))
+
+
+def find(group: str, name: str) -> Path:
+    """The file of an option, in the first folder that has it.
+
+    Raises:
+        UserError: none has.
+    """
+    for folder in folders():
+        if (path := folder / group / f"{name}.yaml").is_file():
+            return path
+    there = sorted({each for folder in folders() for each in files(folder, group)})
+    raise UserError(f"{group}={name}: must be one of {', '.join(there) or 'nothing'}")
+
+
+def read_yaml(path: Path) -> object:
+    """The content of a YAML file, read as OmegaConf reads it: 1e-3 is a number, and no key may stand twice.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({first_line(error)})") from error
+
+
+@functools.cache
+def _parsed(path: Path, changed: int) -> object:
+    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+
+
+class _Loader(yaml.CSafeLoader):
+    """The fast loader of PyYAML with OmegaConf's numbers and its refusal of a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} stands twice", key.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)

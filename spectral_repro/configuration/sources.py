@@ -1,0 +1,96 @@
+"""How Hydra reads the folders of options: `FolderSource` in the place of its own reader of files."""
+
+import pickle
+from pathlib import Path
+from typing import ClassVar
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from spectral_repro.configuration.folders import CONF, NOT_CHOSEN, files, folders, read_yaml
+from spectral_repro.configuration.tables import experiment, row_names
+from spectral_repro.configuration.targets import check_file
+
+EXPERIMENT = "experiment"
+
+
+class FolderSource(ConfigSource):
+    """A folder of options, and the rows of its tables as options of the group experiment.
+
+    Options in folders of a group are listed as the group's own: in help, errors, glob(...) and shell completion. A file is read
+    once in a process, and refused if it names code that it must not.
+    """
+
+    _read: ClassVar[dict[tuple[str, str], bytes]] = {}  # pickled, the fastest way to copies
+
+    @staticmethod
+    def scheme() -> str:
+        return "options"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+    def available(self) -> bool:
+        return self.folder.is_dir()
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        name = config_path.removesuffix(".yaml")
+        if (self.path, name) not in self._read:
+            self._read[self.path, name] = pickle.dumps(self._load(name))
+        return pickle.loads(self._read[self.path, name])
+
+    def _load(self, name: str) -> ConfigResult:
+        group, _, row = name.partition("/")
+        path = self.folder / f"{name}.yaml"
+        described = experiment(row, self.folder) if group == EXPERIMENT else None
+        if described is None and not path.is_file():
+            raise ConfigLoadError(f"{path}: no such file")
+        content = described.config(f"{self.path}: {name}") if described else read_yaml(path) or {}
+        check_file(content, str(path))
+        package = "_global_" if described else _package(path)
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})
+
+    def is_group(self, config_path: str) -> bool:
+        group, _, paper = config_path.partition("/")
+        tables = self.folder / "table" / paper
+        return (self.folder / config_path).is_dir() or (group == EXPERIMENT and tables.is_dir())
+
+    def is_config(self, config_path: str) -> bool:
+        name = config_path.removesuffix(".yaml")
+        group, _, row = name.partition("/")
+        return (self.folder / f"{name}.yaml").is_file() or (group == EXPERIMENT and experiment(row, self.folder) is not None)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        groups, options = [], files(self.folder, config_path)
+        if config_path == "":
+            options = [option for option in options if "/" not in option]
+            groups = sorted({path.name for path in self.folder.glob("*/")} - {*NOT_CHOSEN} | {EXPERIMENT})
+        elif config_path == EXPERIMENT:
+            options = sorted({*options, *row_names(self.folder)})
+        return {ObjectType.GROUP: groups, ObjectType.CONFIG: options}.get(results_filter, [*groups, *options])
+
+
+def _package(path: Path) -> str | None:
+    """What the comment in the first line of a file names: # @package _global_"""
+    first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
+    return first.removeprefix("# @package ").strip() if first.startswith("# @package ") else None
+
+
+class FolderSearchPath(SearchPathPlugin):
+    """Has Hydra read conf/ and the folders of one's own through `FolderSource`."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in list(search_path.get_path()):
+            if element.path in (str(CONF), f"file://{CONF}"):
+                element.path = f"{FolderSource.scheme()}://{CONF}"
+                for folder in folders()[1:]:
+                    search_path.append("own", f"{FolderSource.scheme()}://{folder}")
+
+
+for plugin in (FolderSource, FolderSearchPath):
+    Plugins.instance().register(plugin)

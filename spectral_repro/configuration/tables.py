@@ -1,0 +1,175 @@
+"""Papers and the rows of their tables, as conf/paper and conf/table describe them: each row is an experiment."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+
+from spectral_repro.configuration.folders import files, find, folders, is_group, read_yaml
+from spectral_repro.errors import UserError, first_line
+
+PAPER = ("name", "title", "source", "protocol", "errata", "compare", "metric", "tables")
+TABLE = ("title", "metric", "also", "source", "axis", "protocol", "overrides", "rows")
+ROW = ("name", "label", "overrides", "grid", "series", "at", "over", "published", "curve")
+FORMATTED = ("name", "label", "series", "at")  # fields in which a row with a grid names its values
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a row of a table runs.
+
+    Attributes:
+        protocol: the file of conf/protocol that it begins with; None for the defaults of train.yaml.
+        overrides: as on the command line, after those that all rows of the table share.
+    """
+
+    protocol: str | None
+    overrides: tuple[str, ...]
+
+    def config(self, place: str) -> dict[str, object]:
+        """The same as a file of Hydra's: a defaults list and values.
+
+        Raises:
+            UserError: an override cannot be read, or is a sweep or the like.
+        """
+        groups, values = {}, {}
+        for override in self.overrides:
+            try:
+                (parsed,) = OverridesParser.create().parse_overrides([override])
+            except OverrideParseException as error:
+                raise UserError(f"{place}: {override}: {first_line(error)}") from error
+            if parsed.is_sweep_override() or parsed.is_add() or parsed.is_delete():
+                raise UserError(f"{place}: {override}: must be key=value or group=option")
+            key = parsed.key_or_group
+            if parsed.package is not None or "/" in key or ("." not in key and is_group(key)):
+                groups[f"override /{parsed.get_key_element()}"] = parsed.value()
+            else:
+                *parents, name = key.split(".")
+                node = values
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[name] = parsed.value()
+        protocol = [f"/protocol/{self.protocol}"] if self.protocol else []
+        return {"defaults": [*protocol, *({group: option} for group, option in groups.items())], **values}
+
+
+def experiment(name: str, *places: Path) -> Experiment | None:
+    """The experiment paper/row, if a table in one of these folders describes it, or in any folder of options."""
+    paper, _, row = name.partition("/")
+    found = (_experiments(folder, paper).get(row) for folder in places or folders())
+    return next(filter(None, found), None)
+
+
+def row_names(folder: Path) -> list[str]:
+    """The experiments that the tables in one folder describe, as paper/row."""
+    places = (folder / "table").glob("*/")
+    return sorted(f"{place.name}/{row}" for place in places for row in _experiments(folder, place.name))
+
+
+def read_paper(name: str) -> dict[str, object]:
+    """What the files say of a paper: its own, under ``claims`` that of conf/claim, and under ``tables`` each of its tables by
+    name, in the order that the paper gives them, every row with the override that runs it.
+
+    Raises:
+        UserError: there is no such paper, a file is missing or says something unknown, or a row is not described.
+    """
+    path = find("paper", name)
+    settings = _mapping(path, _mapping(path, read_yaml(path)).get("paper"), PAPER)
+    tables = {}
+    for table in settings.get("tables", []):
+        place = find(f"table/{name}", table)
+        content = read_table(place)
+        for row in content["rows"]:
+            if experiment(f"{name}/{row['name']}") is None:
+                raise UserError(f"{place}: row {row['name']}: no table of {name} gives its overrides")
+        rows = [{**row, "overrides": [f"experiment={name}/{row['name']}"]} for row in content["rows"]]
+        tables[table] = {key: content[key] for key in content if key not in ("protocol", "overrides")} | {"rows": rows}
+    claims = {}
+    if any(name in files(folder, "claim") for folder in folders()):
+        claims = read_yaml(find("claim", name)) or {}
+    return settings | {"tables": tables, "claims": claims}
+
+
+def read_table(path: Path) -> dict[str, object]:
+    """The content of a table's file, its grids written out as rows.
+
+    Raises:
+        UserError: it has an unknown key, or a row that is not complete.
+    """
+    table = _mapping(path, read_yaml(path), TABLE)
+    _check_overrides(path, table)
+    rows = []
+    for number, row in enumerate(table.get("rows") or [], 1):
+        place = f"{path}: row {number}"
+        _mapping(place, row, ROW)
+        for key in ("name", "label"):
+            if not isinstance(row.get(key), str):
+                raise UserError(f"{place}: needs a {key}")
+        _check_overrides(place, row)
+        rows += _written_out(place, row) if "grid" in row else [row]
+    if not isinstance(table.get("title"), str) or not rows:
+        raise UserError(f"{path}: needs a title and rows")
+    return table | {"rows": rows}
+
+
+def _written_out(place: str, row: dict) -> list[dict]:
+    grid = _mapping(place, row["grid"])
+    points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    published = {
+        key: values if isinstance(values, list) else [values] * len(points) for key, values in row.get("published", {}).items()
+    }
+    for key, values in published.items():
+        if len(values) != len(points):
+            raise UserError(f"{place}: published.{key} has {len(values)} values for {len(points)} rows")
+    others = {key: value for key, value in row.items() if key not in ("grid", "published")}
+    rows = []
+    for number, point in enumerate(points):
+        try:
+            named = {key: str(row[key]).format(**point) for key in FORMATTED if key in row}
+            overrides = {"overrides": [each.format(**point) for each in row["overrides"]]} if "overrides" in row else {}
+        except (KeyError, ValueError, IndexError) as error:
+            raise UserError(f"{place}: {error} is no name of its grid ({', '.join(grid)})") from error
+        if "at" in named:
+            named["at"] = yaml.safe_load(named["at"])
+        values = {key: values[number] for key, values in published.items() if values[number] is not None}
+        rows.append({**others, **named, **overrides, **({"published": values} if published else {})})
+    return rows
+
+
+def _experiments(folder: Path, paper: str) -> dict[str, Experiment]:
+    """Of every row with overrides in the tables of a paper in one folder; the same row may stand in several places."""
+    paths = [folder / "table" / paper / f"{file}.yaml" for file in files(folder, f"table/{paper}")]
+    return _described(paper, tuple((path, path.stat().st_mtime_ns) for path in paths))
+
+
+@functools.cache
+def _described(paper: str, tables: tuple[tuple[Path, int], ...]) -> dict[str, Experiment]:
+    found = {}
+    for path, _ in tables:
+        table = read_table(path)
+        for row in table["rows"]:
+            if "overrides" not in row:
+                continue  # a row of another table
+            own = Experiment(table.get("protocol"), (*table.get("overrides", []), *row["overrides"]))
+            if found.setdefault(row["name"], own) != own:
+                raise UserError(f"{path}: row {row['name']}: another row of {paper} has this name and other overrides")
+    return found
+
+
+def _check_overrides(place: object, content: Mapping[str, object]) -> None:
+    overrides = content.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
+        raise UserError(f"{place}: overrides={overrides}: must be a list of texts such as norm=zca")
+
+
+def _mapping(place: object, content: object, known: Sequence[str] | None = None) -> dict:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{place}: must be keys with values")
+    if known and (unknown := [str(key) for key in content if key not in known]):
+        raise UserError(f"{place}: {unknown[0]}: no such key; there are {', '.join(known)}")
+    return dict(content)
