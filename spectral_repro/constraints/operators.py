@@ -22,7 +22,7 @@ class Operator:
     def weight(self) -> Tensor:
         """(C_out, C_in / groups, K_1, K_2) without gradient; but for a TT layer, to be changed in place."""
         if isinstance(self.layer, TTConv2d):
-            return self.layer.kernel.detach()
+            return self.layer.weight.detach()
         weight = self.layer.weight.detach()
         return weight[:, :, None, None] if isinstance(self.layer, nn.Linear) else weight
 

@@ -1,8 +1,7 @@
 """Spectral layers for anyone's PyTorch code; no Hydra needed."""
 
-from spectral_repro.layers.conversion import convert, export
+from spectral_repro.layers.conversion import Replacement, convert, export
 from spectral_repro.layers.denoising import PCADenoising
-from spectral_repro.layers.minmax import MinMax
 from spectral_repro.layers.pooling import (
     AveragePooling,
     BilinearPooling,
@@ -10,7 +9,7 @@ from spectral_repro.layers.pooling import (
     CovariancePooling,
     ScalingEigenBranch,
 )
-from spectral_repro.layers.soc import SOC
+from spectral_repro.layers.soc import SOC, MinMax
 from spectral_repro.layers.sott import SOTT
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.layers.tucker import orthogonal_penalty
@@ -25,6 +24,7 @@ __all__ = [
     "CovariancePooling",
     "MinMax",
     "PCADenoising",
+    "Replacement",
     "ScalingEigenBranch",
     "TTConv2d",
     "ZCAWhitening",

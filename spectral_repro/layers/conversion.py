@@ -1,60 +1,164 @@
-"""Networks with other convolutions in them, and back."""
+"""Other layers in the place of a network's modules, and back."""
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Iterator
+from typing import ClassVar, Protocol, Self
 
 from torch import nn
-
-from spectral_repro.layers.soc import SOC
-from spectral_repro.layers.tt import TTConv2d
+from torch.nn.utils import parametrize
 
 
-def convert(model: nn.Module, layer: Callable[..., nn.Module], keep_first: bool = False, **options: object) -> nn.Module:
-    """Replaces every `nn.Conv2d` of a network by another layer with weights of its own, in place.
+class Replacement(Protocol):
+    """What `convert` and `export` ask of a layer, such as `TTConv2d`.
+
+    Attributes:
+        replaces: the classes of torch whose place it takes.
+    """
+
+    replaces: ClassVar[tuple[type[nn.Module], ...]]
+
+    @classmethod
+    def from_module(cls, module: nn.Module, keep_weights: bool = True) -> Self:
+        """A layer with the shape, the device and the dtype of a module, and options of its own.
+
+        Args:
+            module: of a class of ``replaces``.
+            keep_weights: take over parameters and buffers, so that the layer computes the same, or nearly so; else they start
+                as those of a new layer.
+
+        Raises:
+            ValueError: if the layer cannot do what the module does, or cannot take over its weights.
+        """
+
+    def to_module(self) -> nn.Module:
+        """A module of torch that computes in evaluation what the layer does.
+
+        Raises:
+            ValueError: if there is none.
+        """
+
+
+def convert(
+    model: nn.Module,
+    layer: type[Replacement],
+    keep_first: bool = False,
+    keep_weights: bool = True,
+    **options: object,
+) -> nn.Module:
+    """Replaces every module that ``layer`` can replace, in place: `nn.Conv2d` by `TTConv2d`, for example.
+
+    A module that stands in several places is replaced by one layer in all of them. The layers keep device, dtype, training mode
+    and which parameters are frozen (``requires_grad``). All layers are made before the first one is put in: after an error the
+    network is as it was.
 
     Args:
-        layer: makes it, like `TTConv2d`, from the first arguments of `nn.Conv2d` as far as bias, and ``options``.
-        keep_first: leave the first convolution as it is.
+        model: a network, or a single module.
+        layer: the class of the new layers (`Replacement`).
+        keep_first: leave the first of the modules as it is.
+        keep_weights: make the layers from the weights of the modules; else with random weights.
+        options: of the layer, such as ``rank``.
 
     Returns:
-        the network.
+        The network; the new layer, if the model itself was replaced.
 
     Raises:
-        ValueError: for a convolution with groups, dilation or padding other than zeros, which these layers do not have, and
-            as the layer.
+        ValueError: naming the module, if the layer cannot take its place: for what the layer says of it, and for a subclass, a
+            parametrization, a hook, or a parameter that two of the modules share, which would be lost.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        >>> convert(network, TTConv2d, rank=4)[2].weight.shape
+        torch.Size([8, 8, 3, 3])
     """
-    convolutions = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    for name, conv in convolutions[keep_first:]:
-        if conv.groups > 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
-            raise ValueError(f"{name} is {conv}: groups, dilation and padding other than zeros cannot be converted")
-        made = layer(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            stride=conv.stride,
-            padding=conv.padding,
-            bias=conv.bias is not None,
-            **options,
-        )
-        _replace(model, name, made.to(conv.weight.device, conv.weight.dtype).train(conv.training))
-    return model
+    if isinstance(layer, functools.partial):  # Hydra's way to name a class
+        layer, options = layer.func, layer.keywords | options
+    if not hasattr(layer, "from_module"):
+        raise ValueError(f"layer={layer}: must be a class with replaces and from_module, such as TTConv2d")
+    found = [(name, module) for name, module in _outside_layers(model) if isinstance(module, layer.replaces)][keep_first:]
+    _check(found, layer)
+    return _replace(model, {module: _made(name, module, layer, keep_weights, options) for name, module in found})
 
 
 def export(model: nn.Module) -> nn.Module:
-    """A copy with an `nn.Conv2d` in the place of every TT layer: the same outputs, and the names of before `convert`.
+    """A copy of modules of torch alone, with the same outputs in evaluation and the names of before `convert`.
+
+    Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter.
 
     Raises:
-        ValueError: for a network with skew orthogonal convolutions: near the border they are not one convolution.
+        ValueError: naming the layer, if there is no such module: near the border a skew orthogonal convolution is not one
+            convolution.
+
+    Example:
+        >>> export(TTConv2d(3, 8, 3, rank=2))
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
     """
     plain = copy.deepcopy(model)
-    for name, module in list(plain.named_modules()):
-        if isinstance(module, SOC):
-            raise ValueError(f"{name} is a series of convolutions with a border each, which no single nn.Conv2d equals")
-        if isinstance(module, TTConv2d):
-            _replace(plain, name, module.to_conv2d())
+    made = {}
+    for name, module in _outside_layers(plain):
+        if hasattr(module, "to_module"):
+            try:
+                made[module] = _alike(module.to_module(), module)
+            except ValueError as error:
+                raise ValueError(f"{_place(name, module)}: {error}") from error
+    plain = _replace(plain, made)
+    for module in plain.modules():
+        if parametrize.is_parametrized(module):
+            # a copy has the class of its original, of which remove_parametrizations would delete the property
+            kind = type(module)
+            module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
+            for name in list(module.parametrizations):
+                parametrize.remove_parametrizations(module, name)
     return plain
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+def _outside_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module once, without the parts of layers that `convert` makes."""
+    within = [f"{name}." for name, module in model.named_modules() if name and hasattr(module, "from_module")]
+    whole = hasattr(model, "from_module")
+    for name, module in model.named_modules():
+        if not (whole and name) and not name.startswith(tuple(within)):
+            yield name, module
+
+
+def _check(found: list[tuple[str, nn.Module]], layer: type[Replacement]) -> None:
+    owners = {}
+    for name, module in found:
+        place = _place(name, module)
+        if parametrize.is_parametrized(module):
+            raise ValueError(f"{place} has parametrizations, which would be lost: remove_parametrizations first")
+        if type(module) not in layer.replaces:
+            raise ValueError(f"{place} is a subclass, which may compute something else: replace it by hand")
+        if any(value for key, value in vars(module).items() if key.endswith("_hooks")):
+            raise ValueError(f"{place} has hooks, which would be lost: remove them first")
+        for parameter in module.parameters():
+            if (other := owners.setdefault(parameter, name)) != name:
+                raise ValueError(f"{place} shares a parameter with {other}, and the new layers would not: replace it by hand")
+
+
+def _made(name: str, module: nn.Module, layer: type[Replacement], keep_weights: bool, options: dict) -> nn.Module:
+    try:
+        return _alike(layer.from_module(module, keep_weights=keep_weights, **options), module)
+    except ValueError as error:
+        raise ValueError(f"{_place(name, module)}: {error}") from error
+
+
+def _alike(new: nn.Module, old: nn.Module) -> nn.Module:
+    """The new module in the mode of the old one; weights and biases need gradients if any of the old one's do."""
+    trained = [name.rpartition(".")[2] for name, parameter in old.named_parameters() if parameter.requires_grad]
+    for name, parameter in new.named_parameters():
+        parameter.requires_grad_(name.rpartition(".")[2] in trained)
+    return new.train(old.training)
+
+
+def _replace(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Puts the new modules in every place of the old ones."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():  # named_children would name a shared child once
+            if child in made:
+                parent._modules[name] = made[child]
+    return made.get(model, model)
+
+
+def _place(name: str, module: nn.Module) -> str:
+    return f"{name or 'the module'} ({type(module).__name__})"

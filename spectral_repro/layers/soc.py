@@ -1,35 +1,57 @@
-"""Skew orthogonal convolution (Singla and Feizi 2021)."""
+"""Skew orthogonal convolution (Singla and Feizi 2021), and the activation that belongs to it."""
 
 import math
 from collections.abc import Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, normalize, pad, pixel_unshuffle
+from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
 from spectral_repro.linalg.conv_symbol import Size, pair
 
 ITERATIONS, RESTART = 50, 200
 
 
+class MinMax(nn.Module):
+    """(min(a, b), max(a, b)) of the two halves a and b of the channels (Anil et al. 2019), (N, C, H, W) to the same.
+
+    It permutes the channels of each position, so it is 1-Lipschitz and its gradient has the norm of the incoming one.
+
+    Raises:
+        ValueError: for an odd number of channels.
+
+    Example:
+        >>> MinMax()(torch.tensor([1.0, -2.0, 0.5, 3.0]).view(1, 4, 1, 1)).flatten()
+        tensor([ 0.5000, -2.0000,  1.0000,  3.0000])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] % 2:
+            raise ValueError(f"expected an even number of channels, got {tuple(x.shape)}")
+        first, second = x.chunk(2, 1)
+        swap = first > second
+        return torch.cat([torch.where(swap, second, first), torch.where(swap, first, second)], 1)
+
+
 class SOC(nn.Module):
-    """y = P exp(L) E x + bias, all singular values 1, for L is a skew-symmetric convolution. Used like `nn.Conv2d`.
+    """y = P exp(L) E x + bias with all singular values 1, where L is a skew-symmetric convolution. Used like `nn.Conv2d`.
 
-    E turns stride x stride pixels into channels and adds channels of zeros up to C = max(stride^2 in_channels, out_channels), P
-    drops those beyond ``out_channels``. L has the kernel c K / sigma, K = (W - W^T) / 2, W^T being W with input and output
-    channels exchanged and both directions mirrored; with zero padding of half the kernel it is a skew-symmetric matrix.
+    E turns stride x stride pixels into channels and adds channels of zeros up to C = max(stride^2 in_channels, out_channels). P
+    drops the channels beyond ``out_channels``. L has the kernel c K / sigma, K = (W - W^T) / 2, where W^T is W with input and
+    output channels exchanged and both directions mirrored. With zero padding of half the kernel, L is a skew-symmetric matrix.
 
-    exp is summed to the power n. That moves singular values away from 1 by t^(n + 1) / (n + 1)! at most, t = |L|: with t = 2.1,
-    which the published c stands for, 0.12 in training (n = 5) and 2.5e-6 in evaluation (n = 12).
+    exp is summed to the power n. That moves singular values away from 1 by at most t^(n + 1) / (n + 1)!, t = |L|. With t = 2.1,
+    for which the published c is meant, these are 0.12 in training (n = 5) and 2.5e-6 in evaluation (n = 12).
 
-    sigma = min(|R|_2, |T|_2), R the (C k, C k) and T the (C, C k^2) unfolding of K, whose k-fold bounds |K| (Singla and Feizi
-    2021, "Fantastic Four"; the other two unfoldings of a skew kernel are transposes of these). The norms are |R v| and |T v|, v
-    from a power iteration that goes on from the last call: 50 iterations in the first training call and in every 200th, else 1.
-    In the gradient of sigma both v are fixed.
+    sigma = min(|R|_2, |T|_2) for the (C k, C k) unfolding R and the (C, C k^2) unfolding T of K; k sigma bounds |K| (Singla and
+    Feizi 2021, "Fantastic Four"; the other two unfoldings of a skew kernel are transposes of these). The norms are |R v| and
+    |T v|, with v from a power iteration that continues from the last call: 50 iterations in the first training call and in
+    every 200th, otherwise 1. The gradient of sigma treats both v as constants. For K = 0, sigma is 1 and both v stay.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, bias: as of `nn.Conv2d`; the kernel square and odd, the padding
-            half of it, the stride the same in both directions.
+        in_channels, out_channels, kernel_size, stride, padding, bias, device, dtype: those of `nn.Conv2d`. The kernel is square
+            and odd, the padding is half of it (None: so it is), the stride is the same in both directions.
         train_terms, eval_terms: n in training and in evaluation.
         correction: c; None: 0.7, and 1 for 1 x 1 kernels, as published.
 
@@ -37,7 +59,13 @@ class SOC(nn.Module):
 
     Raises:
         ValueError: for another geometry, and for an input of another shape.
+
+    Example:
+        >>> SOC(3, 8, stride=2)(torch.randn(2, 3, 6, 6)).shape
+        torch.Size([2, 8, 3, 3])
     """
+
+    replaces = (nn.Conv2d,)
 
     def __init__(
         self,
@@ -46,10 +74,13 @@ class SOC(nn.Module):
         kernel_size: Size = 3,
         stride: Size = 1,
         padding: Size | None = None,
+        *,
         bias: bool = True,
         train_terms: int = 5,
         eval_terms: int = 12,
         correction: float | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -64,18 +95,40 @@ class SOC(nn.Module):
         self.train_terms, self.eval_terms = train_terms, eval_terms
         self.correction = correction or (0.7 if self.kernel_size > 1 else 1.0)
         self.channels = max(self.stride**2 * in_channels, out_channels)
-        self.weight = nn.Parameter(torch.empty(self.channels, self.channels, self.kernel_size, self.kernel_size))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.register_buffer("v_1", torch.randn(self.channels * self.kernel_size))
-        self.register_buffer("v_2", torch.randn(self.channels * self.kernel_size**2))
+        options = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(self.channels, self.channels, self.kernel_size, self.kernel_size, **options))
+        self.bias = nn.Parameter(torch.empty(out_channels, **options)) if bias else None
+        self.register_buffer("v_1", torch.empty(self.channels * self.kernel_size, **options))
+        self.register_buffer("v_2", torch.empty(self.channels * self.kernel_size**2, **options))
+        self.calls = torch.zeros((), dtype=torch.int64, device="cpu")  # read in every call: no buffer, so it stays on the CPU
         self.reset_parameters()
 
+    @classmethod
+    def from_module(cls, module: nn.Conv2d, keep_weights: bool = True, train_terms: int = 5, eval_terms: int = 12) -> Self:
+        """A layer of the shape, device and dtype of a convolution, with random weights.
+
+        Raises:
+            ValueError: if ``keep_weights``, and for another geometry.
+        """
+        return cls(**geometry(module, keep_weights), train_terms=train_terms, eval_terms=eval_terms)
+
+    def to_module(self) -> nn.Module:
+        """
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("is a series of convolutions with a border each, which no single nn.Conv2d equals")
+
     def reset_parameters(self) -> None:
+        """Draws weight, bias and the vectors of the power iteration anew, and iterates."""
+        nn.init.normal_(self.v_1)
+        nn.init.normal_(self.v_2)
         nn.init.normal_(self.weight, std=self.channels**-0.5)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -(self.out_channels**-0.5), self.out_channels**-0.5)
-        self.calls = 0
-        self._iterate(_unfoldings(_skew(self.weight.detach())), ITERATIONS)
+        self.calls.zero_()
+        self._iterate()
+        self.calls.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
@@ -97,9 +150,7 @@ class SOC(nn.Module):
             skew = _skew(self.weight)
             unfoldings = _unfoldings(skew)
             if self.training:
-                # the decorator would import the compiler, which takes as long as all of torch, for whoever does not compile
-                advance = torch.compiler.disable(self._advance) if torch.compiler.is_compiling() else self._advance
-                advance(unfoldings)
+                self._iterate()
             return skew * (self.correction / self._sigma(unfoldings))
 
     @property
@@ -113,32 +164,68 @@ class SOC(nn.Module):
         return 1 + (self.kernel_size * self.correction * norm / sigma) ** powers / math.factorial(powers)
 
     def _sigma(self, unfoldings: Iterable[Tensor]) -> Tensor:
-        """1e-12 where K = 0. The vectors are copied: another call may change them before the gradient of this one is taken."""
+        """1 where K = 0. The vectors are copied: another call may change them before the gradient of this one is taken."""
         vectors = (self.v_1.clone(), self.v_2.clone())
         norms = (torch.linalg.vector_norm(unfolding @ v) for unfolding, v in zip(unfoldings, vectors, strict=True))
-        return torch.minimum(*norms) + 1e-12
+        sigma = torch.minimum(*norms)
+        return torch.where(sigma > torch.finfo(sigma.dtype).tiny, sigma, 1)
 
-    def _advance(self, unfoldings: Iterable[Tensor]) -> None:
-        self._iterate(unfoldings, 1 if self.calls % RESTART else ITERATIONS)
-        self.calls += 1
-
-    @torch.no_grad()
-    def _iterate(self, unfoldings: Iterable[Tensor], iterations: int) -> None:
-        for unfolding, v in zip(unfoldings, (self.v_1, self.v_2), strict=True):
-            for _ in range(iterations):
-                v.copy_(normalize(unfolding @ v @ unfolding, dim=0))
+    def _iterate(self) -> None:
+        torch.ops.spectral_repro.iterate_unfoldings(self.v_1, self.v_2, self.calls, *_unfoldings(_skew(self.weight.detach())))
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor(self.calls)
+        return self.calls.clone()
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.calls = int(state)
+        self.calls.copy_(state)
 
     def extra_repr(self) -> str:
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"bias={self.bias is not None}, train_terms={self.train_terms}, eval_terms={self.eval_terms}"
         )
+
+
+def geometry(conv: nn.Conv2d, keep_weights: bool) -> dict[str, object]:
+    """The arguments of `SOC` that make a layer of the shape, device and dtype of a convolution.
+
+    Raises:
+        ValueError: if ``keep_weights``, and for what such a layer does not have.
+    """
+    if keep_weights:
+        raise ValueError("a skew orthogonal convolution cannot take over weights: keep_weights=False starts with random ones")
+    if conv.groups > 1 or conv.dilation != (1, 1) or conv.padding_mode != "zeros":
+        raise ValueError("a skew orthogonal convolution has no groups, no dilation, and zeros as padding")
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": None if conv.padding == "same" else conv.padding,
+        "bias": conv.bias is not None,
+        "device": conv.weight.device,
+        "dtype": conv.weight.dtype,
+    }
+
+
+@torch.no_grad()
+def _iterate_unfoldings(v_1: Tensor, v_2: Tensor, calls: Tensor, square: Tensor, wide: Tensor) -> None:
+    """Power iteration with both unfoldings, in place; a vector whose image is 0 stays as it is."""
+    iterations = 1 if calls.item() % RESTART else ITERATIONS
+    for matrix, v in ((square, v_1), (wide, v_2)):
+        for _ in range(iterations):
+            image = matrix @ v @ matrix
+            length = torch.linalg.vector_norm(image)
+            v.copy_(torch.where(length > torch.finfo(v.dtype).tiny, image / length, v))
+    calls.add_(1)
+
+
+# an operator of its own, which torch.compile does not look into: the number of iterations depends on the counter
+_library = torch.library.Library("spectral_repro", "DEF")
+_library.define("iterate_unfoldings(Tensor(a!) v_1, Tensor(b!) v_2, Tensor(c!) calls, Tensor square, Tensor wide) -> ()")
+for _key in ("CPU", "CUDA", "MPS", "XPU"):
+    _library.impl("iterate_unfoldings", _iterate_unfoldings, _key)
+_library.impl("iterate_unfoldings", lambda v_1, v_2, calls, square, wide: None, "Meta")
 
 
 def _skew(weight: Tensor) -> Tensor:

@@ -10,12 +10,19 @@ from torch import Tensor, nn
 class Frame(nn.Conv2d):
     """A 1 x 1 convolution that starts with orthonormal rows, or columns where it has more output than input channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
-        super().__init__(in_channels, out_channels, 1, bias=bias)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, out_channels, 1, bias=bias, device=device, dtype=dtype)
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
-        nn.init.orthogonal_(self.weight)
+        orthogonal_(self.weight)
 
     @property
     def matrix(self) -> Tensor:
@@ -31,12 +38,14 @@ class Tucker(nn.Sequential):
 
     Args:
         core: makes the core from its input channels, its output channels and whether it has a bias.
-        bias: of the last of the three.
+        in_channels, out_channels: of the whole.
+        bias: does the last of the three have a bias?
         rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
         scale: in place of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
+        device, dtype: of the frames.
 
     Raises:
-        ValueError: unless there is one of ``rank`` and ``scale``, and in range.
+        ValueError: unless exactly one of ``rank`` and ``scale`` is given, and in range.
     """
 
     def __init__(
@@ -47,25 +56,38 @@ class Tucker(nn.Sequential):
         bias: bool,
         rank: int | None,
         scale: float | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
     ):
-        inner, outer = (_rank(channels, rank, scale) for channels in (in_channels, out_channels))
+        inner, outer = tucker_ranks(in_channels, out_channels, rank, scale)
         framed = (inner, outer) != (in_channels, out_channels)
         parts = OrderedDict(core=core(inner, outer, bias and not framed))
         if framed:
-            parts = OrderedDict(reduction=Frame(in_channels, inner), **parts, expansion=Frame(outer, out_channels, bias))
+            reduction = Frame(in_channels, inner, False, device, dtype)
+            parts = OrderedDict(reduction=reduction, **parts, expansion=Frame(outer, out_channels, bias, device, dtype))
         super().__init__(parts)
         self.in_channels, self.out_channels, self.framed = in_channels, out_channels, framed
 
+    def reset_parameters(self) -> None:
+        """Draws all weights and biases anew."""
+        for part in self:
+            part.reset_parameters()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """(out_channels,), that of the last of the three."""
+        return self[-1].bias
+
     @property
     def frames(self) -> list[Tensor]:
-        """K_1^T (r_1, in_channels) and K_3 (r_2, out_channels), whose rows are to be orthonormal; none of a core alone."""
+        """K_1^T (r_1, in_channels) and K_3 (r_2, out_channels), whose rows should be orthonormal; none of a core alone."""
         return [self.reduction.matrix, self.expansion.matrix.mT] if self.framed else []
 
 
 def orthogonal_penalty(model: nn.Module) -> Tensor:
     """sum (|K_1^T K_1 - I|_F^2 + |K_3 K_3^T - I|_F^2) / sum 2 r_2^2 over the Tucker layers with frames; 0 if there is none.
 
-    A number, outside autocast; frames of equal shape are taken together.
+    A number, computed outside autocast; frames of equal shape are taken together.
     """
     layers = [module for module in model.modules() if isinstance(module, Tucker) and module.framed]
     by_shape = defaultdict(list)
@@ -74,15 +96,29 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
     total = next(model.parameters()).new_zeros(())
     with torch.autocast(total.device.type, enabled=False):
         for frames in map(torch.stack, by_shape.values()):
-            total = total + (frames @ frames.mT - torch.eye(frames.shape[1]).to(frames)).square().sum()
+            identity = torch.eye(frames.shape[1], dtype=frames.dtype, device=frames.device)
+            total = total + (frames @ frames.mT - identity).square().sum()
     return total / max(1, sum(2 * layer.core.out_channels**2 for layer in layers))
 
 
-def _rank(channels: int, rank: int | None, scale: float | None) -> int:
+def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: float | None) -> tuple[int, int]:
+    """r_1 and r_2 from a rank, or from a scale, as `Tucker` says.
+
+    Raises:
+        ValueError: unless exactly one of them is given, and in range.
+    """
     if (rank is None) == (scale is None):
         raise ValueError(f"rank={rank} and scale={scale}: one of them must be set, and the other one None (null)")
     if rank is not None and rank < 1:
         raise ValueError(f"rank={rank}: must be >= 1")
     if scale is not None and not 0 < scale <= 1:
         raise ValueError(f"scale={scale}: must be > 0 and <= 1")
-    return min(channels, rank) if scale is None else max(1, int(scale * channels))
+    both = (in_channels, out_channels)
+    return tuple(min(channels, rank) if scale is None else max(1, int(scale * channels)) for channels in both)
+
+
+@torch.no_grad()
+def orthogonal_(weight: Tensor) -> None:
+    """Fills a weight (n, ...) so that as a matrix of n rows its rows, or its columns where they are fewer, are orthonormal."""
+    dtype = torch.promote_types(weight.dtype, torch.float32)  # half precision has no QR decomposition
+    weight.copy_(nn.init.orthogonal_(torch.empty(weight.shape, dtype=dtype, device=weight.device)))

@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from spectral_repro.layers.minmax import MinMax
+from spectral_repro.layers.soc import MinMax
 
 
 class LipConvnet(nn.Module):

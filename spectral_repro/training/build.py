@@ -26,7 +26,9 @@ def build_model(config: DictConfig) -> nn.Module:
     for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
     model = _instantiate(config, "model", **layers)
-    return _named_errors(_instantiate(config, "conv"), "conv")(model) if config.get("conv") else model
+    if not config.get("conv"):
+        return model
+    return _named_errors(_instantiate(config, "conv"), "conv")(model, keep_weights=False)  # those of the network are random too
 
 
 def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:

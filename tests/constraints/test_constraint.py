@@ -79,9 +79,9 @@ def test_published_batch_norm_division(make, network):
 def test_frames_are_taken_into_the_core_unless_a_penalty_keeps_them(network, make):
     """Then the bound holds for the whole TT layer; else it is that of the core alone."""
     layer, core = network[5], network[5].core.weight
-    kernel = layer.kernel.detach().clone()
+    kernel = layer.weight.detach().clone()
     make(DivideByExactLargest, clip_to=1e6).apply(1)
-    torch.testing.assert_close(layer.kernel.detach(), kernel, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(layer.weight.detach(), kernel, rtol=1e-4, atol=1e-4)
     for frame in layer.frames:
         torch.testing.assert_close(frame @ frame.mT, torch.eye(4), rtol=0, atol=1e-5)
     make(DivideByExactLargest, clip_to=0.5).apply(1)

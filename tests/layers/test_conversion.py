@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from spectral_repro import models
 from spectral_repro.layers import SOC, SOTT, TTConv2d, convert, export
@@ -47,7 +48,7 @@ def test_the_shapes_stay():
     plain = models.resnet18(width=4, stem_channels=4)
     shapes = []
     for layer, options in ((TTConv2d, {"rank": 2}), (SOC, {}), (SOTT, {"rank": 2})):
-        network, found = convert(copy.deepcopy(plain), layer, **options), []
+        network, found = convert(copy.deepcopy(plain), layer, keep_weights=False, **options), []
         for module in network.modules():
             if isinstance(module, layer):
                 module.register_forward_hook(lambda module, inputs, output, found=found: found.append(output.shape))
@@ -68,30 +69,136 @@ def test_dtype_mode_and_bias_are_those_of_the_convolution():
     convert(network, TTConv2d, rank=4)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float64}
     assert not any(module.training for module in network.modules())
-    assert [layer[-1].bias is not None for layer in network] == [True, False]
+    assert [layer.bias is not None for layer in network] == [True, False]
 
 
-def test_what_is_exported_is_a_copy():
-    network = convert(models.resnet18(width=4, stem_channels=4), TTConv2d, rank=2)
-    export(network).stem.weight.data.zero_()
-    assert network.stem.kernel.any() and isinstance(network.stem, TTConv2d)
+def test_the_weights_are_kept_as_far_as_the_ranks_allow():
+    torch.manual_seed(0)
+    network, x = models.resnet18(width=4, stem_channels=4).double().eval(), torch.randn(2, 3, 32, 32).double()
+    expected = network(x)
+    whole = convert(copy.deepcopy(network), TTConv2d, scale=1.0)
+    torch.testing.assert_close(whole(x), expected)
+    low = nn.Conv2d(8, 6, 3, padding=1, dtype=torch.float64)
+    parts = (torch.randn(shape, dtype=torch.float64) for shape in ((6, 2), (2, 3, 3, 3), (8, 3)))
+    with torch.no_grad():
+        low.weight.copy_(torch.einsum("ob,bahw,ia->oihw", *parts))
+    layer, y = convert(low, TTConv2d, rank=3), torch.randn(2, 8, 5, 5).double()
+    torch.testing.assert_close(layer(y), low(y))
+    assert layer.relative_error < 1e-12
+    layer = convert(low, TTConv2d, rank=1)
+    error = (torch.linalg.vector_norm(layer.weight - low.weight) / torch.linalg.vector_norm(low.weight)).detach()
+    torch.testing.assert_close(layer.relative_error, error)
+    assert not torch.allclose(convert(low, TTConv2d, keep_weights=False, rank=3)(y), low(y), rtol=0.1, atol=0.1)
+
+
+def test_a_module_in_several_places_stays_one():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    block = nn.Sequential(conv, nn.ReLU(), conv)
+    network = nn.ModuleDict({"first": block, "again": conv, "twice": block})
+    convert(network, TTConv2d, rank=2)
+    layer = network["again"]
+    assert isinstance(layer, TTConv2d) and block[0] is block[2] is layer and kinds(network).count(TTConv2d) == 1
+    exported = export(network)
+    assert type(exported["again"]) is nn.Conv2d and exported["twice"][2] is exported["first"][0] is exported["again"]
+
+
+def test_a_bare_layer():
+    conv = nn.Conv2d(4, 4, 3, padding=1)
+    layer = convert(conv, TTConv2d, rank=2)
+    assert isinstance(layer, TTConv2d) and not list(conv.children())
+    assert (
+        convert(layer, TTConv2d, rank=1) is layer and layer.core.in_channels == 2
+    )  # its parts are no convolutions of a network
+    assert type(export(layer)) is nn.Conv2d
+
+
+def test_frozen_parameters_stay_frozen():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    network[0].requires_grad_(False)
+    network[1].bias.requires_grad_(False)
+    convert(network, TTConv2d, rank=2)
+    trained = [{name for name, p in layer.named_parameters() if p.requires_grad} for layer in network]
+    weights = {"reduction.weight", "core.weight", "expansion.weight"}
+    assert trained == [set(), weights, weights | {"expansion.bias"}]
+    exported = [[p.requires_grad for p in conv.parameters()] for conv in export(network)]
+    assert exported == [
+        [False] * 2,
+        [True, False],
+        [True] * 2,
+    ]
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [1, "same", (2, 1)])
+def test_padding_and_dilation(padding, mode: str):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(4, 5, 3, padding=padding, padding_mode=mode, dilation=(1, 2), dtype=torch.float64)
+    layer, x = convert(conv, TTConv2d, scale=1.0), torch.randn(2, 4, 6, 7).double()
+    torch.testing.assert_close(layer(x), conv(x))
+    small = TTConv2d.from_module(conv, rank=3)
+    torch.testing.assert_close(export(small)(x), small(x))
+    if padding == "same" and mode == "zeros":
+        assert convert(nn.Conv2d(4, 5, 3, padding="same"), SOC, keep_weights=False)(x.float()).shape == (2, 5, 6, 7)
+
+
+class Scaled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Module:
+    conv = nn.Conv2d(4, 4, 3)
+    conv.register_forward_pre_hook(lambda module, inputs: None)
+    return conv
 
 
 @pytest.mark.parametrize(
-    "conv",
+    ("conv", "message"),
     [
-        nn.Conv2d(4, 4, 3, groups=2),
-        nn.Conv2d(4, 4, 3, dilation=2),
-        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=2), r"features\.1 \(Conv2d\): groups=2: a TT convolution has no groups"),
+        (lambda: parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), r"features\.1 \(ParametrizedConv2d\) has parametrizations"),
+        (lambda: Scaled(4, 4, 3), r"features\.1 \(Scaled\) is a subclass"),
+        (hooked, r"features\.1 \(Conv2d\) has hooks"),
     ],
-    ids=str,
 )
-def test_other_convolutions_are_refused_by_name(conv: nn.Conv2d):
-    with pytest.raises(ValueError, match=r"features\.1 is Conv2d\(.*groups, dilation and padding other than zeros"):
-        convert(nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 4, 3), conv)}), TTConv2d, rank=2)
+def test_what_would_be_lost_is_refused_by_name_and_nothing_is_changed(conv, message: str):
+    network = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 4, 3), conv())})
+    before = list(network.modules())
+    with pytest.raises(ValueError, match=f"^{message}"):
+        convert(network, TTConv2d, rank=2)
+    assert list(network.modules()) == before
 
 
-def test_skew_orthogonal_convolutions_have_no_single_kernel():
-    network = nn.Sequential(SOTT(3, 4, rank=2))
-    with pytest.raises(ValueError, match=r"^0\.core is a series of convolutions"):
+def test_parameters_that_two_convolutions_share_are_refused():
+    network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    network[1].weight = network[0].weight
+    with pytest.raises(ValueError, match=r"^1 \(Conv2d\) shares a parameter with 0"):
+        convert(network, TTConv2d, rank=2)
+
+
+@pytest.mark.parametrize("kind", [SOC, SOTT])
+def test_skew_orthogonal_convolutions_take_no_weights_and_have_no_single_kernel(kind):
+    options = {"rank": 2} if kind is SOTT else {}
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    with pytest.raises(ValueError, match=r"^0 \(Conv2d\): .* cannot take over weights: keep_weights=False"):
+        convert(network, kind, **options)
+    convert(network, kind, keep_weights=False, **options)
+    with pytest.raises(ValueError, match=rf"^0 \({kind.__name__}\): is a series of convolutions"):
         export(network)
+    with pytest.raises(ValueError, match="no groups, no dilation, and zeros as padding"):
+        convert(nn.Conv2d(4, 4, 3, padding=2, dilation=2), kind, keep_weights=False, **options)
+
+
+def test_what_is_exported_is_a_copy_without_parametrizations():
+    network = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 4)), TTConv2d, keep_first=True, rank=2)
+    parametrizations.spectral_norm(network[0])
+    exported = export(network.eval())
+    assert [type(module) for module in exported] == [nn.Conv2d, nn.Conv2d, nn.Linear]
+    torch.testing.assert_close(exported[0].weight, network[0].weight)
+    exported[1].weight.data.zero_()
+    assert network[1].weight.any() and isinstance(network[1], TTConv2d)
+
+
+def test_a_class_that_replaces_nothing_is_refused():
+    with pytest.raises(ValueError, match="must be a class with replaces and from_module"):
+        convert(nn.Conv2d(3, 4, 3), nn.Linear)

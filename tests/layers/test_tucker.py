@@ -54,7 +54,7 @@ def test_a_rank_of_all_channels_leaves_the_core_alone(options):
     x = torch.randn(2, 10, 8, 8)
     assert list(tt.state_dict()) == ["core.weight", "core.bias"] and not tt.frames
     assert isinstance(sott.core, SOC) and len(sott) == 1
-    torch.testing.assert_close(tt(x), conv2d(x, tt.kernel, tt.core.bias, stride=2, padding=1))
+    torch.testing.assert_close(tt(x), conv2d(x, tt.weight, tt.core.bias, stride=2, padding=1))
     assert sott(x).shape == (2, 14, 4, 4)
     assert orthogonal_penalty(nn.Sequential(tt, sott)) == 0
 
@@ -62,18 +62,18 @@ def test_a_rank_of_all_channels_leaves_the_core_alone(options):
 @pytest.mark.parametrize(("rank", "stride", "padding", "bias"), [(4, 1, 1, True), (4, 2, 1, False), (20, 2, 0, True)])
 def test_it_is_one_convolution_with_the_composed_kernel(rank: int, stride: int, padding: int, bias: bool):
     torch.manual_seed(0)
-    layer = TTConv2d(5, 7, 3, stride, padding, bias, rank=rank).double()
+    layer = TTConv2d(5, 7, 3, stride, padding, bias=bias, rank=rank).double()
     if layer.framed:
         disturb(layer, 0.3)
-        torch.testing.assert_close(layer.kernel, composed(layer))
+        torch.testing.assert_close(layer.weight, composed(layer))
     x = torch.randn(2, 5, 9, 9, dtype=torch.float64)
-    conv = layer.to_conv2d()
+    conv = layer.to_module()
     assert type(conv) is nn.Conv2d and conv.weight.dtype == torch.float64
     assert (conv.stride, conv.padding, conv.bias is not None) == ((stride, stride), (padding, padding), bias)
     torch.testing.assert_close(conv(x), layer(x))
     with torch.no_grad():
         conv.weight.zero_()
-    assert layer.kernel.any()
+    assert layer.weight.any()
 
 
 @pytest.mark.parametrize("kind", [TTConv2d, SOTT])
@@ -93,16 +93,16 @@ def test_the_core_starts_orthogonal():
 def test_absorb_makes_the_frames_orthonormal_and_keeps_the_kernel():
     torch.manual_seed(0)
     layer = disturb(TTConv2d(5, 7, 3, rank=4).double(), 0.5)
-    kernel = layer.kernel.clone()
+    kernel = layer.weight.clone()
     layer.absorb()
-    torch.testing.assert_close(layer.kernel, kernel)
+    torch.testing.assert_close(layer.weight, kernel)
     assert orthogonal_penalty(layer) < 1e-28
     assert all(parameter.requires_grad and parameter.is_leaf for parameter in layer.parameters())
 
 
 def test_with_orthonormal_frames_the_singular_values_are_those_of_the_core(operator):
     torch.manual_seed(0)
-    layer = TTConv2d(5, 7, 3, 2, 1, rank=3).double()
+    layer = TTConv2d(5, 7, 3, 2, 1, rank=3, dtype=torch.float64)
     whole = torch.linalg.svdvals(operator(layer, 5, 6))
     core = torch.linalg.svdvals(operator(layer.core, 3, 6))
     torch.testing.assert_close(whole[: len(core)], core)

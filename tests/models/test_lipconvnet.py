@@ -38,7 +38,9 @@ def test_layers(depth: int):
 @pytest.mark.parametrize("layer", [SOC, SOTT])
 def test_any_image_size(layer, size: int):
     options = {"rank": 2} if layer is SOTT else {}
-    network = convert(lipconvnet5(num_classes=3, in_channels=1, width=2, image_size=size), layer, **options).eval()
+    network = convert(
+        lipconvnet5(num_classes=3, in_channels=1, width=2, image_size=size), layer, keep_weights=False, **options
+    ).eval()
     assert network(torch.rand(2, 1, size, size)).shape == (2, 3)
 
 
@@ -52,7 +54,7 @@ def test_the_lipschitz_constant_after_training(build, layer):
     """Norms of dense Jacobians at random images, and quotients of differences, are below the bound."""
     torch.manual_seed(0)
     options = {"rank": 32} if layer is SOTT else {}
-    network = convert(build(in_channels=1, width=2, image_size=8), layer, **options).double()
+    network = convert(build(in_channels=1, width=2, image_size=8), layer, keep_weights=False, **options).double()
     images, labels = torch.randn(8, 1, 8, 8, dtype=torch.float64), torch.arange(8)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
     losses = []
