@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
+from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
@@ -88,7 +89,7 @@ class CovariancePooling(Pooling):
         self.out_features = self.channels * (self.channels + 1) // 2
 
     def pool(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):
+        with full_precision(features.device):
             dtype = torch.promote_types(features.dtype, torch.float32)
             return _UpperTriangle.apply(self.root(features.to(self.decomposition), dtype))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
+from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.conv_symbol import Size, pair
 
 ITERATIONS, RESTART = 50, 200
@@ -146,7 +147,7 @@ class SOC(nn.Module):
 
     def kernel(self) -> Tensor:
         """(C, C, k, k), that of L; in training the power iteration goes on."""
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with full_precision(self.weight.device):
             skew = _skew(self.weight)
             unfoldings = _unfoldings(skew)
             if self.training:

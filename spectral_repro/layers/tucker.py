@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from spectral_repro.linalg.autograd import full_precision
+
 
 class Frame(nn.Conv2d):
     """A 1 x 1 convolution that starts with orthonormal rows, or columns where it has more output than input channels."""
@@ -94,7 +96,7 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
     for frame in (frame for layer in layers for frame in layer.frames):
         by_shape[frame.shape].append(frame)
     total = next(model.parameters()).new_zeros(())
-    with torch.autocast(total.device.type, enabled=False):
+    with full_precision(total.device):
         for frames in map(torch.stack, by_shape.values()):
             identity = torch.eye(frames.shape[1], dtype=frames.dtype, device=frames.device)
             total = total + (frames @ frames.mT - identity).square().sum()

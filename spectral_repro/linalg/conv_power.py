@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d
 
+from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.conv_symbol import Size, pair
 
 
@@ -41,7 +42,7 @@ def conv_power_iteration(
         raise ValueError(f"padding={padding}: too little for a kernel of {kernel} on a map of {size}")
     beyond = [free % s for free, s in zip(spare, strides, strict=True)]
     x = start
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x.device):
         for _ in range(iterations):
             y, _ = _normalised(conv2d(x, weight, None, strides, pads, spacings, groups))
             x, largest = _normalised(conv_transpose2d(y, weight, None, strides, pads, beyond, groups, spacings))

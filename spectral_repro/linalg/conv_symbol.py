@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.autograd import full_precision
+
 Size = int | tuple[int, int]
 
 BATCH = 2**22  # complex numbers in the blocks that are held at a time
@@ -56,7 +58,7 @@ class Symbol:
     def blocks(self, part: slice) -> Tensor:
         """B_f (f, groups, C_out / groups, s^2 C_in / groups) at a part of the frequencies, complex."""
         waves, taps = self.waves[part].flatten(0, 1), self.weight.flatten(2).permute(2, 0, 1).flatten(1)
-        with torch.autocast(taps.device.type, enabled=False):
+        with full_precision(taps.device):
             blocks = torch.complex(waves.real @ taps, waves.imag @ taps)
         shape = (-1, self.waves.shape[1], self.groups, len(self.weight) // self.groups, self.weight.shape[1])
         return blocks.view(shape).permute(0, 2, 3, 1, 4).flatten(3)
@@ -68,7 +70,7 @@ class Symbol:
         """
         waves = (self.waves[part] * self.multiplicity[part, None, None]).flatten(0, 1)
         blocks = blocks.unflatten(3, (self.waves.shape[1], -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
-        with torch.autocast(blocks.device.type, enabled=False):
+        with full_precision(blocks.device):
             taps = waves.real.mT @ blocks.real + waves.imag.mT @ blocks.imag
         return (taps * self.scale[:, None]).mT.reshape(self.weight.shape)
 

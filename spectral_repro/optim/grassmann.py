@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
+from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.sphere import length, project
 
 BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
@@ -158,7 +159,7 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
         return gradient
     order = [0, *sorted(range(1, point.dim()), key=point.stride, reverse=True)]
     rows, slopes = (tensor.permute(order).flatten(1) for tensor in (point, gradient))
-    with torch.autocast(point.device.type, enabled=False):
+    with full_precision(point.device):
         kernel = rows @ rows.mT
         kernel.diagonal().sub_(1)
         result = torch.addmm(slopes, kernel, rows, alpha=2 * omega)
