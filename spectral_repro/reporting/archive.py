@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, Run
+from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Run
 
 WHOLE = ("identity", "summary", "evaluation")  # columns of JSON, from which a run is read again
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
@@ -67,23 +67,43 @@ def write_archive(runs: list[Run]) -> dict[str, bytes]:
 def read_archive(path: Path) -> list[Run]:
     """The runs of a runs.csv and of the curves.csv beside it.
 
-    A run without curves has one row of metrics, its last.
+    Without its curves, a run has one row of metrics, its last. A run that ended before its first epoch has none.
 
     Raises:
-        OSError, ValueError, KeyError: it is damaged.
+        OSError, ValueError, KeyError: one of the two files is damaged.
     """
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    frame = _read_csv(path)
     curves = path.with_name("curves.csv")
-    by_run = dict(iter(pd.read_csv(curves).groupby("run", sort=False))) if curves.exists() else {}
+    by_run = dict(iter(_read_csv(curves).groupby("run", sort=False))) if curves.exists() else {}
     return [_run(row, by_run.get(row["run"])) for row in frame.to_dict("records")]
 
 
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no table: {error}") from error
+
+
 def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
-    identity, summary, evaluation = (json.loads(row[key]) for key in WHOLE)
-    if curve is None:
-        known = ("epoch", *METRICS, "largest_gradient", "smallest_gap")
-        last = {key: row[key] for key in known if not pd.isna(row.get(key))}
-        metrics = pd.DataFrame([last] if "epoch" in last else [], columns=None if "epoch" in last else COLUMNS)
-    else:
+    identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
+    if summary.get("state") not in STATES:
+        raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
+    if curve is not None:
         metrics = curve.drop(columns="run").dropna(axis="columns", how="all").reset_index(drop=True)
-    return Run(row["run"], identity, row["scale"], metrics, summary, evaluation, pd.DataFrame(columns=SPECTRA_COLUMNS))
+    elif pd.isna(row.get("epoch")):
+        metrics = pd.DataFrame()
+    else:
+        known = ("epoch", *METRICS, "largest_gradient", "smallest_gap")
+        metrics = pd.DataFrame([{key: row[key] for key in known if not pd.isna(row.get(key))}])
+    if "epoch" in metrics or metrics.empty:
+        metrics = metrics.reindex(columns=[*COLUMNS, *metrics.columns.difference(COLUMNS, sort=False)])
+    spectra = pd.DataFrame(columns=SPECTRA_COLUMNS)
+    return Run(row["run"], identity, row["scale"], metrics.astype(float), summary, evaluation, spectra)
+
+
+def _read_json(row: dict[str, object], key: str) -> dict[str, object]:
+    value = json.loads(str(row[key]))
+    if not isinstance(value, dict):
+        raise ValueError(f"the {key} of {row['run']} is no JSON object")
+    return value

@@ -86,9 +86,10 @@ def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> t
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = [
-        pd.DataFrame({"epoch": rows["epoch"], "line": line, "value": rows[metric.column]})
+        _of_metric(rows, metric).assign(line=line)
         for line, entry in lines
         for rows in _common(entry.in_state("finished") or entry.in_state("interrupted"))
+        if not rows.empty
     ]
     if curves:
         data = pd.concat(curves, ignore_index=True)
@@ -105,11 +106,17 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
             drawn.set_label(line)
     for line, entry in lines:
         for run in entry.in_state("diverged"):
-            rows = run.metrics[np.isfinite(run.metrics[metric.column])]
+            rows = _of_metric(run.metrics, metric)
+            rows = rows[np.isfinite(rows["value"])]
             where = {"transform": axes.get_xaxis_transform(), "clip_on": False} if rows.empty else {}
-            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows[metric.column])
+            x, y = ([0], [0]) if rows.empty else (rows["epoch"], rows["value"])
             label = f"{line}, seed {run.seed}, diverged"
             axes.plot(x, y, "--", color=look_of[line].colour, linewidth=1, marker="x", markevery=[-1], label=label, **where)
+
+
+def _of_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
+    """Columns epoch and value of metrics.csv; NaN where it lacks the metric, as that of a run without an epoch may."""
+    return rows.reindex(columns=["epoch", metric.column]).set_axis(["epoch", "value"], axis="columns")
 
 
 def _common(runs: list[Run]) -> list[pd.DataFrame]:

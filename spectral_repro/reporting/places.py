@@ -35,7 +35,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     for file in (path for path in paths if path.is_file()):
         try:
             runs |= {run.id: run for run in read_archive(file) if run.id not in runs}
-        except (ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError) as error:
             notices.append(f"{file}: left out, no runs.csv of the report ({error})")
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")

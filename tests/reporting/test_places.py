@@ -1,10 +1,16 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import load_curves, load_runs
 from spectral_repro.reporting.archive import write_archive
+from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.figures import image
+from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.places import read_places
+from spectral_repro.reporting.sections import gather
 
 
 @pytest.fixture
@@ -80,3 +86,51 @@ def test_a_file_of_something_else_is_named(folder, tmp_path):
 def test_nothing_anywhere_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"^runs=.*nowhere,.*csv: no such folder; runs are made by nobody$"):
         read_places([str(tmp_path / "nowhere"), str(tmp_path / "*.csv")], "nobody")
+
+
+@pytest.mark.parametrize("curves", [True, False])
+@pytest.mark.parametrize("metric", ["test_accuracy", "best_top5_accuracy"])
+def test_what_is_kept_of_diverged_runs_is_drawn(make_run, runs_folder, paper, tmp_path, curves, metric):
+    make_run("norm=batch", accuracies=[], state="diverged", seed=0)
+    make_run("norm=batch", accuracies=[50.0], losses=[float("nan")], state="diverged", seed=1)
+    make_run("norm=zca_pi", accuracies=[], state="interrupted", seed=0)
+    runs, _ = read_places([str(runs_folder)], "nobody")
+    files = write_archive(runs)
+    (tmp_path / "runs.csv").write_bytes(files["runs.csv"])
+    if curves:
+        (tmp_path / "curves.csv").write_bytes(files["curves.csv"])
+    again, notices = read_places([str(tmp_path / "runs.csv")], "nobody")
+    assert notices == [] and len(again) == 3
+    assert all(run.metrics.dtypes.eq(float).all() for run in again)
+    (table,) = paper.tables
+    (section,) = gather(replace(paper, tables=(replace(table, metric=METRICS[metric]),)), again).sections
+    figure = draw_curves(section)
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2]
+    assert image(figure, "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("content", "notices"), [("", 1), ("run,state,scale,identity,summary,evaluation\n", 0)])
+def test_an_empty_file_has_no_runs(call, tmp_path, content, notices):
+    (tmp_path / "runs.csv").write_text(content)
+    ended = call("report", "paper=quickstart", "runs=runs.csv", "out=made")
+    assert ended.returncode == 0 and len(ended.stderr.splitlines()) == 1 + notices
+    assert (tmp_path / "made" / "index.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("runs.csv", '""seed""', '""seed'),
+        ("runs.csv", '""state"": ""finished""', '""state"": ""unheard""'),
+        ("runs.csv", "evaluation", "valuation"),
+        ("curves.csv", "run,epoch", "fun,epoch"),
+        ("curves.csv", "55.5", "55,5"),
+    ],
+)
+def test_damaged_files_are_named(archived, file, old, new):
+    _, kept = archived
+    text = (kept / file).read_text()
+    assert old in text
+    (kept / file).write_text(text.replace(old, new))
+    runs, (notice,) = read_places([str(kept / "runs.csv")], "nobody")
+    assert runs == [] and notice.startswith(f"{kept / 'runs.csv'}: left out, no runs.csv of the report (")

@@ -1,0 +1,38 @@
+"""The report of the committed results, as in a fresh clone: from the runs.csv of each paper, with nothing in the cache."""
+
+from pathlib import Path
+
+import pytest
+
+from spectral_repro.configuration.groups import CONF
+from spectral_repro.reporting.papers import published
+
+RESULTS = CONF.parent / "results"
+
+
+@pytest.fixture
+def report(call, monkeypatch, tmp_path: Path):
+    """Runs the report with these runs.csv files and an empty cache; returns the folder it wrote."""
+
+    def run(*arguments: str, papers: list[str]) -> Path:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        files = ",".join(str(RESULTS / paper / "runs.csv") for paper in papers)
+        ended = call("report", *arguments, f"runs=[{files}]", f"results={RESULTS}", "out=made")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return tmp_path / "made"
+
+    return run
+
+
+def test_the_site(report):
+    made = report(papers=published())
+    assert {path.parent.name for path in made.glob("*/index.html")} == set(published())
+    assert len(list(made.glob("runs/*.html"))) == sum(
+        len((RESULTS / paper / "runs.csv").read_text().splitlines()) - 1 for paper in published()
+    )
+
+
+@pytest.mark.parametrize("paper", ["quickstart", "cho2017"])
+def test_a_paper(paper, report):
+    made = report(f"paper={paper}", papers=[paper])
+    assert {path.name for path in (RESULTS / paper).glob("*.md")} - {"README.md"} == {path.name for path in made.glob("*.md")}
