@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from spectral_repro.layers.pooling import AveragePooling, Pooling
-from spectral_repro.models.blocks import Norm, initialise
+from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, initialise, norms_by_place
 
 WIDENING = (1, 3, 6, 4, 4)  # channels of the five convolutions, over those of the first
 
 
-class AlexNet(nn.Module):
+class AlexNet(ImageClassifier):
     """Five convolutions, each with norm and ReLU, max-pooling after the first two, pooling, a linear classifier.
 
     The max-pooling behind the last convolution and the two hidden linear layers of Krizhevsky et al. (2012) give way to the
@@ -39,27 +38,21 @@ class AlexNet(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         norm: Norm = nn.BatchNorm2d,
-        norm_placement: Literal["stem", "all"] = "stem",
+        norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
         width: int = 64,
     ):
         super().__init__()
-        if norm_placement not in ("stem", "all"):
-            raise ValueError(f"norm_placement={norm_placement} must be stem or all")
-        inner_norm = norm if norm_placement == "all" else nn.BatchNorm2d
+        stem_norm, inner_norm = norms_by_place(norm, norm_placement)
         layers, channels = [], in_channels
         for index, (widening, shape) in enumerate(zip(WIDENING, (stem, (5, 1, 2), *[(3, 1, 1)] * 3), strict=True)):
             layers += [nn.Conv2d(channels, widening * width, *shape, bias=False)]
-            layers += [inner_norm(widening * width) if index else norm(width), nn.ReLU()]
+            layers += [inner_norm(widening * width) if index else stem_norm(width), nn.ReLU()]
             layers += [nn.MaxPool2d(window, 2)] if index < 2 else []
             channels = widening * width
         self.features = nn.Sequential(*layers)
-        self.pooling = pooling(channels)
-        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        self.add_classifier(channels, pooling, num_classes)
         initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.pooling(self.features(x)))
 
 
 alexnet = partial(AlexNet, (11, 4, 2), 3)

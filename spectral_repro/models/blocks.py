@@ -1,101 +1,64 @@
-"""The blocks of residual networks (He et al. 2016, Xie et al. 2017)."""
+"""What the networks are built of: convolutions without bias, norms by place, features with a pooling and a classifier."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import relu
+
+from spectral_repro.layers.pooling import Pooling
 
 Norm = Callable[[int], nn.Module]
+Placement = Literal["stem", "all"]
 
 
-class Block(nn.Module, ABC):
-    """relu(residual(x) + shortcut(x)), (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride) rounded up."""
+class ImageClassifier(nn.Module):
+    """classifier(pooling(features(x))) of images x (N, in_channels, H, W): logits (N, num_classes).
 
-    out_channels: int
-    shortcut: nn.Module
-
-    @abstractmethod
-    def residual(self, x: Tensor) -> Tensor: ...
-
-    def forward(self, x: Tensor) -> Tensor:
-        return relu(self.residual(x) + self.shortcut(x))
-
-
-class BasicBlock(Block):
-    """Two 3 x 3 convolutions."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm):
-        super().__init__()
-        self.out_channels = channels
-        self.conv1 = convolution(in_channels, channels, 3, stride)
-        self.norm1 = norm(channels)
-        self.conv2 = convolution(channels, channels, 3)
-        self.norm2 = norm(channels)
-        self.shortcut = shortcut(in_channels, channels, stride, norm)
-
-    def residual(self, x: Tensor) -> Tensor:
-        y = relu(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(y))
-
-
-class Bottleneck(Block):
-    """1 x 1 to the inner channels, 3 x 3 with the stride, 1 x 1 to four times ``channels``.
-
-    Args:
-        widening: inner channels as a multiple of ``channels``.
-        cardinality: groups of the 3 x 3 convolution. Where it does not divide the inner channels, as in a narrow network, the
-            greatest common divisor of both takes its place: groups are of equal size, of one channel at least.
+    A subclass has ``features``, a module or a method, and makes the other two by `add_classifier`.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm, widening: int = 1, cardinality: int = 1):
-        super().__init__()
-        self.out_channels = 4 * channels
-        inner = widening * channels
-        self.conv1 = convolution(in_channels, inner, 1)
-        self.norm1 = norm(inner)
-        self.conv2 = convolution(inner, inner, 3, stride, groups=math.gcd(cardinality, inner))
-        self.norm2 = norm(inner)
-        self.conv3 = convolution(inner, self.out_channels, 1)
-        self.norm3 = norm(self.out_channels)
-        self.shortcut = shortcut(in_channels, self.out_channels, stride, norm)
+    features: Callable[[Tensor], Tensor]
+    pooling: nn.Module
+    classifier: nn.Module
 
-    def residual(self, x: Tensor) -> Tensor:
-        y = relu(self.norm1(self.conv1(x)))
-        y = relu(self.norm2(self.conv2(y)))
-        return self.norm3(self.conv3(y))
-
-
-class Projection(nn.Sequential):
-    """A 1 x 1 convolution with norm, of every ``stride``-th pixel.
-
-    The pixels are taken first: the gradient of a strided 1 x 1 convolution of a few channels corrupts memory in torch 2.14 on
-    CPUs (float32, channels_last, 64 x 64 pixels).
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Norm):
-        super().__init__(convolution(in_channels, out_channels, 1), norm(out_channels))
-        self.stride = stride
+    def add_classifier(self, channels: int, pooling: Callable[[int], Pooling], num_classes: int) -> None:
+        """A pooling of so many channels, and a linear layer behind it."""
+        self.pooling = pooling(channels)
+        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x[:, :, :: self.stride, :: self.stride])
+        return self.classifier(self.pooling(self.features(x)))
 
 
-def shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module:
-    """A projection where the shape changes."""
-    if stride == 1 and in_channels == out_channels:
-        return nn.Identity()
-    return Projection(in_channels, out_channels, stride, norm)
+def norms_by_place(norm: Norm, placement: Placement) -> tuple[Norm, Norm]:
+    """The norm of the stem and that of all other places: batch norm unless the placement is "all".
+
+    Raises:
+        ValueError: for another placement.
+    """
+    if placement not in ("stem", "all"):
+        raise ValueError(f"norm_placement={placement} must be stem or all")
+    return norm, norm if placement == "all" else nn.BatchNorm2d
 
 
 def convolution(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A square convolution without bias, padded by half its size."""
     return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
 
 
+def subsampled(x: Tensor, stride: int) -> Tensor:
+    """Every ``stride``-th pixel of x (N, C, H, W), which is what a 1 x 1 convolution with this stride sees.
+
+    Such a convolution follows with stride 1: the gradient of a strided 1 x 1 convolution of a few channels corrupts memory in
+    torch 2.14 on CPUs (float32, channels_last, 64 x 64 pixels).
+    """
+    return x[:, :, ::stride, ::stride]
+
+
 def initialise(network: nn.Module, gain: float | None = None) -> None:
-    """Convolutions start Kaiming normal, fan out, or with a ``gain``: convolutions and linear layers start normal with standard
-    deviation gain / sqrt(fan in), biases at 0.
+    """Draws convolutions Kaiming normal, fan out. With a ``gain``: draws convolutions and linear layers normal with standard
+    deviation gain / sqrt(fan in), and sets biases to 0.
     """
     for module in network.modules():
         if gain is not None and isinstance(module, nn.Conv2d | nn.Linear):

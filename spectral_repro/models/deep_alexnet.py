@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from spectral_repro.layers.pooling import Pooling
-from spectral_repro.models.blocks import Norm
+from spectral_repro.models.blocks import ImageClassifier, Norm
 
 convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
@@ -24,7 +24,7 @@ class MaxPooling(nn.Module):
         return adaptive_max_pool2d(x, 2).relu().flatten(1)
 
 
-class DeepAlexNet(nn.Module):
+class DeepAlexNet(ImageClassifier):
     """Five convolutions of 3 x 3 with ``num_layers`` more among them, pooling, a classifier with two hidden layers and dropout.
 
     32 x 32 pixels become 4 x 4 positions of ``width``, 3, 3, 4 and 4 times ``width`` channels: the first convolution has
@@ -80,6 +80,3 @@ class DeepAlexNet(nn.Module):
             nn.Dropout(0.5), nn.Linear(hidden, hidden), nn.ReLU(inplace=True),
             nn.Linear(hidden, num_classes),
         )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.pooling(self.features(x)))

@@ -1,17 +1,93 @@
 """Residual networks (He et al. 2016, Xie et al. 2017) for small images, as in wang2019, and large ones, as in song2021."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from spectral_repro.layers.pooling import AveragePooling, Pooling
-from spectral_repro.models.blocks import BasicBlock, Block, Bottleneck, Norm, convolution, initialise
+from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place, subsampled
 
 
-class ResNet(nn.Module):
+class Block(nn.Module, ABC):
+    """relu(residual(x) + shortcut(x)), (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride) rounded up."""
+
+    out_channels: int
+    shortcut: nn.Module
+
+    @abstractmethod
+    def residual(self, x: Tensor) -> Tensor: ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        return relu(self.residual(x) + self.shortcut(x))
+
+
+class BasicBlock(Block):
+    """Two 3 x 3 convolutions."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm):
+        super().__init__()
+        self.out_channels = channels
+        self.conv1 = convolution(in_channels, channels, 3, stride)
+        self.norm1 = norm(channels)
+        self.conv2 = convolution(channels, channels, 3)
+        self.norm2 = norm(channels)
+        self.shortcut = shortcut(in_channels, channels, stride, norm)
+
+    def residual(self, x: Tensor) -> Tensor:
+        y = relu(self.norm1(self.conv1(x)))
+        return self.norm2(self.conv2(y))
+
+
+class Bottleneck(Block):
+    """1 x 1 to the inner channels, 3 x 3 with the stride, 1 x 1 to four times ``channels``.
+
+    Args:
+        widening: inner channels as a multiple of ``channels``.
+        cardinality: groups of the 3 x 3 convolution. Where it does not divide the inner channels, as in a narrow network, the
+            greatest common divisor of both takes its place: groups are of equal size, of one channel at least.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm, widening: int = 1, cardinality: int = 1):
+        super().__init__()
+        self.out_channels = 4 * channels
+        inner = widening * channels
+        self.conv1 = convolution(in_channels, inner, 1)
+        self.norm1 = norm(inner)
+        self.conv2 = convolution(inner, inner, 3, stride, groups=math.gcd(cardinality, inner))
+        self.norm2 = norm(inner)
+        self.conv3 = convolution(inner, self.out_channels, 1)
+        self.norm3 = norm(self.out_channels)
+        self.shortcut = shortcut(in_channels, self.out_channels, stride, norm)
+
+    def residual(self, x: Tensor) -> Tensor:
+        y = relu(self.norm1(self.conv1(x)))
+        y = relu(self.norm2(self.conv2(y)))
+        return self.norm3(self.conv3(y))
+
+
+class Projection(nn.Sequential):
+    """A 1 x 1 convolution with norm, of every ``stride``-th pixel."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: Norm):
+        super().__init__(convolution(in_channels, out_channels, 1), norm(out_channels))
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(subsampled(x, self.stride))
+
+
+def shortcut(in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module:
+    """A projection where the shape changes."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return Projection(in_channels, out_channels, stride, norm)
+
+
+class ResNet(ImageClassifier):
     """Stem, four stages of blocks, pooling, linear classifier.
 
     Args:
@@ -38,7 +114,7 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         norm: Norm = nn.BatchNorm2d,
-        norm_placement: Literal["stem", "all"] = "stem",
+        norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
         width: int = 64,
         stem_channels: int = 64,
@@ -46,11 +122,9 @@ class ResNet(nn.Module):
         last_stride: int = 2,
     ):
         super().__init__()
-        if norm_placement not in ("stem", "all"):
-            raise ValueError(f"norm_placement={norm_placement} must be stem or all")
-        inner_norm = norm if norm_placement == "all" else nn.BatchNorm2d
+        stem_norm, inner_norm = norms_by_place(norm, norm_placement)
         self.stem = convolution(in_channels, stem_channels, 7, 2) if large else convolution(in_channels, stem_channels, 3)
-        self.stem_norm = norm(stem_channels)
+        self.stem_norm = stem_norm(stem_channels)
         self.stem_pooling = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
         stages, channels = [], stem_channels
         for index, depth in enumerate(depths):
@@ -61,13 +135,11 @@ class ResNet(nn.Module):
                 channels = stage[-1].out_channels
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
-        self.pooling = pooling(channels)
-        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        self.add_classifier(channels, pooling, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem_pooling(relu(self.stem_norm(self.stem(x))))
-        return self.classifier(self.pooling(self.stages(x)))
+    def features(self, x: Tensor) -> Tensor:
+        return self.stages(self.stem_pooling(relu(self.stem_norm(self.stem(x)))))
 
 
 resnet18 = partial(ResNet, BasicBlock, (2, 2, 2, 2))

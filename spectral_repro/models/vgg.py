@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from spectral_repro.layers.pooling import AveragePooling, Pooling
-from spectral_repro.models.blocks import Norm, convolution, initialise
+from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place
 
 
-class VGG(nn.Module):
+class VGG(ImageClassifier):
     """Five stages of 3 x 3 convolutions with norm and ReLU, max-pooling between them, pooling, linear classifier.
 
     For small images (32 x 32) max-pooling follows the fifth stage too, and two hidden linear layers with ReLU, as wide as that
@@ -40,22 +39,21 @@ class VGG(nn.Module):
         num_classes: int = 1000,
         in_channels: int = 3,
         norm: Norm = nn.BatchNorm2d,
-        norm_placement: Literal["stem", "all"] = "stem",
+        norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
         width: int = 64,
         small: bool = False,
         hidden_norm: bool = True,
     ):
         super().__init__()
-        if norm_placement not in ("stem", "all"):
-            raise ValueError(f"norm_placement={norm_placement} must be stem or all")
-        layers, channels, factory = [], in_channels, norm
+        factory, inner_norm = norms_by_place(norm, norm_placement)
+        layers, channels = [], in_channels
         for stage, depth in enumerate(depths):
             layers += [nn.MaxPool2d(2, ceil_mode=small)] if stage else []
             for _ in range(depth):
                 wider = width * 2 ** min(stage, 3)
                 layers += [convolution(channels, wider, 3), factory(wider), nn.ReLU()]
-                channels, factory = wider, norm if norm_placement == "all" else nn.BatchNorm2d
+                channels, factory = wider, inner_norm
         layers += [nn.MaxPool2d(2, ceil_mode=True)] if small else []
         self.features = nn.Sequential(*layers)
         self.pooling = pooling(channels)
@@ -64,9 +62,6 @@ class VGG(nn.Module):
         classifier = nn.Linear(sizes[-1], num_classes)
         self.classifier = nn.Sequential(*hidden, classifier) if small else classifier
         initialise(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.pooling(self.features(x)))
 
 
 def _hidden(in_features: int, out_features: int, norm: bool) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad, relu
 
 from spectral_repro.layers.pooling import AveragePooling, Pooling
-from spectral_repro.models.blocks import Norm, convolution, initialise
+from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place, subsampled
 
 
 class WideBlock(nn.Module):
@@ -43,7 +43,7 @@ class WideBlock(nn.Module):
         a = relu(self.norm1(x))
         y = relu(self.norm2(self.conv1(a)))
         y = self.conv2(self.dropout(y))
-        return y + (self._pooled(x) if self.shortcut is None else self.shortcut(a[:, :, :: self.stride, :: self.stride]))
+        return y + (self._pooled(x) if self.shortcut is None else self.shortcut(subsampled(a, self.stride)))
 
     def _pooled(self, x: Tensor) -> Tensor:
         x = avg_pool2d(x, self.stride, ceil_mode=True) if self.stride > 1 else x
@@ -51,7 +51,7 @@ class WideBlock(nn.Module):
         return pad(x, (0, 0, 0, 0, self.missing - after, after)) if self.missing else x
 
 
-class WideResNet(nn.Module):
+class WideResNet(ImageClassifier):
     """A 3 x 3 stem, three stages of `WideBlock`, norm, ReLU, pooling, linear classifier.
 
     Args:
@@ -78,7 +78,7 @@ class WideResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         norm: Norm = nn.BatchNorm2d,
-        norm_placement: Literal["stem", "all"] = "stem",
+        norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
         width: int = 160,
         stem_channels: int = 16,
@@ -87,29 +87,26 @@ class WideResNet(nn.Module):
         gain: float | None = None,
     ):
         super().__init__()
-        if norm_placement not in ("stem", "all"):
-            raise ValueError(f"norm_placement={norm_placement} must be stem or all")
         if shortcut not in ("conv", "pool"):
             raise ValueError(f"shortcut={shortcut} must be conv or pool")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout} must be in [0, 1)")
-        inner_norm = norm if norm_placement == "all" else nn.BatchNorm2d
+        stem_norm, inner_norm = norms_by_place(norm, norm_placement)
         self.stem = convolution(in_channels, stem_channels, 3)
         blocks, channels = [], stem_channels
         for stage in range(3):
             for position in range((depth - 4) // 6):
                 stride = 2 if stage and position == 0 else 1
-                first = inner_norm if blocks else norm
+                first = inner_norm if blocks else stem_norm
                 blocks.append(WideBlock(channels, width * 2**stage, stride, (first, inner_norm), dropout, shortcut))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
         self.norm = inner_norm(channels)
-        self.pooling = pooling(channels)
-        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        self.add_classifier(channels, pooling, num_classes)
         initialise(self, gain)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.pooling(relu(self.norm(self.blocks(self.stem(x))))))
+    def features(self, x: Tensor) -> Tensor:
+        return relu(self.norm(self.blocks(self.stem(x))))
 
 
 wrn16_4 = partial(WideResNet, 16, width=64)

@@ -10,8 +10,8 @@ from torch import nn
 from spectral_repro import models
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
 from spectral_repro.models import ResNet, alexnet, resnet18, resnet50_large, vgg16
-from spectral_repro.models.blocks import BasicBlock
 from spectral_repro.models.pretrained import translate
+from spectral_repro.models.resnet import BasicBlock
 
 
 def randomised(network: nn.Module) -> nn.Module:

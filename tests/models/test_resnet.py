@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spectral_repro import models
 from spectral_repro.layers import ZCAWhitening
 from spectral_repro.models import resnet18, resnet34, resnet50, resnext50_32x4d
-from spectral_repro.models.blocks import Block, Projection
+from spectral_repro.models.resnet import Block, Projection
 
 IMAGENET_PARAMETERS = {  # as torchvision documents them
     "resnet18": 11_689_512,
