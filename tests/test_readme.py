@@ -41,3 +41,8 @@ def test_the_map_of_groups_is_complete(group: str, options: str, example: str):
 
 def test_every_group_is_on_the_map():
     assert {path.name for path in Path(CONF).iterdir() if path.is_dir()} | {"experiment"} == {row[0] for row in ROWS}
+
+
+def test_the_table_is_that_of_results_quickstart():
+    (_, *table) = (CONF.parent / "results" / "quickstart" / "digits.md").read_text().split("\n\n")
+    assert table[0] in README

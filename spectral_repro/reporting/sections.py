@@ -128,7 +128,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The sections of a paper, and the number of runs that belong to no row of it."""
+    """The sections of a paper, and the number of runs that belong to no row of it, without those of other papers."""
 
     paper: Paper
     sections: tuple[Section, ...]
@@ -160,12 +160,14 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
             tables_of[values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0
-    for (values, _), ((run, protocol), *others) in groups.items():
+    for (values, _), members in groups.items():
+        protocol = members[0][1]
+        own = [run for run, _ in members if run.paper in (paper.name, None)]
         distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[values]}
         for name, distance in distances.items():
-            if distance == min(distances.values()) and protocol not in protocols[name] and run.paper in (paper.name, None):
+            if distance == min(distances.values()) and protocol not in protocols[name] and own:
                 protocols[name].append(protocol)
-        elsewhere += 0 if distances else 1 + len(others)
+        elsewhere += 0 if distances else len(own)
 
     def section(table: Table, protocol: Values) -> Section:
         common = _hashable(protocol)

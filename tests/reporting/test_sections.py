@@ -58,6 +58,7 @@ def test_two_other_protocols_do_not_meet_either(make_run, report):
 @pytest.mark.parametrize("override", ["norm.eps=1e-2", "norm.momentum=0.5"])
 def test_a_run_with_other_values_in_a_compared_key_belongs_to_no_row(make_run, report, override):
     make_run("norm=zca_pi", override)
+    make_run("norm=zca_pi", override, "model.width=8", name="wang2019_row")  # of another paper: not worth a word
     make_run("norm=batch")
     result = report()
     assert result.elsewhere == 1
