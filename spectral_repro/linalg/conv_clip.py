@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spectral_repro.linalg.conv_spectrum import exceed, gram_matrices, samples, wide
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
+from spectral_repro.linalg.hermitian import decompose
 
 ACCURATE = 32  # how many times the bound the largest singular value may be for a Gram matrix in float32
 
@@ -85,13 +86,13 @@ def _excess(blocks: Tensor, limit: float) -> tuple[Tensor, float]:
     if not above.any():
         return excess, 0.0
     matrices = matrices[above]
-    values, vectors = torch.linalg.eigh(gram[above])
+    values, vectors = decompose(gram[above])
     largest = values.max().sqrt().item()
     if largest > ACCURATE * limit and blocks.dtype == torch.complex64:
         excess, largest = _excess(blocks.to(torch.complex128), limit)
         return excess.to(torch.complex64), largest
     count = int((values > limit**2).sum(-1).max())
-    values, vectors = values[:, -count:], vectors[..., -count:]
+    values, vectors = values[:, :count], vectors[..., :count]
     factors = 1 - limit / values.clamp_min(limit**2).sqrt()
     wide(excess)[above] = (vectors * factors.unsqueeze(-2)) @ (vectors.mH @ matrices)
     return excess, largest

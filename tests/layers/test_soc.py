@@ -210,3 +210,52 @@ def test_another_geometry_is_refused(geometry: dict):
 def test_another_input_is_refused():
     with pytest.raises(ValueError, match=r"expected \(N, 3, H, W\) with H and W multiples of 2, got \(1, 3, 5, 4\)"):
         SOC(3, 4, stride=2)(torch.zeros(1, 3, 5, 4))
+
+
+@pytest.mark.parametrize("start", [nn.init.zeros_, nn.init.dirac_])
+def test_a_start_without_a_skew_part_trains(operator, start):
+    torch.manual_seed(0)
+    layer, x = SOC(4, 4).double(), torch.randn(8, 4, 6, 6, dtype=torch.float64)
+    start(layer.weight)
+    assert torch.equal(layer(x), x + layer.bias[:, None, None])
+    assert layer.v_1.any() and layer.v_2.any()
+    train(layer, x, 60)
+    values = torch.linalg.svdvals(operator(layer.eval(), 4, 6))
+    assert layer.weight.isfinite().all() and (values - 1).abs().max() < 1e-4
+    assert values.max() <= layer.lipschitz < 1 + 1e-3
+
+
+def test_reset_parameters_draws_everything_anew():
+    layer = SOC(4, 6, stride=2)
+    layer(torch.randn(2, 4, 4, 4))
+    before = copy.deepcopy(layer.state_dict())
+    layer.reset_parameters()
+    assert not any(torch.allclose(value, before[name]) for name, value in layer.state_dict().items())
+    assert layer.calls == 0
+
+
+def test_training_compiles_to_one_graph():
+    """The counter of the power iteration is no constant of the graph: later steps are compiled no more."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    layer = SOC(4, 6, stride=2)
+    other, graphs = copy.deepcopy(layer), []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(layer, fullgraph=True, backend=backend)
+    for _ in range(3):
+        x = torch.randn(2, 4, 6, 6)
+        for one in (compiled, other):
+            one(x).square().sum().backward()
+    assert len(graphs) == 1 and layer.calls == other.calls == 3
+    torch.testing.assert_close(layer.weight.grad, other.weight.grad)
+    torch.testing.assert_close(layer.v_2, other.v_2)
+
+
+def test_device_and_dtype():
+    layer = SOC(4, 6, device="meta", dtype=torch.float64)
+    assert {value.dtype for value in [*layer.parameters(), *layer.buffers()]} == {torch.float64}
+    assert layer(torch.empty(2, 4, 5, 5, device="meta", dtype=torch.float64)).shape == (2, 6, 5, 5)

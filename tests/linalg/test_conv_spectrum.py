@@ -110,3 +110,39 @@ def test_cholesky_tells_eigenvalues_above_the_limit(symmetric):
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_weight_that_is_not_finite_has_no_norm(value):
     assert conv_norm(torch.full((2, 2, 3, 3), value), 4).isnan()
+
+
+def orthogonal_kernel() -> torch.Tensor:
+    matrix = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0))).Q
+    return torch.nn.functional.pad(matrix[:, :, None, None], (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("weight", "norm"),
+    [
+        (torch.nn.init.dirac_(torch.empty(16, 16, 3, 3)), 1),
+        (torch.zeros(16, 16, 3, 3), 0),
+        (orthogonal_kernel(), 1),
+        (torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(0)), None),
+    ],
+    ids=["dirac", "zero", "orthogonal", "random"],
+)
+def test_the_norm_takes_no_more_decompositions_than_there_are_blocks(weight, norm, monkeypatch):
+    """However many blocks have the largest norm. A Cholesky factorisation takes a fraction of the time of eigenvalues."""
+    counts = {"eigvalsh": 0, "cholesky_ex": 0}
+
+    def counted(name):
+        original = getattr(torch.linalg, name)
+
+        def run(matrices):
+            counts[name] += len(matrices) if matrices.dim() > 2 else 1
+            return original(matrices)
+
+        return run
+
+    for name in counts:
+        monkeypatch.setattr(torch.linalg, name, counted(name))
+    expected = conv_singular_values(weight, 16)[0] if norm is None else torch.tensor(float(norm))
+    torch.testing.assert_close(conv_norm(weight, 16), expected, rtol=1e-5, atol=0)
+    blocks = len(conv_symbol.Symbol(weight, 16).multiplicity)
+    assert counts["eigvalsh"] <= blocks + 1 and counts["cholesky_ex"] <= 2 * blocks
