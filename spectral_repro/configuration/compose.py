@@ -21,7 +21,7 @@ from spectral_repro.configuration.sweeps import BASIC, Sweeper
 from spectral_repro.errors import UserError
 
 WITHOUT_HYDRA = [
-    f"~hydra/{group}"
+    f"hydra/{group}=[]"
     for group in ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
 ]
 OWN_FOLDER = ("--config-dir", "-cd")
