@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.rules import DEVICE, TEXT, whole
 from spectral_repro.configuration.targets import instantiate
+from spectral_repro.configuration.values import DEVICE, TEXT, whole
 from spectral_repro.errors import UserError
 
 RULES = {"out": TEXT, "device": DEVICE, "threads": whole(1).or_null(), "seed": whole(0, below=2**32)}

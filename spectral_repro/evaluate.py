@@ -3,23 +3,16 @@
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import flatten
-from spectral_repro.configuration.rules import DEVICE, SWITCH, TEXT, Rule, list_of, number, one_of, whole
+from spectral_repro.configuration.identity import flatten, within
+from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, whole
 from spectral_repro.errors import UserError
 
 CHECKPOINTS = ("last", "best")
-
-
-def each_once(rule: Rule) -> Rule:
-    several = list_of(rule)
-    return Rule(
-        f"{several.allowed}, at least one and none twice",
-        lambda value: several.holds(value) and 0 < len(value) == len(set(value)),
-    )
 
 
 RULES = {
@@ -32,17 +25,6 @@ RULES = {
     "dataset.root": TEXT.or_null(),
     "dataset.download": SWITCH.or_null(),
     "dataset.check_integrity": SWITCH.or_null(),
-    "calibration.bins": whole(1),
-    "corruptions.source": one_of("published", "generated"),
-    "corruptions.root": TEXT.or_null(),
-    "corruptions.download": SWITCH,
-    "corruptions.names": each_once(TEXT),
-    "corruptions.severities": each_once(whole(1, below=6)),
-    "corruptions.workers": whole(0),
-    "autoattack.epsilon": number(above=0),
-    "autoattack.images": whole(1),
-    "autoattack.version": one_of("standard", "plus", "rand"),
-    "certificates.radii": each_once(number(least=0)),
 }
 
 
@@ -51,14 +33,14 @@ def main(config: DictConfig) -> None:
     chosen = [key for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
     check(config, chosen)
     from spectral_repro.evaluation.measure import measure
-    from spectral_repro.evaluation.subjects import DIVERGED, find, state_of, within
+    from spectral_repro.evaluation.subjects import DIVERGED, find, paths_in, state_of
     from spectral_repro.training.build import build_measurement
     from spectral_repro.training.environment import choose_device
 
     measurements = {name: build_measurement(config, name) for name in chosen}
     device = choose_device(config.device)
     dataset = {key: value for key, value in config.dataset.items() if value is not None}
-    paths = within(Path(config.runs)) if config.runs else [Path(config.run or config.checkpoint)]
+    paths = paths_in(Path(config.runs)) if config.runs else [Path(config.run or config.checkpoint)]
     failures = []
     for path in paths:
         try:
@@ -77,17 +59,18 @@ def main(config: DictConfig) -> None:
 
 
 def check(config: DictConfig, chosen: list[str]) -> None:
-    """Holds every value against its rule.
+    """Holds every value against its rule, or the signature of the measurement that it is an argument of.
 
     Raises:
         UserError: for the first key that is unknown, value that breaks its rule, or if it is not clear what to evaluate.
     """
     for key, value in flatten(config).items():
-        if key.endswith("._target_"):
+        if within(key, tuple(chosen)):
             continue
         if key not in RULES:
             raise UserError(f"{key}: no such key; there are {', '.join(RULES)}")
         RULES[key].check(key, value)
+    check_arguments(OmegaConf.to_container(config, resolve=True))
     if not chosen:
         raise UserError(f"metrics: choose from {', '.join(options('metrics'))}")
     own = config.checkpoint not in CHECKPOINTS

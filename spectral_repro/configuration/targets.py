@@ -5,6 +5,7 @@ that the user names in the environment variable `TRUSTED`, separated by colons.
 """
 
 import functools
+import importlib
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -12,7 +13,7 @@ from types import ModuleType
 import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 
 PACKAGES = (
     *("spectral_repro", "torch.nn", "torch.optim"),
@@ -43,10 +44,22 @@ def locate(name: object, key: str) -> Callable:
     """
     check_name(name, key)
     try:
-        found = hydra.utils.get_object(name)
+        found = _imported(name)
     except Exception as error:  # of a module that is imported
-        raise UserError(f"{key}={name}: no such thing") from error
+        raise UserError(f"{key}={name}: cannot be imported ({type(error).__name__}: {first_line(error)})") from error
     check_name(_own_name(found), f"{key}={name}")
+    return found
+
+
+def _imported(name: str) -> object:
+    """An attribute counts before the submodule of its name."""
+    first, *others = name.split(".")
+    found, path = importlib.import_module(first), first
+    for part in others:
+        path = f"{path}.{part}"
+        if not hasattr(found, part) and hasattr(found, "__path__"):
+            importlib.import_module(path)
+        found = getattr(found, part)
     return found
 
 

@@ -1,5 +1,6 @@
 """Singular values above a bound are set to it (Sedghi, Gupta and Long 2019)."""
 
+from spectral_repro.bounds import Count, NotNegative
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import clip_conv, conv_norm
@@ -13,7 +14,7 @@ class Clip(Constraint):
         others: those of `Constraint`.
     """
 
-    def __init__(self, *arguments, rounds: int = 1, tolerance: float = 0.0, **options):
+    def __init__(self, *arguments, rounds: Count = 1, tolerance: NotNegative = 0.0, **options):
         super().__init__(*arguments, **options)
         self.rounds, self.tolerance = rounds, tolerance
         self.memory["remaining"] = float("nan")

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from spectral_repro.bounds import Count, Positive
 from spectral_repro.constraints.operators import Operator, operators
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.layers.tucker import Frame
@@ -35,11 +36,11 @@ class Constraint(ABC):
         network: nn.Module,
         image_shape: tuple[int, int, int],
         orthonormal_frames: bool,
-        clip_to: float,
-        every: int = 1,
-        linear_to: float | None = None,
-        batch_norm_to: float | None = None,
-        batch_norm_every: int = 1,
+        clip_to: Positive,
+        every: Count = 1,
+        linear_to: Positive | None = None,
+        batch_norm_to: Positive | None = None,
+        batch_norm_every: Count = 1,
     ):
         self.clip_to, self.every, self.linear_to = clip_to, every, linear_to
         self.batch_norm_to, self.batch_norm_every = batch_norm_to, batch_norm_every

@@ -2,6 +2,7 @@
 
 import torch
 
+from spectral_repro.bounds import Count
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import conv_norm, conv_power_iteration
@@ -26,7 +27,7 @@ class DivideByLargest(Constraint):
         others: those of `Constraint`.
     """
 
-    def __init__(self, *arguments, iterations: int = 2, **options):
+    def __init__(self, *arguments, iterations: Count = 2, **options):
         super().__init__(*arguments, **options)
         self.iterations = iterations
         generator = torch.Generator().manual_seed(0)  # of its own, so that the training draws what it does without

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from spectral_repro.bounds import Count, Positive
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import Split, subset
 from spectral_repro.errors import UserError
@@ -45,8 +46,8 @@ class AutoAttack(Measurement):
         UserError: without the package.
     """
 
-    epsilon: float
-    images: int
+    epsilon: Positive
+    images: Count
     version: Literal["standard", "plus", "rand"]
 
     def __post_init__(self) -> None:

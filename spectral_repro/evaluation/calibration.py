@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
+from spectral_repro.bounds import Count
 from spectral_repro.evaluation.measurement import Measurement
 from spectral_repro.evaluation.trained import Trained
 
@@ -18,7 +19,7 @@ class Calibration(Measurement):
         bins: of equal width over the confidence, each (low, high].
     """
 
-    bins: int
+    bins: Count
 
     def __call__(self, trained: Trained) -> dict[str, object]:
         logits, labels = trained.predictions

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Predicate
 from torch import Tensor
 
+from spectral_repro.bounds import NotNegative, each_once
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.measurement import Measurement
 from spectral_repro.evaluation.trained import Trained
@@ -21,7 +24,7 @@ class Certificates(Measurement):
     them, divided by the smallest standard deviation of the normalisation.
     """
 
-    radii: list[float]
+    radii: Annotated[list[NotNegative], Predicate(each_once)]
 
     def __call__(self, trained: Trained) -> dict[str, object]:
         """

@@ -3,11 +3,13 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge, Interval, Predicate
 from tqdm import tqdm
 
+from spectral_repro.bounds import each_once
 from spectral_repro.data.corrupted import (
     CORRUPTIONS,
     PACKAGE,
@@ -41,11 +43,11 @@ class Corruptions(Measurement):
     """
 
     source: Literal["published", "generated"]
-    names: list[str]
-    severities: list[int]
+    names: Annotated[list[str], Predicate(each_once)]
+    severities: Annotated[list[Annotated[int, Interval(ge=1, le=5)]], Predicate(each_once)]
     root: str | None = field(compare=False)
     download: bool = field(compare=False)
-    workers: int = field(compare=False)
+    workers: Annotated[int, Ge(0)] = field(compare=False)
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.names if name not in CORRUPTIONS]:

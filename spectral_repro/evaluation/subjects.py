@@ -64,7 +64,7 @@ def state_of(path: Path) -> str | None:
         raise UserError(f"{path}: not the folder of a run, it has no summary.json that names a state") from error
 
 
-def within(folder: Path) -> list[Path]:
+def paths_in(folder: Path) -> list[Path]:
     """The folders of runs and the checkpoint files (*.pt) in a folder.
 
     Raises:

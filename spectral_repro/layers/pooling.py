@@ -22,13 +22,15 @@ class Pooling(nn.Module, ABC):
         channels: C, what a 1 x 1 convolution with batch norm and ReLU reduces them to; None: no such convolution.
 
     Raises:
-        ValueError: for an input of another shape.
+        ValueError: for ``channels`` below 1, and for an input of another shape.
     """
 
     out_features: int
 
     def __init__(self, in_channels: int, channels: int | None = None):
         super().__init__()
+        if channels is not None and channels < 1:
+            raise ValueError(f"channels={channels}: must be >= 1, or None")
         self.in_channels, self.channels = in_channels, channels or in_channels
         self.reduction = nn.Identity()
         if channels is not None:
@@ -168,6 +170,8 @@ class CompactBilinearPooling(Pooling):
 
     def __init__(self, in_channels: int, channels: int | None = None, out_features: int = 8192):
         super().__init__(in_channels, channels)
+        if out_features < 1:
+            raise ValueError(f"out_features={out_features}: must be >= 1")
         self.out_features = out_features
         first, second = torch.randint(out_features, (2, self.channels))
         first_signs, second_signs = 2.0 * torch.randint(2, (2, self.channels)) - 1

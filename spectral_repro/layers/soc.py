@@ -93,6 +93,9 @@ class SOC(nn.Module):
                 "a skew-symmetric convolution has an odd square kernel, half of it as padding, and the same stride in both "
                 f"directions; not {kernel_size=}, {padding=}, {stride=}"
             )
+        for name, terms in (("train_terms", train_terms), ("eval_terms", eval_terms)):
+            if terms < 1:
+                raise ValueError(f"{name}={terms}: must be >= 1")
         self.train_terms, self.eval_terms = train_terms, eval_terms
         self.correction = correction or (0.7 if self.kernel_size > 1 else 1.0)
         self.channels = max(self.stride**2 * in_channels, out_channels)

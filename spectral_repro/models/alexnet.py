@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.layers.pooling import AveragePooling, Pooling
 from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, initialise, norms_by_place
 
@@ -40,7 +41,7 @@ class AlexNet(ImageClassifier):
         norm: Norm = nn.BatchNorm2d,
         norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
-        width: int = 64,
+        width: Count = 64,
     ):
         super().__init__()
         stem_norm, inner_norm = norms_by_place(norm, norm_placement)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
+from spectral_repro.bounds import Count
 from spectral_repro.layers.pooling import Pooling
 from spectral_repro.models.blocks import ImageClassifier, Norm
 
@@ -49,12 +51,12 @@ class DeepAlexNet(ImageClassifier):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        num_layers: int = 0,
+        num_layers: Annotated[int, Ge(0)] = 0,
         level: Literal[2, 3] = 3,
         norm: Norm = nn.BatchNorm2d,
         extra_norm: bool = False,
         pooling: Callable[[int], Pooling | MaxPooling] = MaxPooling,
-        width: int = 64,
+        width: Count = 64,
     ):
         super().__init__()
         if level not in (2, 3):

@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.layers.soc import MinMax
 
 
@@ -25,7 +26,7 @@ class LipConvnet(nn.Module):
         ValueError: for an odd ``width``, which MinMax cannot halve.
     """
 
-    def __init__(self, block_size: int, num_classes: int = 10, in_channels: int = 3, width: int = 32, image_size: int = 32):
+    def __init__(self, block_size: int, num_classes: int = 10, in_channels: int = 3, width: Count = 32, image_size: int = 32):
         super().__init__()
         if width % 2:
             raise ValueError(f"width={width}: must be even, for MinMax halves the channels")

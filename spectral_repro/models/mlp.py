@@ -1,7 +1,11 @@
 """Linear layers one after another (daneshmand2021, Figures 3 and 4)."""
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.models.blocks import Norm
 
 
@@ -25,9 +29,9 @@ class MLP(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,
-        depth: int = 20,
+        depth: Annotated[int, Ge(2)] = 20,
         norm: Norm | None = None,
-        width: int = 800,
+        width: Count = 800,
     ):
         super().__init__()
         if depth < 2:

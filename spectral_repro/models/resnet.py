@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from spectral_repro.bounds import Count
 from spectral_repro.layers.pooling import AveragePooling, Pooling
 from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place, subsampled
 
@@ -116,8 +117,8 @@ class ResNet(ImageClassifier):
         norm: Norm = nn.BatchNorm2d,
         norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
-        width: int = 64,
-        stem_channels: int = 64,
+        width: Count = 64,
+        stem_channels: Count = 64,
         large: bool = False,
         last_stride: int = 2,
     ):

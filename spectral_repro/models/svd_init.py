@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
+from spectral_repro.bounds import Count
 from spectral_repro.linalg.svd_weight import svd_weight
 from spectral_repro.models.init import FirstImages, xavier
 
@@ -14,7 +15,7 @@ LAYERS = {"conv": nn.Conv2d, "linear": nn.Linear, "all": (nn.Conv2d, nn.Linear)}
 
 @torch.no_grad()
 def svd(
-    model: nn.Module, first_images: FirstImages, *, images: int = 256, layers: Literal["conv", "linear", "all"] = "conv"
+    model: nn.Module, first_images: FirstImages, *, images: Count = 256, layers: Literal["conv", "linear", "all"] = "conv"
 ) -> None:
     """`xavier`, then the square layers, those with C outputs and as many inputs, from the SVD of what they are given.
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.layers.pooling import AveragePooling, Pooling
 from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place
 
@@ -41,7 +42,7 @@ class VGG(ImageClassifier):
         norm: Norm = nn.BatchNorm2d,
         norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
-        width: int = 64,
+        width: Count = 64,
         small: bool = False,
         hidden_norm: bool = True,
     ):

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad, relu
 
+from spectral_repro.bounds import Count, Positive
 from spectral_repro.layers.pooling import AveragePooling, Pooling
 from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place, subsampled
 
@@ -80,11 +81,11 @@ class WideResNet(ImageClassifier):
         norm: Norm = nn.BatchNorm2d,
         norm_placement: Placement = "stem",
         pooling: Callable[[int], Pooling] = AveragePooling,
-        width: int = 160,
-        stem_channels: int = 16,
+        width: Count = 160,
+        stem_channels: Count = 16,
         dropout: float = 0.0,
         shortcut: Literal["conv", "pool"] = "conv",
-        gain: float | None = None,
+        gain: Positive | None = None,
     ):
         super().__init__()
         if shortcut not in ("conv", "pool"):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral
 
-from spectral_repro.parts import Part, part
+from spectral_repro.bounds import Part, PositivePart, Share
+from spectral_repro.parts import part
 
 Schedule = Callable[[Fraction], float]
 
@@ -42,7 +43,7 @@ class Step:
         ValueError: for an ``every`` outside (0, 1], or a negative ``factor``.
     """
 
-    every: Part
+    every: PositivePart
     factor: float = 0.1
 
     def __post_init__(self) -> None:
@@ -105,8 +106,8 @@ class Cyclic:
     """
 
     cycles: int = 1
-    peak: Part = "2/5"
-    lowest: float = 0.0
+    peak: PositivePart = "2/5"
+    lowest: Share = 0.0
 
     def __post_init__(self) -> None:
         if not (isinstance(self.cycles, Integral) and self.cycles >= 1):

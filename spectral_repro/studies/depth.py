@@ -5,6 +5,7 @@ from itertools import islice
 
 import torch
 
+from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import abs_cosine_similarity, orthogonality_gap
 from spectral_repro.studies.gaussian import GaussianStudy
 from spectral_repro.studies.rows import rows, with_log
@@ -17,7 +18,7 @@ class Depth(GaussianStudy):
     Layer 1 is the input. Every value is a mean over the networks, that of the logarithm a mean of logarithms; in float64.
     """
 
-    width: int
+    width: Count
 
     def __post_init__(self) -> None:
         self.check(self.width)

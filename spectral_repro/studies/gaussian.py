@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Predicate
 from torch import Tensor
+
+from spectral_repro.bounds import Count, NotNegative
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -27,6 +31,11 @@ def apply_gaussian(columns: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, device=columns.device).to(columns.dtype) @ triangle
 
 
+def is_start(value: Sequence[float]) -> bool:
+    """a list of 2 numbers, the first >= 0 and the second > 0"""
+    return len(value) == 2 and value[1] > 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class GaussianStudy:
     """Of networks H_(l+1) = BN(W_l F(H_l)) with W_l (d, d) of standard normal entries, W_l F(H_l) / sqrt(d) without batch norm.
@@ -43,12 +52,12 @@ class GaussianStudy:
         repeats: independent networks of each width.
     """
 
-    samples: int
+    samples: Annotated[int, Ge(2)]
     batch_norm: bool
-    activation: str
-    start: Sequence[float] | None
-    layers: int
-    repeats: int
+    activation: Literal["identity", "sigmoid", "relu", "tanh", "sin"]
+    start: Annotated[Sequence[NotNegative], Predicate(is_start)] | None
+    layers: Count
+    repeats: Count
 
     def check(self, width: int) -> None:
         """Networks of this width can be made.

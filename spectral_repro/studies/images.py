@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import orthogonality_gap
 from spectral_repro.studies.rows import rows, with_log
 
@@ -31,9 +32,9 @@ class ImageDepth:
         convolutional: convolutions, or an MLP on images as vectors.
     """
 
-    width: int
-    layers: int
-    batches: int
+    width: Count
+    layers: Count
+    batches: Count
     batch_norm: bool
     convolutional: bool
 

@@ -1,10 +1,13 @@
 """What an MLP gives before any training, by how it starts."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import singular_value_gap
 from spectral_repro.models import MLP
 from spectral_repro.models.init import Initialisation
@@ -25,9 +28,9 @@ class InitialGap:
         init: gives a network its weights, those of a layer independent of what comes after it.
     """
 
-    width: int
-    depth: int
-    batches: int
+    width: Count
+    depth: Annotated[int, Ge(2)]
+    batches: Count
     init: Initialisation
 
     @torch.no_grad()

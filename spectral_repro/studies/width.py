@@ -3,13 +3,21 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Annotated
 
 import torch
+from annotated_types import Predicate
 from torch import Tensor
 
+from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import normalised_gram
 from spectral_repro.studies.gaussian import GaussianStudy
 from spectral_repro.studies.rows import rows, with_log
+
+
+def is_ascending(value: Sequence[int]) -> bool:
+    """a list of at least 2 whole numbers >= 1, ascending"""
+    return len(value) >= 2 and list(value) == sorted(set(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +34,8 @@ class Width(GaussianStudy):
         reference_layers: None for K = I/n.
     """
 
-    widths: Sequence[int]
-    reference_layers: int | None
+    widths: Annotated[Sequence[Count], Predicate(is_ascending)]
+    reference_layers: Count | None
 
     def __post_init__(self) -> None:
         self.check(min(self.widths))

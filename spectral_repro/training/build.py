@@ -205,9 +205,9 @@ def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
 def _named_errors(factory: Callable[..., object], key: str) -> Callable[..., object]:
     """The factory, its complaints about arguments prefixed with the key that they were set under."""
 
-    def make(*arguments: object) -> object:
+    def make(*arguments: object, **options: object) -> object:
         try:
-            return factory(*arguments)
+            return factory(*arguments, **options)
         except (TypeError, ValueError) as error:
             raise UserError(_under(key, error)) from error
 

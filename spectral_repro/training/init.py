@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Predicate
 from torch import Tensor, nn
 
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.models.init import FirstImages
 from spectral_repro.models.pretrained import translate
+
+
+def is_file_name(value: str) -> bool:
+    """a file such as results/runs/RUN/checkpoints/best.pt"""
+    return value != ""
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class FromCheckpoint:
         UserError: when called, if the file cannot be read as a checkpoint, or nothing in it fits.
     """
 
-    checkpoint: str
+    checkpoint: Annotated[str, Predicate(is_file_name)]
 
     def __call__(self, model: nn.Module, first_images: FirstImages) -> None:
         path = Path(self.checkpoint).expanduser()
@@ -42,7 +49,10 @@ class Pretrained:
         UserError: when called, if there are no such weights, they cannot be had, or nothing in them fits.
     """
 
-    network: str
+    network: Literal[
+        *("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
+        *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    ]
     weights: str
 
     def __call__(self, model: nn.Module, first_images: FirstImages) -> None:

@@ -2,8 +2,9 @@
 
 import time
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
+from annotated_types import Predicate
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.errors import UserError, first_line
@@ -57,6 +58,11 @@ class TensorBoard:
         self.writer.close()
 
 
+def is_project(value: str) -> bool:
+    r"""a text of at most 128 characters, none of them / \ # ? % :"""
+    return 0 < len(value) <= 128 and not set(value) & set(r"/\#?%:")
+
+
 class WandB:
     """A Weights & Biases run with this run's id, files in its folder; a run that goes on continues it.
 
@@ -64,7 +70,13 @@ class WandB:
         UserError: if the package is missing, or the server cannot be reached or does not know the user.
     """
 
-    def __init__(self, project: str, entity: str | None, group: str | None, mode: str):
+    def __init__(
+        self,
+        project: Annotated[str, Predicate(is_project)],
+        entity: str | None,
+        group: str | None,
+        mode: Literal["online", "offline", "disabled"],
+    ):
         try:
             import wandb
         except ImportError as error:

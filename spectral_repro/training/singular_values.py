@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from spectral_repro.bounds import Count
 from spectral_repro.constraints.operators import operators
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.linalg import conv_norm, conv_power_iteration
@@ -23,7 +24,7 @@ class LargestSingularValues:
         iterations: of the power iteration, from the same random vectors each time.
     """
 
-    def __init__(self, network: nn.Module, image_shape: tuple[int, int, int], iterations: int = 30):
+    def __init__(self, network: nn.Module, image_shape: tuple[int, int, int], iterations: Count = 30):
         self.iterations = iterations
         within = tuple(f"{name}." for name, layer in network.named_modules() if isinstance(layer, TTConv2d))
         found = [each for each in operators(network, image_shape) if not each.name.startswith(within)]

@@ -17,7 +17,8 @@ from PIL import Image
 from spectral_repro import train
 from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.rules import RULES, check
+from spectral_repro.configuration.identity import flatten
+from spectral_repro.configuration.rules import check
 from spectral_repro.training.execute import execute
 
 SMALL = (
@@ -35,7 +36,11 @@ chosen = st.fixed_dictionaries(
     optional={group: st.sampled_from([*options(group), "null"]) for group in (*GROUPS, *MORE)}
     | {"precision": st.sampled_from(["float32", "bfloat16", "float16"]), "trainer.channels_last": st.booleans()},
 )
-keys = sorted(key for key in RULES if not key.startswith(("study", "init", "finetune", "logger")))
+WITH_EVERYTHING = (
+    *("norm=zca", "pooling=gcp", "conv=tt", "backward=hybrid", "gradient=clipped", "constraint=clip", "penalty=orthogonal"),
+    *("spectra=largest", "dataset=cifar10", "dataset.root=nowhere", "dataset.download=false", "trainer.threads=1"),
+)
+keys = sorted(key for key in flatten(compose(WITH_EVERYTHING)) if not key.startswith("logger") and "._" not in key)
 values = st.sampled_from(
     ["x", "-1", "0", "1e999", "nan", "null", "[]", "[1,x]", "{a:1}", "''", "true", "0.5", "9" * 30, "../x"]
 )
@@ -82,12 +87,6 @@ def refusal(monkeypatch, capfd) -> Callable[..., str]:
         return message
 
     return run
-
-
-WITH_EVERYTHING = (
-    *("norm=zca", "pooling=gcp", "conv=tt", "backward=hybrid", "gradient=clipped", "constraint=clip", "penalty=orthogonal"),
-    *("spectra=largest", "dataset=cifar10", "dataset.root=nowhere", "dataset.download=false", "trainer.threads=1"),
-)
 
 
 @settings(max_examples=12, **EXACTLY, **QUIETLY)
