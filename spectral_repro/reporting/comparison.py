@@ -99,7 +99,8 @@ def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
         UserError: there are none.
     """
     keys = dict.fromkeys(key for run in runs for key in run.identity if key != "seed")
-    found = [key for key in keys if f".{text}." in f".{key}."]
+    part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
+    found = [key for key in keys if f".{part}." in f".{key}."]
     if not found:
         raise UserError(f"{place}: no run has such a key; {_differ_in(runs)}")
     return found

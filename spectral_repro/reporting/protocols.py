@@ -70,8 +70,8 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
-    study = any(within(key, ("study",)) for key in protocol)
-    network = ["random networks"] if study else [protocol.get("model._target_", "").rpartition(".")[2]]
+    trained = any(within(key, ("model", "trainer")) for key in protocol)
+    network = [protocol.get("model._target_", "").rpartition(".")[2]] if trained else ["random networks"]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]

@@ -93,13 +93,12 @@ class Section:
 
     @property
     def published(self) -> bool:
-        """Are there published values for this data set?"""
-        same_data = self.protocol.get("dataset.name") == self.table.protocol.get("dataset.name")
-        return same_data and any(row.published for row in self.table.rows)
+        """Are there published values?"""
+        return any(row.published for row in self.table.rows)
 
     @property
     def published_epochs(self) -> int:
-        """The length of the published training curves; 0 if there are none for this data set."""
+        """The length of the published training curves; 0 if there are none."""
         return max(len(row.curve) for row in self.table.rows) if self.published else 0
 
     @property
