@@ -39,7 +39,7 @@ def draw_dots(section: Section) -> Figure | None:
         ends = [_draw(panels[0], place, values[label], label) for place, label in enumerate(labels)]
         for place, label in enumerate(labels):
             if label in published:
-                panels[-1].plot(published[label], place, **PUBLISHED, label=f"{label}, published")
+                panels[-1].plot(published[label], place, **PUBLISHED, label=f"_{label}, published")
         panels[0].set_yticks(range(len(labels)), labels=labels)
         panels[0].set(xlabel=metric.label, ylim=(-0.6, len(labels) - 0.4))
         panels[0].grid(visible=False, axis="y")
@@ -63,10 +63,10 @@ def draw_dots(section: Section) -> Figure | None:
 
 
 def _draw(axes: Axes, place: int, values: pd.Series, label: str) -> tuple[float, float]:
-    """Returns the ends of the interval, of a single seed the seed."""
+    """Returns the ends of the interval, of a single seed the seed. No line has a label that a page shows under the pointer."""
     low, high = interval(values) if len(values) > 1 else (values.iloc[0],) * 2
     if len(values) > 1:
         axes.plot((low, high), (place, place), label=f"_{label}", **INTERVAL)
         axes.plot(values, np.full(len(values), place), label=f"_{label}", **SEEDS)
-    axes.plot(values.mean(), place, label=label, **MEAN)
+    axes.plot(values.mean(), place, label=f"_{label}, mean", **MEAN)
     return low, high
