@@ -55,7 +55,8 @@ def matrix_function(
         eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
     elif function.from_zero:
         eigenvalues = without_negative_rounding(eigenvalues)
-    return _MatrixFunction.apply(matrix, eigenvalues, eigenvectors, method.applied(function), method), eigenvalues
+    apply = _MatrixFunction.apply if torch.compiler.is_compiling() else _WithForwardMode.apply
+    return apply(matrix, eigenvalues, eigenvectors, method.applied(function), method), eigenvalues
 
 
 def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
@@ -102,6 +103,10 @@ class _MatrixFunction(torch.autograd.Function):
     def backward(ctx, incoming):
         incoming = (incoming + incoming.mT) / 2
         return kernel_gradient(*ctx.saved_tensors, incoming, ctx.function, ctx.method), None, None, None, None
+
+
+class _WithForwardMode(_MatrixFunction):
+    """Apart, since torch.compile takes no function that has one."""
 
     @in_full_precision
     def jvp(ctx, tangent, *_):
