@@ -31,6 +31,12 @@ NEUTRAL = (
     "trainer.threads",
 )
 
+AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+    "norm.shrinkage": 0,
+    "norm.running": "matrix",
+    "trainer.recalibrate_batches": 0,
+}
+
 READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "logger", "paper")
 
 
@@ -68,7 +74,8 @@ def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
 def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
     """The values that decide the result, by dotted key, of a configuration or of the plain values of one."""
     values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else essentials(config)
-    return {key: value for key, value in flatten(values).items() if not within(key, NEUTRAL)}
+    values = {key: value for key, value in flatten(values).items() if not within(key, NEUTRAL)}
+    return {key: value for key, value in values.items() if key not in AS_BEFORE or value != AS_BEFORE[key]}
 
 
 def digest(values: dict[str, object]) -> str:

@@ -43,6 +43,7 @@ RULES = {
     "trainer.epochs": whole(1),
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
+    "trainer.recalibrate_batches": whole(0),
     "trainer.threads": whole(1).or_null(),
     "trainer.log_every": whole(1),
     "trainer.checkpoint_every": whole(1).or_null(),

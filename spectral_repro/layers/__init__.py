@@ -9,6 +9,7 @@ from spectral_repro.layers.pooling import (
     CovariancePooling,
     ScalingEigenBranch,
 )
+from spectral_repro.layers.recalibration import recalibrate
 from spectral_repro.layers.soc import SOC, MinMax
 from spectral_repro.layers.sott import SOTT
 from spectral_repro.layers.tt import TTConv2d
@@ -31,4 +32,5 @@ __all__ = [
     "convert",
     "export",
     "orthogonal_penalty",
+    "recalibrate",
 ]

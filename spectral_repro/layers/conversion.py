@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Protocol, Self
 
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 
@@ -125,15 +126,23 @@ def _check(found: list[tuple[str, nn.Module]], layer: type[Replacement]) -> None
     owners = {}
     for name, module in found:
         place = _place(name, module)
+        if isinstance(module, LazyModuleMixin):
+            raise ValueError(f"{place} has no size yet: pass a batch through the network first")
         if parametrize.is_parametrized(module):
             raise ValueError(f"{place} has parametrizations, which would be lost: remove_parametrizations first")
-        if type(module) not in layer.replaces:
-            raise ValueError(f"{place} is a subclass, which may compute something else: replace it by hand")
+        if not any(_computes_as(module, kind) for kind in layer.replaces):
+            raise ValueError(f"{place} is a subclass with a forward of its own: replace it by hand")
         if any(value for key, value in vars(module).items() if key.endswith("_hooks")):
             raise ValueError(f"{place} has hooks, which would be lost: remove them first")
         for parameter in module.parameters():
             if (other := owners.setdefault(parameter, name)) != name:
                 raise ValueError(f"{place} shares a parameter with {other}, and the new layers would not: replace it by hand")
+
+
+def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Is it of this class, or of a subclass that keeps its forward?"""
+    kept = all(getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
+    return isinstance(module, kind) and kept
 
 
 def _made(name: str, module: nn.Module, layer: type[Replacement], keep_weights: bool, options: dict) -> nn.Module:

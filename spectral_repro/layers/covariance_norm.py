@@ -1,132 +1,259 @@
 """What the whitening layers share: statistics of the batch, running statistics, affine part."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from operator import index
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from spectral_repro.layers.moments import mix, moments
+from spectral_repro.layers.moments import affine, affine_without_gradient, moments, transform
 from spectral_repro.layers.replicas import whole_batch
-from spectral_repro.linalg.backward import Backward, Exact
+from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
 PUBLISHED_CUTS = {"reference": PublishedCut, "reference_svd": PublishedSVDCut}
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+WIDEST_GROUP = 16
+
+GroupSize = int | Literal["auto"] | None
+Truncation = Literal["none", "reference", "reference_svd"]
+Running = Literal["covariance", "matrix"]
+Decomposition = torch.dtype | Literal["float64", "float32"]
 
 
-class CovarianceNorm(nn.Module, ABC):
-    """y = weight * (M (x - mean)) + bias, M a matrix that a subclass makes of the covariance of each group of channels.
+class CovarianceNorm(_BatchNorm, ABC):
+    """y = weight * (M (x - mean)) + bias, where a subclass computes M from the covariance of each group of channels.
 
-    Used like `torch.nn.BatchNorm2d`. In training mean and M come from the batch; running averages of both (starting at 0 and
-    the identity, new = (1 - momentum) old + momentum batch) serve evaluation.
+    A batch norm, in the sense of `isinstance`, of which `torch.optim.swa_utils.update_bn` recomputes the statistics. It has no
+    ``running_var``: `torch.nn.SyncBatchNorm.convert_sync_batchnorm` ends with an error instead of replacing it.
 
-    Args:
-        num_features: channels C.
-        group_size: d, channels whitened together; a divisor of C. None: all channels.
-        backward: gradient method of the eigendecomposition.
-        eps: added to the diagonal of the covariance.
-        momentum: weight of the newest batch in the running averages.
-        affine: learn a weight and a bias per channel.
-        weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
-        truncation: "none" keeps every direction that the layer is defined on; "reference" also drops the directions that
-            wang2019's published SVD-PI layer drops, at least the smallest of each group (`PublishedCut`); "reference_svd" those
-            that its published plain SVD layer drops, most often all but the largest (`PublishedSVDCut`).
-        decomposition: dtype of the d x d part, forward and backward, "float64" or "float32".
-
-    Input (N, C) or (N, C, H, W), floating point; output of the same shape, dtype and memory format.
-
-    Raises:
-        ValueError: for an argument out of range, named in the message; for an input of another shape, or with a single
-            position per channel in training.
-        torch.linalg.LinAlgError: where the decomposition refuses a batch that holds NaN or infinity.
+    In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
+    affine map made of standard operations.
     """
 
-    synchronised = False  # are the statistics those of all replicas? `replicas.synchronise` says so
+    replaces = (  # by `convert`
+        *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+        *(nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d),
+    )
 
     def __init__(
         self,
         num_features: int,
-        group_size: int | None = 16,
-        backward: Backward = Exact(),
-        eps: float = 1e-4,
-        momentum: float = 0.1,
-        affine: bool = True,
-        weight_init: Literal["ones", "uniform"] = "ones",
-        truncation: Literal["none", "reference", "reference_svd"] = "none",
-        decomposition: Literal["float64", "float32"] = "float64",
+        group_size: GroupSize,
+        backward: Backward,
+        eps: float,
+        momentum: float | None,
+        affine: bool,
+        track_running_stats: bool,
+        weight_init: Literal["ones", "uniform"],
+        truncation: Truncation,
+        running: Running | None,
+        decomposition: Decomposition,
+        process_group: ProcessGroup | None,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        bias: bool,
     ):
-        super().__init__()
-        group_size = num_features if group_size is None else group_size
-        if group_size < 1 or num_features % group_size:
-            divisors = ", ".join(str(d) for d in range(1, num_features + 1) if num_features % d == 0)
-            raise ValueError(f"group_size={group_size} must divide the {num_features} channels: one of {divisors}")
+        nn.Module.__init__(self)  # that of batch norms registers running_var
+        self.num_features = index(num_features)
+        self.group_size = _group_size(self.num_features, group_size)
         if not eps > 0:
             raise ValueError(f"eps={eps} must be > 0")
-        if not 0 < momentum <= 1:
-            raise ValueError(f"momentum={momentum} must be in (0, 1]")
+        if momentum is not None and not 0 < momentum <= 1:
+            raise ValueError(f"momentum={momentum} must be in (0, 1], or None for the average of all batches")
         _check("weight_init", weight_init, "ones", "uniform")
         _check("truncation", truncation, "none", *PUBLISHED_CUTS)
-        _check("decomposition", decomposition, "float64", "float32")
-        self.num_features, self.group_size = num_features, group_size
-        self.backward_method, self.eps, self.momentum = backward, eps, momentum
-        self.truncation, self.decomposition = truncation, getattr(torch, decomposition)
+        self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
+        self.backward_method, self.weight_init, self.truncation = backward, weight_init, truncation
         self.cut = PUBLISHED_CUTS[truncation](eps) if truncation in PUBLISHED_CUTS else None
-        if affine:
-            self.weight = nn.Parameter(torch.rand(num_features) if weight_init == "uniform" else torch.ones(num_features))
-            self.bias = nn.Parameter(torch.zeros(num_features))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
-        groups = num_features // group_size
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_matrix", torch.eye(group_size).repeat(groups, 1, 1))
-        self.register_buffer("eigenvalues", torch.ones(groups, group_size), persistent=False)
+        self.running = running or ("covariance" if self.cut is None else "matrix")
+        _check("running", self.running, "covariance", "matrix")
+        self.decomposition = DTYPES.get(decomposition, decomposition)
+        if self.decomposition not in DTYPES.values():
+            raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
+        self.process_group, self.synchronised = process_group, process_group is not None
+        self._register(device, dtype, bias)
+        self.reset_parameters()
+
+    def _register(self, device: torch.device | str | None, dtype: torch.dtype | None, bias: bool) -> None:
+        channels, groups, size = self.num_features, self.num_features // self.group_size, self.group_size
+        made = {"device": device, "dtype": dtype}
+        self.weight = nn.Parameter(torch.empty(channels, **made)) if self.affine else None
+        self.bias = nn.Parameter(torch.empty(channels, **made)) if self.affine and bias else None
+        tracked, matrices = self.track_running_stats, torch.empty(groups, size, size, **made)
+        self.register_buffer("running_mean", torch.empty(channels, **made) if tracked else None)
+        for statistic in ("covariance", "matrix"):
+            self.register_buffer(f"running_{statistic}", matrices if tracked and self.running == statistic else None)
+        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device) if tracked else None)
+        self.register_buffer("eigenvalues", torch.ones(groups, size, **made), persistent=False)
+        self.register_buffer("matrix_of_covariance", torch.empty_like(matrices), persistent=False)  # the running one
+        self.outdated = False  # has the running covariance changed since then?
 
     @abstractmethod
-    def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        """M (G, d, d) of the covariance (G, d, d) over N H W = ``positions``, and the eigenvalues (G, d) it was made from."""
+    def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
+        """M (G, d, d) of the covariance (G, d, d), and the eigenvalues (G, d) it was computed from.
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dim() not in (2, 4) or x.shape[1] != self.num_features:
-            raise ValueError(f"expected (N, {self.num_features}) or (N, {self.num_features}, H, W), got {tuple(x.shape)}")
-        images = x if x.dim() == 4 else x[:, :, None, None]
-        images = images.to(torch.promote_types(x.dtype, torch.float32))
-        if self.training:
-            positions = images.numel() // self.num_features
-            if positions < 2:
-                raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(x.shape)}")
-            images, mean, covariance = moments(images, self.group_size)
-            if self.synchronised:
-                mean, covariance, positions = whole_batch(mean, covariance, positions)
-            matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), positions)
-            self._track(mean, matrix, eigenvalues)
-        else:
-            mean, matrix = self.running_mean, self.running_matrix
-        shift = mean.detach().to(images.dtype)
-        y = mix(images, shift, *self._affine(matrix, mean - shift, images.dtype))
-        return y.to(x.dtype).view(x.shape) if x.dim() == 2 else y.to(x.dtype)
+        ``correction`` times the variances are unbiased.
+        """
 
-    def _affine(self, matrix: Tensor, rest: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """weight * M, and the bias that also takes off what of the mean the shift leaves."""
-        if self.weight is not None:
-            matrix = self.weight.view(-1, self.group_size, 1) * matrix
-        bias = -(matrix @ rest.to(matrix.dtype).view(-1, self.group_size, 1)).flatten()
-        if self.bias is not None:
-            bias = bias + self.bias
-        return matrix.to(dtype), bias.to(dtype)
+    @classmethod
+    def from_module(cls, module: _BatchNorm, keep_weights: bool = True, **options: Any) -> Self:
+        """A layer with the channels, eps, momentum, device and dtype of a batch norm, and its process group.
+
+        Args:
+            module: `torch.nn.BatchNorm1d`, `2d`, `3d` or `torch.nn.SyncBatchNorm`.
+            keep_weights: take over weight, bias and running statistics. The running covariance is then diagonal: a layer that
+                keeps every direction computes in evaluation what the batch norm computes.
+            options: arguments of the layer.
+
+        Raises:
+            ValueError: as the layer.
+        """
+        tensor = next((each for each in (module.weight, module.running_mean) if each is not None), torch.empty(0))
+        options = {
+            "eps": module.eps,
+            "momentum": module.momentum,
+            "affine": module.affine,
+            "track_running_stats": module.track_running_stats,
+            "process_group": getattr(module, "process_group", None),
+            "device": tensor.device,
+            "dtype": tensor.dtype,
+            "bias": module.bias is not None,
+        } | options
+        layer = cls(module.num_features, **options)
+        layer.synchronised = layer.synchronised or isinstance(module, nn.SyncBatchNorm)
+        if keep_weights:
+            layer.load_state_dict(module.state_dict())
+        return layer.train(module.training)
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, matrix: Tensor, eigenvalues: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_matrix.lerp_(matrix.to(self.running_matrix.dtype), self.momentum)
-        self.eigenvalues.copy_(eigenvalues)
+    def reset_parameters(self) -> None:
+        """Weight and bias, and the running statistics, as a new layer has them."""
+        self.reset_running_stats()
+        if self.weight is not None:
+            nn.init.uniform_(self.weight) if self.weight_init == "uniform" else nn.init.ones_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def reset_running_stats(self) -> None:
+        """Mean 0, covariance or matrix the identity."""
+        if not self.track_running_stats:
+            return
+        self.running_mean.zero_()
+        self.num_batches_tracked.zero_()
+        identity = torch.eye(self.group_size, device=self.running_mean.device, dtype=self.running_mean.dtype)
+        self._statistic.copy_(identity)
+        self._outdate()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if not mode and self.outdated:
+            self._update_matrix()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not 2 <= x.dim() <= 5 or x.shape[1] != self.num_features:
+            shapes = ", ".join(f"(N, {self.num_features}{sizes})" for sizes in ("", ", L", ", H, W"))
+            raise ValueError(f"expected {shapes} or (N, {self.num_features}, D, H, W), got {tuple(x.shape)}")
+        with full_precision(x.device):
+            images = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
+            if x.dtype != torch.float64:
+                images = images.float()
+            by_batch = self.training or not self.track_running_stats
+            y = self._with_batch_statistics(images) if by_batch else self._with_running_statistics(images)
+            return y.to(x.dtype).view(x.shape)
+
+    def _with_batch_statistics(self, images: Tensor) -> Tensor:
+        positions = images.shape[0] * images.shape[2]
+        if positions < 2 and not self.synchronised:
+            raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(images.shape)}")
+        images, mean, covariance = moments(images, self.group_size)
+        if self.synchronised:
+            mean, covariance, positions = whole_batch(mean, covariance, positions, self.process_group)
+        correction = positions / (positions - 1)
+        matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), correction)
+        self.eigenvalues.copy_(eigenvalues.detach())
+        if self.training and self.track_running_stats:
+            self._track(mean, covariance * correction if self.running == "covariance" else matrix)
+        shift, matrix = mean.detach().to(images.dtype), self._weighted(matrix)
+        rest = (mean - shift).to(matrix.dtype).view(-1, 1, self.group_size)
+        bias = -(matrix * rest).sum(-1).flatten()  # no product of matrices, whose gradient autocast could round
+        bias = bias if self.bias is None else bias + self.bias
+        return transform(images, shift, matrix.to(images.dtype), bias.to(images.dtype))
+
+    def _with_running_statistics(self, images: Tensor) -> Tensor:
+        mean, matrix = self.running_mean, self._weighted(self.evaluation_matrix)
+        bias = torch.zeros_like(mean) if self.bias is None else self.bias
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        plain = plain or torch._C._are_functorch_transforms_active()
+        apply = affine if plain else affine_without_gradient
+        return apply(images, *(each.to(images.dtype) for each in (mean, matrix, bias)))
+
+    def _weighted(self, matrix: Tensor) -> Tensor:
+        return matrix if self.weight is None else self.weight.view(-1, self.group_size, 1) * matrix
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, statistic: Tensor) -> None:
+        self.num_batches_tracked.add_(1)
+        for running, newest in ((self.running_mean, mean), (self._statistic, statistic)):
+            share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
+            running.lerp_(newest.to(running.dtype), share)
+        self._outdate()
+
+    @property
+    def evaluation_matrix(self) -> Tensor:
+        """M (G, d, d) of the running statistics."""
+        if self.outdated:
+            self._update_matrix()
+        return self.matrix_of_covariance if self.running == "covariance" else self.running_matrix
+
+    @property
+    def _statistic(self) -> Tensor:
+        return self.running_covariance if self.running == "covariance" else self.running_matrix
+
+    def _outdate(self) -> None:
+        self.outdated = self.running == "covariance"
+        if self.outdated and not self.training:
+            self._update_matrix()
+
+    @torch.no_grad()
+    def _update_matrix(self) -> None:
+        self.matrix_of_covariance.copy_(self.matrix(self.running_covariance.to(self.decomposition), 1.0)[0])
+        self.outdated = False
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        if self.track_running_stats and f"{prefix}running_var" in state_dict:  # of a batch norm
+            variance = state_dict.pop(f"{prefix}running_var")
+            value = torch.diag_embed(variance.view(-1, self.group_size))
+            if self.running == "matrix":
+                value = self.matrix(value.to(self.decomposition), 1.0)[0].to(variance.dtype)
+            state_dict[f"{prefix}running_{self.running}"] = value
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if self.track_running_stats:
+            self._outdate()
 
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, group_size={self.group_size}, backward={self.backward_method}, eps={self.eps}, "
-            f"momentum={self.momentum}, affine={self.weight is not None}, truncation={self.truncation}, "
-            f"decomposition={self.decomposition}"
+            f"momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}, "
+            f"truncation={self.truncation}, running={self.running}, decomposition={str(self.decomposition).split('.')[-1]}"
         )
+
+
+def _group_size(channels: int, group_size: GroupSize) -> int:
+    if group_size is None:
+        return channels
+    divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+    if group_size == "auto":
+        return max(d for d in divisors if d <= WIDEST_GROUP)
+    if group_size not in divisors:
+        raise ValueError(f"group_size={group_size} must divide the {channels} channels: one of {', '.join(map(str, divisors))}")
+    return index(group_size)
 
 
 def _check(name: str, value: str, *allowed: str) -> None:

@@ -1,9 +1,15 @@
 """PCA denoising of the channels of a batch (wang2019, section 4.2)."""
 
-from torch import Tensor
+from operator import index
+from typing import Literal
 
-from spectral_repro.layers.covariance_norm import CovarianceNorm
+import torch
+from torch import Tensor
+from torch.distributed import ProcessGroup
+
+from spectral_repro.layers.covariance_norm import CovarianceNorm, Decomposition, GroupSize, Running, Truncation
 from spectral_repro.linalg import matrix_function
+from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.functions import One, Restricted
 from spectral_repro.linalg.selection import Both, Information, Leading
 
@@ -11,15 +17,43 @@ from spectral_repro.linalg.selection import Both, Information, Leading
 class PCADenoising(CovarianceNorm):
     """y = weight * (P S (x - mean)) + bias: channels standardised, then projected on their leading principal directions.
 
-    S = diag(1 / sqrt(var + eps)) with the unbiased variance, P = sum of v v^T over the kept eigenvectors v of the correlation
-    S cov S + eps I. The running average is that of P S, from the identity on (the published code starts P at 0).
+    S = diag(1 / sqrt(var + eps)) with the unbiased variance, and P is the sum of v v^T over the kept eigenvectors v of the
+    correlation S Cov S + eps I (wang2019, section 4.2).
 
     Args:
-        components: how many directions to keep, or
-        information: the share in (0, 1] of the sum of eigenvalues that the fewest leading ones must reach; one of the two.
-        group_size: None, the default, takes all channels together.
+        num_features: C, the number of channels.
+        components: how many directions to keep in each group. Give this or information; the other is None.
+        information: the share in (0, 1] of the sum of the eigenvalues that the fewest leading ones must reach.
+        group_size: d, the channels that are taken together, a divisor of C. "auto": the largest divisor up to 16. None: C.
+        backward: gradient method of the eigendecomposition.
+        eps: added to the variances, and to the diagonal of the correlation.
+        momentum: weight of the newest batch in the running statistics. None: they are the average of all batches.
+        affine: learn a weight for each channel, and a bias.
+        track_running_stats: keep running statistics. Without them, evaluation takes the statistics of the batch.
+        weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
+        truncation: "none" keeps the directions named above. "reference" drops of them what wang2019's published SVD-PI layer
+            drops, at least the smallest direction of each group (`PublishedCut`). "reference_svd" drops what its published
+            plain SVD layer drops (`PublishedSVDCut`).
+        running: the statistic that serves evaluation, "covariance" (unbiased, as the variance of batch norm) or "matrix", P S
+            itself, as published but from the identity on, where the published code starts P at 0. None: "covariance", and
+            "matrix" with a truncation.
+        decomposition: dtype of the d x d computations, float64 or float32, or its name.
+        process_group: take the statistics over the batches of these processes. None: over that of this process alone.
+        device: of parameters and buffers.
+        dtype: of parameters and buffers.
+        bias: with affine, learn a bias.
 
-    The other arguments, shapes and errors are those of `CovarianceNorm`.
+    Shape:
+        Input (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), floating point. Output of the same shape, dtype and memory
+        format.
+
+    Raises:
+        ValueError: for an argument out of range; for an input of another shape; in training, for a single position per channel.
+        torch.linalg.LinAlgError: if the decomposition fails, as it may for a batch with NaN or infinity.
+
+    Example:
+        >>> layer = PCADenoising(64, components=16)
+        >>> y = layer(torch.randn(32, 64, 8, 8))
     """
 
     def __init__(
@@ -27,23 +61,52 @@ class PCADenoising(CovarianceNorm):
         num_features: int,
         components: int | None = 16,
         information: float | None = None,
-        group_size: int | None = None,
-        **options,
+        group_size: GroupSize = None,
+        backward: Backward = Exact(),
+        eps: float = 1e-4,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        weight_init: Literal["ones", "uniform"] = "ones",
+        truncation: Truncation = "none",
+        running: Running | None = None,
+        decomposition: Decomposition = "float64",
+        process_group: ProcessGroup | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        bias: bool = True,
     ):
-        super().__init__(num_features, group_size, **options)
+        super().__init__(
+            num_features,
+            group_size,
+            backward,
+            eps,
+            momentum,
+            affine,
+            track_running_stats,
+            weight_init,
+            truncation,
+            running,
+            decomposition,
+            process_group,
+            device,
+            dtype,
+            bias,
+        )
         if (components is None) == (information is None):
-            raise ValueError(f"components={components} and information={information}: give one of them, the other null")
+            raise ValueError(f"components={components} and information={information}: give one of them, and None (null) for the other")
         if components is not None and not 1 <= components <= self.group_size:
             raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
         if information is not None and not 0 < information <= 1:
             raise ValueError(f"information={information} must be in (0, 1]")
-        self.components, self.information = components, information
-        keep = Leading(components) if information is None else Information(information)
+        self.components, self.information = None if components is None else index(components), information
+        keep = Leading(self.components) if information is None else Information(information)
         self.function = Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
         self.backward_method.check(self.function, self.eps)
 
-    def matrix(self, covariance: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-        variance = covariance.diagonal(dim1=-2, dim2=-1) * (positions / (positions - 1))
+    def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
+        variance = covariance.diagonal(dim1=-2, dim2=-1) * correction
         scale = (variance + self.eps).rsqrt()
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
         projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, shift=self.eps)

@@ -20,13 +20,15 @@ def rank() -> int:
     return dist.get_rank() if replicas() > 1 else 0
 
 
-def all_reduce(x: Tensor) -> Tensor:
-    """The sum over all replicas; the gradient of its argument is the sum of theirs."""
-    return _AllReduce.apply(x)
+def all_reduce(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
+    """The sum over the processes of the group, by default all; the gradient of its argument is the sum of theirs."""
+    return _AllReduce.apply(x, group)
 
 
-def whole_batch(mean: Tensor, covariance: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and covariance over the positions of all replicas, from those over the ``count`` of this one, and their number.
+def whole_batch(
+    mean: Tensor, covariance: Tensor, count: int, group: dist.ProcessGroup | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and covariance over the positions of all processes of a group, from those over the ``count`` of this one.
 
     n = sum n_r, mean = sum n_r mean_r / n, covariance = sum n_r (covariance_r + mean_r mean_r^T) / n - mean mean^T, in one
     all-reduce of float64, which makes up for the cancellation. Shards may be of unequal size.
@@ -34,14 +36,16 @@ def whole_batch(mean: Tensor, covariance: Tensor, count: int) -> tuple[Tensor, T
     Args:
         mean: (C,).
         covariance: (G, d, d) by groups of d = C / G channels; d = 1: variances.
-        count: positions of this replica.
+        count: positions of this process.
+        group: the processes; by default all.
 
     Returns:
-        mean (C,), covariance (G, d, d) and number, float64; the first two carry gradient to all replicas.
+        mean (C,), covariance (G, d, d) and the number of positions of all, float64; the first two carry gradient to all
+        processes.
     """
     mean = mean.double()
     second = covariance.double() + _outer(mean, covariance.shape[-1])
-    totals = all_reduce(torch.cat([mean.new_ones(1), mean, second.flatten()]) * count)
+    totals = all_reduce(torch.cat([mean.new_ones(1), mean, second.flatten()]) * count, group)
     number, mean, second = totals.split([1, mean.numel(), second.numel()])
     mean = mean / number
     return mean, (second / number).view_as(covariance) - _outer(mean, covariance.shape[-1]), number
@@ -62,13 +66,14 @@ def synchronise(model: nn.Module) -> nn.Module:
 
 class _AllReduce(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
-        return _summed(x)
+    def forward(ctx, x, group):
+        ctx.group = group
+        return _summed(x, group)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        return _summed(gradient)
+        return _summed(gradient, ctx.group), None
 
 
 class _WholeBatchNorm:
@@ -111,9 +116,9 @@ class _Dropout(nn.Dropout):
 SYNCHRONISED = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: _BatchNorm2d, nn.Dropout: _Dropout}
 
 
-def _summed(x: Tensor) -> Tensor:
+def _summed(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
     total = x.clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=group)
     return total
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from spectral_repro.data.images import ImageData
+from spectral_repro.layers import recalibrate
 from spectral_repro.layers.replicas import rank, replicas
 from spectral_repro.linalg.backward import Hybrid
 from spectral_repro.optim.schedules import Schedule
@@ -219,6 +220,7 @@ class Trainer:
 
         The logits of an image are the mean over its views.
         """
+        self._recalibrate()
         self.model.eval()
         sums, views = self.state.sums.new_zeros(4), self.test_batches.views
         with torch.inference_mode(), self.autocast:
@@ -233,6 +235,13 @@ class Trainer:
             raise self._replay(self.state.step)
         top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
         return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
+
+    def _recalibrate(self) -> None:
+        """Computes the running statistics anew, from the first training batches of an epoch, if that is asked for."""
+        if number := self.config.trainer.recalibrate_batches:
+            batches = islice(self.train_batches.epoch(0), number)
+            with self.autocast:
+                recalibrate(self.model, (images for images, _ in self._stoppable(batches)))
 
     def _output_gap(self) -> dict[str, float]:
         """Of the first epoch's training images, if it is asked for; the network is left in evaluation by `_evaluate`."""

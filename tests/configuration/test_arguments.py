@@ -118,7 +118,7 @@ def test_good_values_pass(own):
     [
         (["model.width=0"], "model.width=0: must be a whole number >= 1"),
         (["model=wrn16_4", "model.gain=0"], "model.gain=0: must be a number > 0, or null"),
-        (["norm=zca", "norm.group_size=x"], "norm.group_size=x: must be a whole number, or null"),
+        (["norm=zca", "norm.group_size=x"], "norm.group_size=x: must be a whole number, or auto, or null"),
         (
             ["norm=zca", "backward=lyapunov", "backward.forward=x"],
             "backward.forward=x: must be eigh, mpa, mtp or newt",

@@ -159,9 +159,9 @@ def test_a_gradient_method_of_a_layers_own_is_named_there():
         build_model(config)
 
 
-def test_zca_pi_is_zca_with_pi_and_the_published_truncation():
+def test_zca_pi_is_the_published_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
-    spelled = compose(["norm=zca", "backward=pi", "norm.truncation=reference"])
+    spelled = compose(["norm=zca_published", "backward=pi", "norm.truncation=reference"])
     assert named == spelled
 
 

@@ -49,7 +49,7 @@ def test_information_keeps_the_fewest_components_in_every_group(images, share):
     expected, matrices = by_definition(x, 3, smallest_reaching(share), 1e-4)
     layer = PCADenoising(24, None, information=share, group_size=8, momentum=1.0).double()
     torch.testing.assert_close(layer(x), expected, atol=1e-11, rtol=1e-9)
-    assert torch.equal(torch.linalg.matrix_rank(layer.running_matrix), torch.linalg.matrix_rank(matrices))
+    assert torch.equal(torch.linalg.matrix_rank(layer.evaluation_matrix), torch.linalg.matrix_rank(matrices))
 
 
 def test_all_information_only_standardises(images):
@@ -87,7 +87,7 @@ def test_the_gradient_agrees_with_finite_differences(images, layout, options, af
 
 @pytest.mark.parametrize("group_size", [None, 4])
 def test_running_averages_follow_the_formula(images, group_size):
-    layer = PCADenoising(8, 3, group_size=group_size, momentum=0.3).double()
+    layer = PCADenoising(8, 3, group_size=group_size, momentum=0.3, running="matrix").double()
     mean, matrix = layer.running_mean.clone(), layer.running_matrix.clone()
     for seed in (0, 1):
         x = images(8, seed=seed)
@@ -95,7 +95,7 @@ def test_running_averages_follow_the_formula(images, group_size):
         mean = 0.7 * mean + 0.3 * x.mean((0, 2, 3))
         matrix = 0.7 * matrix + 0.3 * by_definition(x, len(matrix), lambda _: 3, 1e-4)[1]
     torch.testing.assert_close(layer.running_mean, mean)
-    torch.testing.assert_close(layer.running_matrix, matrix, atol=1e-11, rtol=1e-9)
+    torch.testing.assert_close(layer.evaluation_matrix, matrix, atol=1e-11, rtol=1e-9)
 
 
 @pytest.mark.parametrize(

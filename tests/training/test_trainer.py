@@ -45,7 +45,7 @@ def test_extremes_of_every_epoch(train, monkeypatch):
 
     monkeypatch.setattr(torch.optim.SGD, "step", noting_step)
     monkeypatch.setattr(whitening, "matrix_function", noting_function)
-    rows = pd.read_csv(train("norm=zca", "norm.group_size=8", "trainer.epochs=2") / "metrics.csv")
+    rows = pd.read_csv(train("norm=zca_published", "norm.group_size=8", "trainer.epochs=2") / "metrics.csv")
     steps = len(norms) // 2
     assert steps == 4
     for epoch in range(2):

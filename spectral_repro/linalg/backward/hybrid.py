@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from spectral_repro.linalg.backward.method import Backward
+from torch import Tensor
+
+from spectral_repro.linalg.backward.decomposition import Backward
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -44,3 +46,6 @@ class Hybrid(Backward):
     def check(self, function: SpectralFunction, shift: float) -> None:
         self.first.check(function, shift)
         self.second.check(function, shift)
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        return self.now.evaluate(matrix, function, shift)

@@ -1,28 +1,18 @@
-"""What a backward method is, and what one of your own is made from.
-
-A method that is a kernel is one class with one formula:
-
-    class Halved(Kernel):
-        def kernel(self, function, eigenvalues):
-            return function.divided_differences(eigenvalues) / 2
-"""
+"""What a backward method is, and those that take one batched eigendecomposition."""
 
 from abc import ABC, abstractmethod
-from numbers import Integral
 from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from spectral_repro.linalg.autograd import in_full_precision
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 
 
 class Backward(ABC):
-    """A way to differentiate F(A) = V diag(f(lambda)) V^T.
-
-    Most methods are a `Kernel`: F comes from an eigendecomposition, and the method says what its gradient is. The others
-    (`decomposes` is False) compute F by steps of their own, `evaluate`, and the gradient is that of the steps.
-    """
+    """A way to compute F(A) together with its gradient."""
 
     roots_only: ClassVar[bool] = False
 
@@ -32,32 +22,29 @@ class Backward(ABC):
         return self
 
     @property
-    @abstractmethod
     def decomposes(self) -> bool:
-        """Does F come from an eigendecomposition, and its gradient from a `Kernel`?"""
+        """Is it a `Decomposition`: does F come from eigenvalues and eigenvectors, its gradient from a kernel?"""
+        return True
 
+    @abstractmethod
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        """F(A + s I) (..., d, d) with its gradient, and the eigenvalues (..., d), NaN if it finds none, by steps of its own."""
-        raise NotImplementedError(f"{self} has no steps of its own")
+        """F and the eigenvalues, as `matrix_function` returns them."""
 
     def check(self, function: SpectralFunction, shift: float) -> None:
         """Raises ValueError where the method has no meaning for f and the shift of `matrix_function`."""
-        if not shift >= 0:
-            raise ValueError(f"shift={shift} must be >= 0")
         if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
             name = type(self).__name__
             raise ValueError(f"{name} is a gradient of the whole square root and inverse square root alone, not of {function}")
 
 
-class Kernel(Backward):
-    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D:
+class Decomposition(Backward):
+    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D, most often as
 
     dL/dA = V (D o (V^T sym(dL/dF) V)) V^T,    D_ii = f'(lambda_i).
     """
 
-    @property
-    def decomposes(self) -> bool:
-        return True
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        return _Decomposed.apply(matrix, self.applied(function), self, shift)
 
     @abstractmethod
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
@@ -76,13 +63,8 @@ class Kernel(Backward):
         rotated = eigenvectors.mT @ incoming @ eigenvectors
         return eigenvectors @ self.inner(function, eigenvalues, rotated) @ eigenvectors.mT
 
-    @property
-    def is_derivative(self) -> bool:
-        """Is the kernel that of the derivative itself? Then it has derivatives of its own and a forward mode."""
-        return False
 
-
-class Gapped(Kernel):
+class Gapped(Decomposition):
     """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`."""
 
     @abstractmethod
@@ -90,17 +72,18 @@ class Gapped(Kernel):
         """K (..., d, d), 0 on the diagonal, of eigenvalues (..., d) in descending order."""
 
 
-def first_order_alone(method: Backward) -> str:
-    """The message of the error where a method is asked for more than its gradient."""
-    return f"{method} has neither a second derivative nor one in forward mode: take Exact()"
+class _Decomposed(torch.autograd.Function):
+    @in_full_precision
+    def forward(ctx, matrix, function, method, shift):
+        eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
+        if shift > 0:
+            eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
+        ctx.function, ctx.method = function, method
+        ctx.save_for_backward(eigenvalues, eigenvectors)
+        ctx.mark_non_differentiable(eigenvalues)
+        return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT, eigenvalues
 
-
-def identity(matrix: Tensor) -> Tensor:
-    """I (..., d, d) of the shape, dtype and device of the matrix."""
-    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless the value is a positive whole number."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number >= 1")
+    @in_full_precision
+    @once_differentiable
+    def backward(ctx, incoming, _):
+        return ctx.method.gradient(ctx.function, *ctx.saved_tensors, (incoming + incoming.mT) / 2), None, None, None
