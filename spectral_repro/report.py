@@ -1,5 +1,6 @@
-"""Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [key=value]"""
+"""Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [compare=[norm]] [key=value]"""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.comparison import REPORT, compare, select
 from spectral_repro.reporting.costs import Speeds
 from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published
 from spectral_repro.reporting.places import read_places
@@ -16,10 +18,11 @@ from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.supplied import supply
 from spectral_repro.reporting.verdicts import judge
 
-KEYS = ("paper", "runs", "out", "results", "published", "status")
+KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline")
+OF_A_COMPARISON = ("where", "metric", "baseline")
 
 
-@command("report")
+@command("report", texts=("where", "baseline"))
 def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in KEYS:
@@ -30,6 +33,10 @@ def main(config: DictConfig) -> None:
         for place in _places(config):
             if not place.endswith(".csv"):
                 print(status(Path(place)))
+    elif config.compare is not None:
+        _comparison(config)
+    elif given := [key for key in OF_A_COMPARISON if config[key] is not None]:
+        raise UserError(f"{given[0]}={config[given[0]]}: belongs to a comparison; add compare=auto, or compare=[norm]")
     elif config.get("paper") is None:
         _site(config)
     else:
@@ -42,7 +49,7 @@ def _site(config: DictConfig) -> None:
 
     _print_lines(notices)
     papers = [_with_own_values(load_paper(read_paper(name)), config) for name in published()]
-    for line in write_site(papers, runs, notices, Path(str(config.out)), Path(str(config.results))):
+    for line in write_site(papers, runs, notices, _out(config, "site"), Path(str(config.results))):
         print(line)
 
 
@@ -53,8 +60,39 @@ def _paper(config: DictConfig) -> None:
     from spectral_repro.reporting.write import write
 
     _print_lines([*notices, *report.remarks])
-    for text in write(report, Path(str(config.out)), judge(report, Path(str(config.results))), Speeds(runs)):
+    for text in write(report, _out(config, paper.name), judge(report, Path(str(config.results))), Speeds(runs)):
         print(text)
+
+
+def _comparison(config: DictConfig) -> None:
+    if config.get("paper") is not None:
+        raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
+    runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m ...")
+    _print_lines(notices)
+    keys = [] if config.compare in ("auto", "") else listed(config.compare)
+    runs = select(runs, listed(config.where))
+    if not runs:
+        raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
+    made_by = shlex.join([*REPORT, *HydraConfig.get().overrides.task])
+    report = compare(runs, keys, config.metric, config.baseline, made_by)
+    from spectral_repro.reporting.write import write
+
+    _print_lines(report.remarks)
+    for text in write(report, _out(config, "comparison")):
+        print(text)
+
+
+def listed(value: object) -> list[str]:
+    """The texts of a list, or of a text such as [a=1,b=2] or a=1."""
+    if value is None:
+        return []
+    if isinstance(value, ListConfig):
+        return [str(each) for each in value]
+    return [part.strip() for part in str(value).removeprefix("[").removesuffix("]").split(",") if part.strip()]
+
+
+def _out(config: DictConfig, name: str) -> Path:
+    return Path("results", name) if config.out is None else Path(str(config.out))
 
 
 def _with_own_values(paper: Paper, config: DictConfig) -> Paper:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Decomposition
-from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.backward import Kernel
+from spectral_repro.linalg.backward.method import check_count
 from spectral_repro.linalg.functions import SpectralFunction
 
 
 @dataclass(frozen=True)
-class WholePowerIteration(Decomposition):
+class WholePowerIteration(Kernel):
     """The series of wang2019 applied to all eigenvectors at once, without eigenvalues' gradient (song2021's code, SVD-PI):
 
         dL/dA = sum_{k<K} (A / n)^k / n (I - V V^T) dL/dV V^T,    n = |A V|_F.

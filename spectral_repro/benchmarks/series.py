@@ -8,7 +8,7 @@ import torch
 
 from spectral_repro.benchmarks.poster import largest_factors
 from spectral_repro.benchmarks.sections import Measurement, Section, short
-from spectral_repro.linalg.backward.decomposition import Gapped
+from spectral_repro.linalg.backward import Gapped
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,13 @@ for launcher in options("hydra/launcher"):
     ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead."""
+def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead.
+
+    Args:
+        config_name: a file of conf/.
+        texts: keys whose values are taken as they stand, whatever Hydra's grammar would make of them.
+    """
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
         run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
@@ -41,6 +46,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         @functools.wraps(job)
         def main() -> None:
             try:
+                sys.argv[1:] = [_quoted(argument, texts) for argument in sys.argv[1:]]
                 with _arguments_read():
                     run()
             except UserError as error:
@@ -91,6 +97,14 @@ def _without_own_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]
         else:
             others.append(word)
     return others, own
+
+
+def _quoted(argument: str, texts: Sequence[str]) -> str:
+    """key='value' for key=value where the value is a text."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in texts or value[:1] in ("'", '"'):
+        return argument
+    return f"{key}='{value}'" if "'" not in value else f'{key}="{value}"'
 
 
 def _print_allowed(error: BaseException | None) -> None:

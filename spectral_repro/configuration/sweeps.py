@@ -1,14 +1,14 @@
 """What Hydra does not do of itself for a sweep."""
 
 import sys
-import time
 from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.utils import get_method
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.groups import spelled_for_hydra
@@ -30,18 +30,22 @@ class NotEmpty(Callback):
                 raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings
 
 
-class Times(Callback):
-    """Notes on the outcome of a job how many seconds it took."""
+class Closing(Callback):
+    """Prints a text about all jobs of a sweep when they have ended, also where some of them failed.
 
-    def on_job_start(self, config: DictConfig, **_: object) -> None:
-        self.started = time.monotonic()
+    Args:
+        text: the function that makes it, by its dotted name, so that what it needs is imported only then.
+    """
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: object) -> None:
-        job_return.seconds = time.monotonic() - self.started
+    def __init__(self, text: str):
+        self.text = text
+
+    def on_sweep_end(self, jobs: Sequence[JobReturn]) -> None:
+        print(get_method(self.text)(jobs), flush=True)
 
 
 class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
-    """Hydra's own sweeper, but all jobs run whatever becomes of others, and each has a line at the end.
+    """Hydra's own sweeper, but all jobs run whatever becomes of others, and `Closing` has the last word.
 
     Raises:
         UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
@@ -62,23 +66,13 @@ class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
 
         self.launcher.launch = keep_results
         super().sweep(arguments)
-        shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-        for number, job in enumerate(jobs):
-            print(f"job {number:<4} {outcome(job, shared)}")
+        for callback in self.hydra_context.callbacks.callbacks:
+            if isinstance(callback, Closing):
+                callback.on_sweep_end(jobs)
         failed = sum(job.status == JobStatus.FAILED for job in jobs)
         if failed:
             raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")
         return jobs
-
-
-def outcome(job: JobReturn, shared: set[str]) -> str:
-    """State, metric, time, and what the job has that is not ``shared`` by all; why, if it failed."""
-    failed, result = job.status == JobStatus.FAILED, job._return_value
-    summary = result if isinstance(result, dict) else {}
-    state = "failed" if failed else summary.get("state", "finished")
-    reason = f": {first_line(result)}" if failed else ""
-    what = " ".join(each for each in filter_overrides(job.overrides) if each not in shared)
-    return f"{state:<9} {metric(summary.get('final') or {}):<22} {getattr(job, 'seconds', 0.0):8.1f} s  {what}{reason}"
 
 
 def metric(final: dict[str, float]) -> str:

@@ -1,21 +1,39 @@
 """Singular values above a bound are set to it (Sedghi, Gupta and Long 2019)."""
 
-from spectral_repro.bounds import Count, NotNegative
+from torch import nn
+
+from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
-from spectral_repro.linalg import clip_conv, conv_norm
+from spectral_repro.linalg import clip_conv
 
 
 class Clip(Constraint):
     """`clip_conv` of every layer, at the size of its input; waits for the device.
 
+    For padding with reflected or replicated pixels the bound is divided by the norm of the padding, so that it holds for the
+    layer as it is.
+
     Args:
+        network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
+            `Constraint`.
         rounds, tolerance: those of `clip_conv`.
-        others: those of `Constraint`.
     """
 
-    def __init__(self, *arguments, rounds: Count = 1, tolerance: NotNegative = 0.0, **options):
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        network: nn.Module,
+        image_shape: tuple[int, int, int],
+        orthonormal_frames: bool,
+        clip_to: Positive,
+        every: Count = 1,
+        linear_to: Positive | None = None,
+        batch_norm_to: Positive | None = None,
+        batch_norm_every: Count = 1,
+        rounds: Count = 1,
+        tolerance: NotNegative = 0.0,
+    ):
+        super().__init__(network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every)
         self.rounds, self.tolerance = rounds, tolerance
         self.memory["remaining"] = float("nan")
 
@@ -24,12 +42,12 @@ class Clip(Constraint):
 
     def _clip(self, operator: Operator, bound: float) -> float:
         """Clips a layer; its largest singular value over the bound afterwards, 1 where that is within."""
-        weight = operator.weight
-        clipped = clip_conv(weight, clip_to=bound, rounds=self.rounds, tolerance=self.tolerance, **operator.circular)
+        weight, limit = operator.weight, bound / operator.expansion
+        clipped = clip_conv(weight, clip_to=limit, rounds=self.rounds, tolerance=self.tolerance, **operator.circular)
         if clipped is weight:
             return 1.0
         weight.copy_(clipped)
-        return max(1.0, conv_norm(weight, **operator.circular).item() / bound)
+        return max(1.0, operator.norm().item() / bound)
 
     def metrics(self) -> dict[str, float]:
         """``clip_remaining``: the largest singular value over its bound after the last crop, 1 if none was above."""

@@ -1,14 +1,18 @@
-"""Bounds of the layers of a network, kept by changing its weights between the steps of the optimiser (senderovich2022)."""
+"""Bounds of the layers of a network, kept by changing its weights between the steps of the optimiser (senderovich2022), and the
+penalty that keeps the frames of TT layers orthonormal.
+"""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from spectral_repro.bounds import Count, Positive
+from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.operators import Operator, operators
 from spectral_repro.layers.tt import TTConv2d
-from spectral_repro.layers.tucker import Frame
+from spectral_repro.layers.tucker import Frame, orthogonal_penalty
 from spectral_repro.linalg.conv_clip import divisor
 
 
@@ -27,6 +31,9 @@ class Constraint(ABC):
         linear_to: bound of the singular values of linear layers, at the same steps; None: they are left alone.
         batch_norm_to: bound of the largest factor of a batch norm (`batch_norm_factor`), kept by division; None: left alone.
         batch_norm_every: steps from one time to the next.
+
+    Raises:
+        ValueError: for a layer whose weight is parametrized: there is no weight to change in place.
     """
 
     factors_apart = False  # are the three factors of a TT layer bounded each by itself?
@@ -45,6 +52,12 @@ class Constraint(ABC):
         self.clip_to, self.every, self.linear_to = clip_to, every, linear_to
         self.batch_norm_to, self.batch_norm_every = batch_norm_to, batch_norm_every
         self.bounded = [operator for operator in operators(network, image_shape) if self._bound(operator.layer) is not None]
+        for operator in self.bounded:
+            if is_parametrized(operator.layer, "weight"):
+                raise ValueError(
+                    f"{operator.name}: its weight is parametrized and cannot be changed in place: remove_parametrizations "
+                    "first, or bound it by a parametrization"
+                )
         absorbing = not (orthonormal_frames or self.factors_apart)
         self.absorbing = [layer for layer in network.modules() if isinstance(layer, TTConv2d) and absorbing]
         self.batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
@@ -73,7 +86,16 @@ class Constraint(ABC):
         return dict(self.memory)
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        self.memory = dict(state)
+        """Takes over a state, on the devices of the weights.
+
+        Raises:
+            ValueError: for the state of another network or constraint.
+        """
+        if differing := sorted(state.keys() ^ self.memory.keys()):
+            raise ValueError(f"the state is of another network or constraint: it differs in {', '.join(differing)}")
+        for key, value in state.items():
+            held = self.memory[key]
+            self.memory[key] = value.to(held) if isinstance(held, Tensor) else value
 
     def _bound(self, layer: nn.Module) -> float | None:
         if isinstance(layer, nn.Linear):
@@ -85,3 +107,13 @@ class Constraint(ABC):
 def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
     """max_c |weight_c| / sqrt(running variance_c + 1e-6), a number; the 1e-6 is that of the published code, not the layer's."""
     return (layer.weight.abs() / (layer.running_var + 1e-6).sqrt()).amax()
+
+
+@dataclass(frozen=True)
+class OrthogonalPenalty:
+    """``orthogonal_k`` times `orthogonal_penalty`, which keeps the frames of TT layers near orthonormal (senderovich2022)."""
+
+    orthogonal_k: NotNegative
+
+    def __call__(self, network: nn.Module) -> Tensor:
+        return self.orthogonal_k * orthogonal_penalty(network)

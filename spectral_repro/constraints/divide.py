@@ -1,42 +1,60 @@
 """A weight is divided so that its largest singular value keeps a bound (Gouk et al. 2021)."""
 
 import torch
+from torch import nn
 
-from spectral_repro.bounds import Count
+from spectral_repro.bounds import Count, Positive
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
-from spectral_repro.linalg import conv_norm, conv_power_iteration
+from spectral_repro.linalg import conv_power_iteration
 from spectral_repro.linalg.conv_clip import divisor
 
 
 class DivideByExactLargest(Constraint):
-    """w / max(1, sigma / c) with sigma = `conv_norm`, exact for circular padding; waits for the device."""
+    """w / max(1, sigma / c) with sigma = `Operator.norm`; waits for the device.
+
+    sigma is exact for circular padding, and an upper bound for padding with reflected or replicated pixels.
+    """
 
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
         for operator, bound in bounded:
-            operator.weight.div_(divisor(conv_norm(operator.weight, **operator.circular), bound))
+            operator.weight.div_(divisor(operator.norm(), bound))
 
 
 class DivideByLargest(Constraint):
-    """w / max(1, sigma / c) with sigma by power iterations, zero padding included, that go on where they stopped the last time.
+    """w / max(1, sigma / c) with sigma by power iterations that continue from where they stopped the last time.
 
-    The device is not waited for. sigma is found from below: right after a large change of the weights some excess remains.
+    The operator is that of the layer as it is, whatever its padding. The device is not waited for. sigma is found from below:
+    right after a large change of the weights some excess remains.
 
     Args:
+        network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
+            `Constraint`.
         iterations: each time.
-        others: those of `Constraint`.
     """
 
-    def __init__(self, *arguments, iterations: Count = 2, **options):
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        network: nn.Module,
+        image_shape: tuple[int, int, int],
+        orthonormal_frames: bool,
+        clip_to: Positive,
+        every: Count = 1,
+        linear_to: Positive | None = None,
+        batch_norm_to: Positive | None = None,
+        batch_norm_every: Count = 1,
+        iterations: Count = 2,
+    ):
+        super().__init__(network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every)
         self.iterations = iterations
         generator = torch.Generator().manual_seed(0)  # of its own, so that the training draws what it does without
-        self.memory |= {operator.name: operator.random_input(generator) for operator in self.bounded}
+        self.memory |= {operator.key: operator.random_input(generator) for operator in self.bounded}
 
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
         for operator, bound in bounded:
-            weight, start, options = operator.weight, self.memory[operator.name], operator.zero_padded
-            largest, self.memory[operator.name] = conv_power_iteration(weight, start, **options, iterations=self.iterations)
+            weight, start = operator.weight, self.memory[operator.key]
+            largest, vector = conv_power_iteration(weight, start, **operator.padded, iterations=self.iterations)
+            self.memory[operator.key] = vector
             weight.div_(divisor(largest, bound))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
+from inspect import signature
 
 import torch
 from torch import Tensor
@@ -15,22 +16,26 @@ def full_precision(device: torch.device) -> AbstractContextManager:
         >>> with full_precision(matrix.device):
         ...     root = matrix @ matrix
     """
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    return torch.autocast(device.type, enabled=False) if _in_autocast(device) else nullcontext()
 
 
 def in_full_precision(method: Callable) -> staticmethod:
     """Makes a forward, backward or jvp method of an autograd function run outside autocast, wherever it is called from."""
 
-    @staticmethod
     @wraps(method)
     def run(*arguments):
         device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
-        with full_precision(device):
+        if not _in_autocast(device):
+            return method(*arguments)
+        with torch.autocast(device.type, enabled=False):
             return method(*arguments)
 
-    return run
+    run.__signature__ = signature(method)  # torch asks for it at every call, which takes longer than a small product
+    return staticmethod(run)
+
+
+def _in_autocast(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def differentiable_once(gradient: Tensor, reason: str, *sources: Tensor) -> Tensor:

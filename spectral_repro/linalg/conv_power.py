@@ -1,11 +1,17 @@
-"""Power iteration with a convolution as torch applies it, its zero padding included (Gouk et al. 2021)."""
+"""Power iteration with a convolution as `torch.nn.Conv2d` applies it, with any padding (Gouk et al. 2021)."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import conv2d, pad
 
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.conv_symbol import Size, pair
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
 @torch.no_grad()
@@ -13,43 +19,95 @@ def conv_power_iteration(
     weight: Tensor,
     start: Tensor,
     stride: Size = 1,
-    padding: Size = 0,
+    padding: Size | str = 0,
     groups: int = 1,
     dilation: Size = 1,
+    padding_mode: PaddingMode = "zeros",
     iterations: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """The largest singular value of A: x -> conv2d(x, weight), from below, and the vector that it was found with:
+    """The largest singular value of A, x -> `padded_conv2d` of x, from below, and the vector that it was found with:
 
         y = A x / |A x|,   x <- A^T y / |A^T y|,   ``iterations`` times; |A^T y| in the end.
+
+    A^T is the vector-Jacobian product, so A is the operator that the layer applies, whatever its padding.
 
     Args:
         weight: (C_out, C_in / groups, K_1, K_2).
         start: x (1, C_in, H, W), random at first; what the last call gave, where the weight has changed little since.
-        stride, padding, groups, dilation: those of `torch.nn.functional.conv2d`.
+        stride, padding, groups, dilation, padding_mode: those of `torch.nn.Conv2d`.
+        iterations: 2 products each.
 
     Returns:
-        A tensor of one number, and x with |x| = 1. The device is not waited for.
+        A tensor of one number, and x with |x| = 1. Where A x = 0, the number is 0 and x stays as it was. The device is not
+        waited for.
 
     Raises:
-        ValueError: unless iterations >= 1, or for a kernel that is larger than the padded map.
+        ValueError: unless iterations >= 1, and for a kernel that is larger than the padded map.
+
+    Example:
+        >>> weight, x = torch.nn.init.dirac_(torch.empty(4, 4, 3, 3)), torch.randn(1, 4, 8, 8)
+        >>> conv_power_iteration(weight, x, padding=1, padding_mode="reflect")[0]
+        tensor(1.)
     """
     if iterations < 1:
         raise ValueError(f"iterations={iterations}: must be a whole number >= 1")
-    strides, pads, spacings = pair("stride", stride), pair("padding", padding, least=0), pair("dilation", dilation)
-    spare = [n + 2 * p - d * (k - 1) - 1 for n, p, d, k in zip(start.shape[2:], pads, spacings, weight.shape[2:], strict=True)]
-    if min(spare) < 0:
-        kernel, size = (" x ".join(map(str, x.shape[2:])) for x in (weight, start))
-        raise ValueError(f"padding={padding}: too little for a kernel of {kernel} on a map of {size}")
-    beyond = [free % s for free, s in zip(spare, strides, strict=True)]
+    spacings, pads = pair("dilation", dilation), pad_widths(padding, weight.shape[2:], dilation)
+    for n, k, d, before, after in zip(start.shape[2:], weight.shape[2:], spacings, pads[2::-2], pads[3::-2], strict=True):
+        if n + before + after < d * (k - 1) + 1:
+            kernel, size = (" x ".join(map(str, x.shape[2:])) for x in (weight, start))
+            raise ValueError(f"padding={padding}: too little for a kernel of {kernel} on a map of {size}")
     x = start
     with full_precision(x.device):
         for _ in range(iterations):
-            y, _ = _normalised(conv2d(x, weight, None, strides, pads, spacings, groups))
-            x, largest = _normalised(conv_transpose2d(y, weight, None, strides, pads, beyond, groups, spacings))
+            y, transpose = torch.func.vjp(
+                lambda x: padded_conv2d(x, weight, stride, padding, groups, dilation, padding_mode), x
+            )
+            image = transpose(y / torch.linalg.vector_norm(y).clamp_min(torch.finfo(y.dtype).tiny))[0]
+            largest = torch.linalg.vector_norm(image)
+            x = torch.where(largest > torch.finfo(x.dtype).tiny, image / largest, x)
     return largest, x
 
 
-def _normalised(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x / |x|, or 0, and |x|."""
-    length = torch.linalg.vector_norm(x)
-    return x / length.clamp_min(torch.finfo(x.dtype).tiny), length
+def padded_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    groups: int = 1,
+    dilation: Size = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> Tensor:
+    """The convolution without bias that `torch.nn.Conv2d` of these arguments applies.
+
+    Args:
+        x: (N, C_in, H, W).
+        weight: (C_out, C_in / groups, K_1, K_2).
+        stride, padding, groups, dilation, padding_mode: those of `torch.nn.Conv2d`.
+
+    Returns:
+        (N, C_out, H', W').
+    """
+    if padding_mode == "zeros":
+        return conv2d(x, weight, None, stride, padding, dilation, groups)
+    padded = pad(x, pad_widths(padding, weight.shape[2:], dilation), MODES[padding_mode])
+    return conv2d(padded, weight, None, stride, 0, dilation, groups)
+
+
+def pad_widths(padding: Size | str, kernel_size: Sequence[int], dilation: Size) -> list[int]:
+    """What `torch.nn.functional.pad` takes: pixels left, right, above and below.
+
+    Raises:
+        ValueError: unless the padding is one or two whole numbers >= 0, "same" or "valid".
+    """
+    if padding in ("same", "valid"):
+        spare = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel_size, pair("dilation", dilation), strict=True)]
+        return [width for total in reversed(spare) for width in (total // 2, total - total // 2)]
+    return [width for width in reversed(pair("padding", padding, least=0)) for _ in range(2)]
+
+
+def padding_norm(length: int, before: int, after: int, padding_mode: PaddingMode) -> float:
+    """The norm of the padding of one dimension as a linear map: the root of how often it repeats a pixel; 1 for zeros."""
+    if padding_mode == "zeros":
+        return 1.0
+    positions = pad(torch.arange(length, dtype=torch.float32, device="cpu")[None, None], (before, after), MODES[padding_mode])
+    return positions.long().flatten().bincount().max().item() ** 0.5

@@ -2,12 +2,12 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autograd import in_full_precision
-from spectral_repro.linalg.backward import Backward, Exact
-from spectral_repro.linalg.backward.decomposition import Gapped
+from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
+from spectral_repro.linalg.backward import Backward, Exact, Gapped
+from spectral_repro.linalg.backward.method import first_order_alone
 from spectral_repro.linalg.functions import Power
+from spectral_repro.linalg.hermitian import check_symmetric, decompose
 
 
 def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
@@ -27,33 +27,92 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
             `Taylor`, `Pade` and `PowerIteration` for positive eigenvalues; or a `Hybrid` whose turn one of them has.
 
     Returns:
-        lambda (..., d) in descending order and V (..., d, d), eigenvectors as columns, both differentiable once.
+        lambda (..., d) in descending order (torch's ascend) and V (..., d, d), eigenvectors as columns. Both have a gradient;
+        with `Exact` also further ones, without meaning at a tie, and one in forward mode, which other methods refuse with
+        NotImplementedError, as all refuse forward over forward mode. `torch.func.grad`, `vmap` and `jacrev` work with all.
 
     Raises:
-        ValueError: for a method without reciprocal gaps.
+        ValueError: for a matrix of another shape or dtype, and for a method without reciprocal gaps.
 
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
+
+    Example:
+        >>> eigenvalues, eigenvectors = eigh(torch.diag(torch.tensor([1.0, 3.0, 2.0])))
+        >>> eigenvalues
+        tensor([3., 2., 1.])
     """
+    check_symmetric(matrix)
     method = backward.current
     if not isinstance(method, Gapped):
         raise ValueError(f"backward={method}: must be a method with reciprocal gaps, such as Exact() or Taylor()")
-    return _Eigh.apply(matrix, method)
+    eigenvalues, eigenvectors = _Eigh.apply(matrix, *decompose(matrix.detach()), method)
+    return method.applied(Power(1.0))(eigenvalues), eigenvectors
 
 
 class _Eigh(torch.autograd.Function):
-    @in_full_precision
-    def forward(ctx, matrix, method):
-        eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
-        ctx.method, ctx.counted = method, method.applied(Power(1.0))
-        ctx.save_for_backward(eigenvalues, eigenvectors)
-        return ctx.counted(eigenvalues), eigenvectors
+    """What A was decomposed into, with the gradients with respect to A: formulas of lambda and V, as functions of A again."""
+
+    generate_vmap_rule = True
 
     @in_full_precision
-    @once_differentiable
-    def backward(ctx, of_eigenvalues, of_eigenvectors):
-        eigenvalues, eigenvectors = ctx.saved_tensors
-        rotated = eigenvectors.mT @ of_eigenvectors
-        turned = torch.where(rotated == 0, 0.0, rotated * ctx.method.reciprocal_gaps(eigenvalues))
-        inner = turned + torch.diag_embed(of_eigenvalues * ctx.counted.derivative(eigenvalues))
-        slope = eigenvectors @ inner @ eigenvectors.mT
-        return (slope + slope.mT) / 2, None
+    def forward(matrix, eigenvalues, eigenvectors, method):
+        return eigenvalues.clone(), eigenvectors.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.method = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @in_full_precision
+    def backward(ctx, *incoming):
+        matrix, *decomposition = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return _gradient(ctx.method, *decomposition, *incoming), None, None, None
+        if ctx.method.is_derivative:
+            return _gradient(ctx.method, *_Eigh.apply(matrix, *decomposition, ctx.method), *incoming), None, None, None
+        with torch.no_grad():
+            slope = _gradient(ctx.method, *decomposition, *incoming)
+        return differentiable_once(slope, first_order_alone(ctx.method), matrix, *incoming), None, None, None
+
+    @in_full_precision
+    def jvp(ctx, tangent, *_):
+        if not ctx.method.is_derivative:
+            raise NotImplementedError(first_order_alone(ctx.method))
+        matrix, *decomposition = ctx.saved_tensors
+        eigenvalues, eigenvectors = _Eigh.apply(_NotInForwardMode.apply(matrix), *decomposition, ctx.method)
+        rotated = eigenvectors.mT @ ((tangent + tangent.mT) / 2) @ eigenvectors
+        return rotated.diagonal(dim1=-2, dim2=-1), eigenvectors @ (rotated * ctx.method.reciprocal_gaps(eigenvalues))
+
+
+class _NotInForwardMode(torch.autograd.Function):
+    """The matrix as it is. What torch computes in a forward-mode formula has no forward mode itself, and says nothing."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(matrix):
+        return matrix.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, incoming):
+        return incoming
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError("eigh in forward mode can be differentiated again in backward mode alone, as by jacrev")
+
+
+def _gradient(
+    method: Gapped, eigenvalues: Tensor, eigenvectors: Tensor, of_eigenvalues: Tensor, of_eigenvectors: Tensor
+) -> Tensor:
+    """dL/dA of dL/dlambda and dL/dV, the formula of `eigh`."""
+    rotated, reciprocals = eigenvectors.mT @ of_eigenvectors, method.reciprocal_gaps(eigenvalues)
+    nothing = (rotated == 0) & reciprocals.isinf()
+    turned = torch.where(nothing, 0.0, rotated * reciprocals) + torch.diag_embed(of_eigenvalues)
+    slope = eigenvectors @ turned @ eigenvectors.mT
+    return (slope + slope.mT) / 2

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from spectral_repro.linalg.autograd import in_full_precision
-from spectral_repro.linalg.backward.decomposition import Decomposition
+from spectral_repro.linalg.backward import Kernel
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -20,7 +20,7 @@ def covariance(features: Tensor) -> Tensor:
 
 
 def covariance_functions(
-    features: Tensor, terms: Sequence[tuple[SpectralFunction, Decomposition]], dtype: torch.dtype | None = None
+    features: Tensor, terms: Sequence[tuple[SpectralFunction, Kernel]], dtype: torch.dtype | None = None
 ) -> tuple[Tensor, ...]:
     """f(covariance(X)) for every (f, method), f(0) = 0, all from one decomposition of a matrix of min(C, P) rows.
 

@@ -1,28 +1,60 @@
 """Scalar functions f of eigenvalues, with what a gradient needs of them.
 
-Every function answers three questions about eigenvalues of shape (..., d): its values, its derivative (both (..., d)) and
-its divided differences f[a, b] = (f(a) - f(b)) / (a - b) of all pairs, (..., d, d), with f' where a = b.
+A function gives its values and its derivative at eigenvalues (..., d), both (..., d), and the divided differences that the
+gradients of a matrix function are made of:
+
+    f[a, b] = (f(a) - f(b)) / (a - b),    f[a, b, c] = (f[a, b] - f[b, c]) / (a - c),
+
+of all pairs (..., d, d) and of all triples (..., d, d, d). At ties they are the limits f'(a) and f''(a) / 2, which no formula
+here reaches by a subtraction, so that neither ties nor tiny gaps cost accuracy.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import copysign
-from typing import Protocol
+from math import copysign, factorial
 
 import torch
 from torch import Tensor
 
+NEAR = 0.1  # three eigenvalues within this part of the scale of f: f[a, b, c] by a Taylor polynomial about their mean
+TERMS = 15  # of that polynomial: enough for float64
 
-class SpectralFunction(Protocol):
-    def __call__(self, eigenvalues: Tensor) -> Tensor: ...
 
-    def derivative(self, eigenvalues: Tensor) -> Tensor: ...
+class SpectralFunction(ABC):
+    """f of the eigenvalues. To write a function of your own, give it the three abstract methods.
 
-    def divided_differences(self, eigenvalues: Tensor) -> Tensor: ...
+    `second_divided_differences` is what second derivatives need; without it a function has a gradient and no more.
+    """
+
+    @property
+    def from_zero(self) -> bool:
+        """Is f defined for x >= 0 with f(0) = 0, as the square root is? Then what rounding leaves below 0 counts as 0."""
+        return False
+
+    @abstractmethod
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        """f(x), (..., d)."""
+
+    @abstractmethod
+    def derivative(self, eigenvalues: Tensor) -> Tensor:
+        """f'(x), (..., d)."""
+
+    @abstractmethod
+    def divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        """f[a, b] of all pairs, (..., d, d)."""
+
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        """f[a, b, c] of all triples, (..., d, d, d)."""
+        raise NotImplementedError(f"{self} has no second derivative: it defines no second_divided_differences")
+
+    def over_argument(self) -> "SpectralFunction":
+        """x -> f(x) / x, of an f that starts `from_zero`."""
+        raise NotImplementedError(f"{self} has no second derivative of features: it defines no over_argument")
 
 
 @dataclass(frozen=True)
-class InverseSqrt:
+class InverseSqrt(SpectralFunction):
     """f(x) = x^(-1/2) for x > 0; f[a, b] = -1 / (sqrt(a) sqrt(b) (sqrt(a) + sqrt(b))) has no subtraction."""
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
@@ -34,12 +66,20 @@ class InverseSqrt:
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
         root = eigenvalues.sqrt()
         a, b = root.unsqueeze(-1), root.unsqueeze(-2)
-        return -1 / (a * b * (a + b))
+        return -(a * b * (a + b)).reciprocal()
+
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        a, b, c = _triples(eigenvalues.sqrt())
+        return (a + b + c) / (a * b * c * (a + b) * (b + c) * (c + a))
 
 
 @dataclass(frozen=True)
-class Sqrt:
+class Sqrt(SpectralFunction):
     """f(x) = x^(1/2) for x >= 0; f[a, b] = 1 / (sqrt(a) + sqrt(b)), infinite at a = b = 0."""
+
+    @property
+    def from_zero(self) -> bool:
+        return True
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.sqrt()
@@ -51,12 +91,23 @@ class Sqrt:
         root = eigenvalues.sqrt()
         return 1 / (root.unsqueeze(-1) + root.unsqueeze(-2))
 
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        a, b, c = _triples(eigenvalues.sqrt())
+        return -1 / ((a + b) * (b + c) * (c + a))
+
+    def over_argument(self) -> SpectralFunction:
+        return InverseSqrt()
+
 
 @dataclass(frozen=True)
-class Power:
+class Power(SpectralFunction):
     """f(x) = x^p for x > 0; for a <= b, f[a, b] = sign(p) max(f(a), f(b)) (1 - (a / b)^|p|) / (b - a)."""
 
     exponent: float
+
+    @property
+    def from_zero(self) -> bool:
+        return self.exponent > 0
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues**self.exponent
@@ -66,13 +117,25 @@ class Power:
 
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
         smaller, gap = _smaller_and_gap(eigenvalues)
-        size = abs(self.exponent)
-        slope = _quotient(-torch.expm1(-size * torch.log1p(gap / smaller)), gap, size / smaller)
-        return copysign(1, self.exponent) * _larger(self(eigenvalues)) * slope
+        quotient = -torch.expm1(-abs(self.exponent) * torch.log1p(gap / smaller)) / torch.where(gap == 0, 1.0, gap)
+        differences = copysign(1, self.exponent) * _larger(self(eigenvalues)) * quotient
+        return torch.where(gap == 0, self.derivative(eigenvalues).unsqueeze(-1), differences)
+
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        return _second_differences(self, eigenvalues, lambda smallest, widest: widest / smallest)
+
+    def taylor(self, x: Tensor, degree: int) -> Tensor:
+        coefficient = 1.0
+        for k in range(degree):
+            coefficient *= (self.exponent - k) / (k + 1)
+        return coefficient * x ** (self.exponent - degree)
+
+    def over_argument(self) -> SpectralFunction:
+        return Power(self.exponent - 1)
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(SpectralFunction):
     """f(x) = log x for x > 0; for a <= b, f[a, b] = log1p((b - a) / a) / (b - a)."""
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
@@ -85,9 +148,15 @@ class Log:
         smaller, gap = _smaller_and_gap(eigenvalues)
         return _quotient(torch.log1p(gap / smaller), gap, 1 / smaller)
 
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        return _second_differences(self, eigenvalues, lambda smallest, widest: widest / smallest)
+
+    def taylor(self, x: Tensor, degree: int) -> Tensor:
+        return -((-1 / x) ** degree) / degree
+
 
 @dataclass(frozen=True)
-class Exp:
+class Exp(SpectralFunction):
     """f(x) = exp(c x), any x; for a <= b, f[a, b] = sign(c) max(f(a), f(b)) (1 - exp(-|c| (b - a))) / (b - a)."""
 
     rate: float = 1.0
@@ -103,13 +172,23 @@ class Exp:
         size = abs(self.rate)
         return copysign(1, self.rate) * _larger(self(eigenvalues)) * _quotient(-torch.expm1(-size * gap), gap, size)
 
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        return _second_differences(self, eigenvalues, lambda smallest, widest: abs(self.rate) * widest)
+
+    def taylor(self, x: Tensor, degree: int) -> Tensor:
+        return self.rate**degree / factorial(degree) * self(x)
+
 
 @dataclass(frozen=True)
-class Product:
-    """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b)."""
+class Product(SpectralFunction):
+    """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b); the same rule holds for triples."""
 
     first: SpectralFunction
     second: SpectralFunction
+
+    @property
+    def from_zero(self) -> bool:
+        return self.first.from_zero or self.second.from_zero
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return self.first(eigenvalues) * self.second(eigenvalues)
@@ -123,9 +202,21 @@ class Product:
         of_second = first(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues)
         return of_second + first.divided_differences(eigenvalues) * second(eigenvalues).unsqueeze(-2)
 
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        first, second = self.first, self.second
+        a, c = first(eigenvalues)[..., :, None, None], second(eigenvalues)[..., None, None, :]
+        of_pairs = first.divided_differences(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues).unsqueeze(-3)
+        of_triples = first.second_divided_differences(eigenvalues) * c + a * second.second_divided_differences(eigenvalues)
+        return of_triples + of_pairs
+
+    def over_argument(self) -> SpectralFunction:
+        if self.first.from_zero:
+            return Product(self.first.over_argument(), self.second)
+        return Product(self.first, self.second.over_argument())
+
 
 @dataclass(frozen=True)
-class One:
+class One(SpectralFunction):
     """f(x) = 1: restricted to some eigenvalues, the projector on their eigenvectors."""
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
@@ -137,9 +228,12 @@ class One:
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.new_zeros(*eigenvalues.shape, eigenvalues.shape[-1])
 
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        return eigenvalues.new_zeros(*eigenvalues.shape, eigenvalues.shape[-1], eigenvalues.shape[-1])
+
 
 @dataclass(frozen=True)
-class Restricted:
+class Restricted(SpectralFunction):
     """``function`` on the eigenvalues that ``keep`` marks, zero on the others.
 
     ``keep`` maps eigenvalues (..., d) in descending order to a boolean mask of the same shape and counts as constant in the
@@ -150,6 +244,10 @@ class Restricted:
     function: SpectralFunction
     keep: Callable[[Tensor], Tensor]
 
+    @property
+    def from_zero(self) -> bool:
+        return self.function.from_zero
+
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return torch.where(self.keep(eigenvalues), self.function(eigenvalues), 0.0)
 
@@ -159,11 +257,25 @@ class Restricted:
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
         kept, values = self.keep(eigenvalues), self(eigenvalues)
         gap = eigenvalues.unsqueeze(-1) - eigenvalues.unsqueeze(-2)
-        tied = gap.abs() <= torch.finfo(torch.float32).eps * eigenvalues[..., :1, None]
+        tied = gap.abs() <= self._tie(eigenvalues).unsqueeze(-1)
         across_cut = (values.unsqueeze(-1) - values.unsqueeze(-2)) / torch.where(tied, torch.inf, gap)
         both_kept = kept.unsqueeze(-1) & kept.unsqueeze(-2)
         one_kept = kept.unsqueeze(-1) ^ kept.unsqueeze(-2)
         return torch.where(both_kept, self.function.divided_differences(eigenvalues), torch.where(one_kept, across_cut, 0.0))
+
+    def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
+        kept = self.keep(eigenvalues)
+        across_cut, widest = _over_the_widest_gap(self.divided_differences(eigenvalues), eigenvalues, kept)
+        across_cut = torch.where(widest <= self._tie(eigenvalues)[..., None, None], 0.0, across_cut)
+        a, b, c = _triples(kept)
+        of_kept = self.function.second_divided_differences(eigenvalues)
+        return torch.where(a & b & c, of_kept, torch.where(a | b | c, across_cut, 0.0))
+
+    def over_argument(self) -> SpectralFunction:
+        return Restricted(self.function.over_argument(), self.keep)
+
+    def _tie(self, eigenvalues: Tensor) -> Tensor:
+        return torch.finfo(torch.float32).eps * eigenvalues[..., :1]
 
 
 def _smaller_and_gap(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,3 +293,55 @@ def _quotient(numerator: Tensor, denominator: Tensor, limit: Tensor | float) -> 
     """numerator / denominator, ``limit`` where the denominator is 0."""
     zero = denominator == 0
     return torch.where(zero, limit, numerator / torch.where(zero, 1.0, denominator))
+
+
+def _triples(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers (..., d) as the first, second and third of all triples."""
+    return values[..., :, None, None], values[..., None, :, None], values[..., None, None, :]
+
+
+def _second_differences(
+    function: "Log | Power | Exp", eigenvalues: Tensor, spread: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """f[a, b, c] of an f with Taylor coefficients, ``function.taylor(x, k)`` = f^(k)(x) / k!.
+
+    Divided by the widest of the three gaps; where all three are close, the polynomial sum_k f^(k + 2)(m) / (k + 2)! h_k about
+    their mean m, h_k the complete homogeneous polynomials of the differences from it: h_k = e_3 h_(k-3) - e_2 h_(k-2).
+
+    Args:
+        spread: of the smallest of three eigenvalues and their widest gap: that gap as a part of the scale on which f changes.
+    """
+    divided, widest = _over_the_widest_gap(function.divided_differences(eigenvalues), eigenvalues)
+    a, b, c = _triples(eigenvalues)
+    near = spread(torch.minimum(torch.minimum(a, b), c), widest) <= NEAR
+    mean = (a + b + c) / 3
+    a, b, c = a - mean, b - mean, c - mean
+    pairs, product = a * b + b * c + c * a, a * b * c
+    homogeneous = [torch.ones_like(mean), torch.zeros_like(mean), -pairs]
+    for _ in range(TERMS - 3):
+        homogeneous.append(product * homogeneous[-3] - pairs * homogeneous[-2])
+    polynomial = sum(function.taylor(mean, k + 2) * term for k, term in enumerate(homogeneous))
+    return torch.where(near, polynomial, divided)
+
+
+def _over_the_widest_gap(differences: Tensor, eigenvalues: Tensor, sides: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """f[a, b, c] = (f[a, b] - f[b, c]) / (a - c) with a and c the two furthest apart, and their distance, (..., d, d, d).
+
+    Args:
+        differences: f[a, b] of all pairs, (..., d, d).
+        sides: a mask (..., d); only pairs with one in it and one out of it count. 0 where there is no gap.
+    """
+    a, b, c = _triples(eigenvalues)
+    ab, bc, ac = differences.unsqueeze(-1), differences.unsqueeze(-3), differences.unsqueeze(-2)
+    gaps = torch.broadcast_tensors(a - b, b - c, a - c)
+    changes = (ac - bc, ab - ac, ab - bc)
+    widths = [gap.abs() for gap in gaps]
+    if sides is not None:
+        a, b, c = _triples(sides)
+        widths = [width * counted for width, counted in zip(widths, (a ^ b, b ^ c, a ^ c), strict=True)]
+    widest, quotient = torch.zeros_like(gaps[0]), torch.zeros_like(gaps[0])
+    for gap, width, change in zip(gaps, widths, changes, strict=True):
+        wider = width > widest
+        quotient = torch.where(wider, change / torch.where(wider, gap, 1.0), quotient)
+        widest = torch.where(wider, width, widest)
+    return quotient, widest

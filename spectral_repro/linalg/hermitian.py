@@ -1,4 +1,4 @@
-"""Eigendecompositions as every module here takes them."""
+"""Symmetric and Hermitian matrices: which are taken, their eigendecomposition, and what rounding does to it."""
 
 import torch
 from torch import Tensor
@@ -29,3 +29,22 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
         return eigenvalues.flip(-1).to(torch.float32), eigenvectors.flip(-1).to(torch.complex64)
     eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
     return eigenvalues.flip(-1), eigenvectors.flip(-1)
+
+
+def check_symmetric(matrix: Tensor) -> None:
+    """Raises ValueError unless these are square matrices (..., d, d) in float32 or float64. Symmetry is not checked."""
+    if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"matrix: must be square, (..., d, d), not {tuple(matrix.shape)}")
+    if matrix.dtype not in (torch.float32, torch.float64):
+        found = str(matrix.dtype).removeprefix("torch.")
+        raise ValueError(f"matrix: must be symmetric in float32 or float64, not {found}")
+
+
+def without_negative_rounding(eigenvalues: Tensor) -> Tensor:
+    """Eigenvalues (..., d) in descending order with those in [-10 d u lambda_1, 0) set to 0, u the rounding unit of the dtype.
+
+    So far below 0 rounding may put eigenvalues of a positive semidefinite matrix; what is further below is left as it is.
+    """
+    limit = 10 * eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps
+    rounding = (eigenvalues < 0) & (eigenvalues >= -limit * eigenvalues[..., :1])
+    return eigenvalues.masked_fill(rounding, 0.0)

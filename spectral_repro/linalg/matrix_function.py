@@ -1,9 +1,15 @@
 """Functions of symmetric matrices, differentiable by any backward method."""
 
+import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward import Backward, Exact
+from spectral_repro.linalg.autograd import differentiable_once, full_precision, in_full_precision
+from spectral_repro.linalg.backward import Backward, Exact, Kernel
+from spectral_repro.linalg.backward.method import first_order_alone
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, Power, SpectralFunction, Sqrt
+from spectral_repro.linalg.hermitian import check_symmetric, decompose, without_negative_rounding
+
+THIRD_ORDER = "a matrix function has derivatives up to the second order"
 
 
 def matrix_function(
@@ -12,6 +18,8 @@ def matrix_function(
     """F(A) = f(A + s I) = V f(Lambda + s) V^T of symmetric matrices.
 
     The shift s comes after the decomposition, so that it does not drown the eigenvectors of an A much smaller than s.
+    What rounding leaves below zero of a positive semidefinite A counts as zero for functions that end there, such as the square
+    root, so that `sqrtm(X @ X.mT)` is finite whatever the rank. An A with truly negative eigenvalues has no root: NaN.
 
     Args:
         matrix: A (..., d, d), symmetric (the lower triangle is read), float32 or float64.
@@ -20,12 +28,35 @@ def matrix_function(
         shift: s >= 0; with s > 0 A is taken to be positive semidefinite, and what rounding puts below s / 2 is set to s / 2.
 
     Returns:
-        F (..., d, d), differentiable once, and the shifted eigenvalues (..., d) in descending order, without gradient;
-        NaN from a method that finds none.
+        F (..., d, d) and the shifted eigenvalues (..., d) in descending order, without gradient; NaN from a method that finds
+        none. F has a gradient; with `Exact` also a second one and one in forward mode (`torch.func.jvp`), which other methods
+        refuse with NotImplementedError, unless their steps are differentiated by autograd (`AutogradSVD`,
+        `NewtonSchulz(forward="newton_schulz")`). `torch.func.grad`, `vmap` and `jacrev` work with all.
+
+    Raises:
+        ValueError: for a matrix of another shape or dtype, a negative shift, and where the method has no meaning for f.
 
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
+
+    Example:
+        >>> root, eigenvalues = matrix_function(torch.diag(torch.tensor([1.0, 4.0])), Sqrt())
+        >>> root
+        tensor([[1., 0.],
+                [0., 2.]])
     """
-    return backward.evaluate(matrix, function, shift)
+    check_symmetric(matrix)
+    backward.check(function, shift)
+    method = backward.current
+    if not method.decomposes:
+        with full_precision(matrix.device):
+            return method.evaluate(matrix, function, shift)
+    eigenvalues, eigenvectors = decompose(matrix.detach())
+    if shift > 0:
+        eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
+    elif function.from_zero:
+        eigenvalues = without_negative_rounding(eigenvalues)
+    apply = _MatrixFunction.apply if torch.compiler.is_compiling() else _WithForwardMode.apply
+    return apply(matrix, eigenvalues, eigenvectors, method.applied(function), method), eigenvalues
 
 
 def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
@@ -39,7 +70,7 @@ def inverse_sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0
 
 
 def powerm(matrix: Tensor, exponent: float, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
-    """(A + s I)^p of a positive definite argument, shapes and errors as `matrix_function`."""
+    """(A + s I)^p of a positive definite argument, semidefinite for p > 0; shapes and errors as `matrix_function`."""
     return matrix_function(matrix, Power(exponent), backward, shift)[0]
 
 
@@ -51,3 +82,102 @@ def logm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Te
 def expm(matrix: Tensor, rate: float = 1.0, backward: Backward = Exact()) -> Tensor:
     """exp(c A), shapes and errors as `matrix_function`."""
     return matrix_function(matrix, Exp(rate), backward)[0]
+
+
+class _MatrixFunction(torch.autograd.Function):
+    """F = V diag(f(lambda)) V^T of what A was decomposed into, with its gradient with respect to A."""
+
+    generate_vmap_rule = True
+
+    @in_full_precision
+    def forward(matrix, eigenvalues, eigenvectors, function, method):
+        return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.function, ctx.method = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @in_full_precision
+    def backward(ctx, incoming):
+        incoming = (incoming + incoming.mT) / 2
+        return kernel_gradient(*ctx.saved_tensors, incoming, ctx.function, ctx.method), None, None, None, None
+
+
+class _WithForwardMode(_MatrixFunction):
+    """Apart, since torch.compile takes no function that has one."""
+
+    @in_full_precision
+    def jvp(ctx, tangent, *_):
+        if not ctx.method.is_derivative:
+            raise NotImplementedError(first_order_alone(ctx.method))
+        return kernel_gradient(*ctx.saved_tensors, (tangent + tangent.mT) / 2, ctx.function, ctx.method)
+
+
+def kernel_gradient(
+    matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor, function: SpectralFunction, method: Kernel
+) -> Tensor:
+    """V (D o (V^T G V)) V^T of a symmetric G, differentiable with respect to A and G where the method is."""
+    if torch.is_grad_enabled():
+        return _KernelGradient.apply(matrix, eigenvalues, eigenvectors, incoming, function, method)
+    return method.gradient(function, eigenvalues, eigenvectors, incoming)
+
+
+class _KernelGradient(torch.autograd.Function):
+    """The gradient of a matrix function as a function of A and of G = dL/dF, bilinear in G and H = dL/d(dL/dA) when derived:
+
+    with Gv = V^T G V and Hv = V^T H V, the derivative with respect to G is the gradient of F for H, and that with respect to A
+
+        V S V^T,    S_ij = sum_k f[lambda_i, lambda_k, lambda_j] (Gv_ik Hv_kj + Hv_ik Gv_kj).
+    """
+
+    generate_vmap_rule = True
+
+    @in_full_precision
+    def forward(matrix, eigenvalues, eigenvectors, incoming, function, method):
+        return method.gradient(function, eigenvalues, eigenvectors, incoming)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.function, ctx.method = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @in_full_precision
+    def backward(ctx, outer):
+        if not ctx.method.is_derivative:
+            raise NotImplementedError(first_order_alone(ctx.method))
+        matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors
+        outer = (outer + outer.mT) / 2
+        of_matrix = of_incoming = None
+        if ctx.needs_input_grad[0]:
+            of_matrix = _second_order(ctx.function, matrix, eigenvalues, eigenvectors, incoming, outer)
+        if ctx.needs_input_grad[3]:
+            of_incoming = kernel_gradient(matrix, eigenvalues, eigenvectors, outer, ctx.function, ctx.method)
+        return of_matrix, None, None, of_incoming, None, None
+
+    @in_full_precision
+    def jvp(ctx, of_matrix, _values, _vectors, of_incoming, *_):
+        if not ctx.method.is_derivative:
+            raise NotImplementedError(first_order_alone(ctx.method))
+        matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors
+        change = torch.zeros_like(matrix)
+        if of_matrix is not None:
+            of_matrix = (of_matrix + of_matrix.mT) / 2
+            change = change + _second_order(ctx.function, matrix, eigenvalues, eigenvectors, incoming, of_matrix)
+        if of_incoming is not None:
+            change = change + kernel_gradient(matrix, eigenvalues, eigenvectors, of_incoming, ctx.function, ctx.method)
+        return change
+
+
+def _second_order(
+    function: SpectralFunction, matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, first: Tensor, second: Tensor
+) -> Tensor:
+    """The second derivative of F at A in two symmetric directions."""
+    with torch.no_grad():
+        g, h = (eigenvectors.mT @ direction @ eigenvectors for direction in (first, second))
+        differences = function.second_divided_differences(eigenvalues)
+        half = (differences * g.unsqueeze(-1) * h.unsqueeze(-3)).sum(-2)
+        result = eigenvectors @ (half + half.mT) @ eigenvectors.mT
+    return differentiable_once(result, THIRD_ORDER, matrix, first, second)

@@ -2,7 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from spectral_repro.linalg.autograd import differentiable_once
+
+REASON = "power iteration has neither a second derivative nor one in forward mode: take Exact()"
 
 
 def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
@@ -20,7 +23,7 @@ def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]
     starts = torch.randn(matrix.shape, dtype=matrix.dtype, device=matrix.device)
     eigenvalues, eigenvectors = [], []
     for start in (starts / torch.linalg.vector_norm(starts, dim=-2, keepdim=True)).unbind(-1):
-        v = _Iterated.apply(matrix, start.unsqueeze(-1), iterations)
+        v, _, _ = _Iterated.apply(matrix, start.unsqueeze(-1), iterations)
         image = matrix @ v
         eigenvalues.append((v * image).sum((-2, -1)))
         eigenvectors.append(v)
@@ -34,8 +37,10 @@ class _Iterated(torch.autograd.Function):
     With p_k = (I - v_k v_k^T) g_k / |A v_{k-1}| and g_{k-1} = A^T p_k, dL/dA = sum_k p_k v_{k-1}^T: one product in the end.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, matrix, v, iterations):
+    def forward(matrix, v, iterations):
         path, lengths = [v], []
         tiny = torch.finfo(v.dtype).tiny
         for _ in range(iterations):
@@ -43,16 +48,26 @@ class _Iterated(torch.autograd.Function):
             lengths.append(torch.linalg.vector_norm(v, dim=-2, keepdim=True).clamp_min(tiny))
             v = v / lengths[-1]
             path.append(v)
-        ctx.save_for_backward(matrix, torch.cat(path, -1), torch.cat(lengths, -1))
-        return v
+        return v, torch.cat(path, -1), torch.cat(lengths, -1)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
+    def setup_context(ctx, inputs, output):
+        _, path, lengths = output
+        ctx.mark_non_differentiable(path, lengths)
+        ctx.save_for_backward(inputs[0], path, lengths)
+
+    @staticmethod
+    def backward(ctx, gradient, *_):
         matrix, path, lengths = ctx.saved_tensors
-        slopes = []
-        for v, length in zip(path.split(1, -1)[:0:-1], lengths.split(1, -1)[::-1], strict=True):
-            slope = (gradient - v * (v.mT @ gradient)) / length
-            slopes.append(slope)
-            gradient = matrix.mT @ slope
-        return torch.cat(slopes, -1) @ path[..., :-1].flip(-1).mT, gradient, None
+        sources, slopes = (matrix, gradient), []
+        with torch.no_grad():
+            for v, length in zip(path.split(1, -1)[:0:-1], lengths.split(1, -1)[::-1], strict=True):
+                slope = (gradient - v * (v.mT @ gradient)) / length
+                slopes.append(slope)
+                gradient = matrix.mT @ slope
+            of_matrix = torch.cat(slopes, -1) @ path[..., :-1].flip(-1).mT
+        return differentiable_once(of_matrix, REASON, *sources), None, None
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(REASON)

@@ -24,6 +24,11 @@ def measurement(section: Section) -> str:
     if measured := section.table.metric.measurement:
         parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
         sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]
+    if section.table.baseline:
+        sentences.append(
+            f"Difference: to {section.table.baseline}, mean over the seeds that both have, with its 95 % t interval; one seed "
+            "alone has none."
+        )
     if section.published:
         sentences.append(f"Published values: {section.table.source}.")
         if section.across:
@@ -75,14 +80,22 @@ def notes(section: Section) -> list[str]:
     lines = []
     for entry in section.entries:
         lines += [f"{entry.row.label}, seed {run.seed}: {divergence(run)}." for run in entry.in_state("diverged")]
+        failed = {run.seed: failure(run) for run in entry.in_state("failed")}
+        lines += [f"{entry.row.label}, seed {seed}: failed, {error}." for seed, error in failed.items() if error]
         left = [run.state for run in entry.runs if run not in section.results]
         states = {state: left.count(state) for state in ("running", "interrupted", "failed")}
-        if unfinished := sum(states.values()):
+        unfinished = sum(states.values())
+        if unfinished and not section.table.baseline:  # a comparison has a column for them
             each = ", ".join(f"{number} {state}" for state, number in states.items() if number)
             lines.append(f"{entry.row.label}: {counted(unfinished, 'unfinished run')} left out of the mean ({each}).")
     starts = dict.fromkeys(run.identity.get("init.checkpoint") for run in section.results)
     lines += [f"Started from the weights of {checkpoint}." for checkpoint in starts if checkpoint]
     return lines + [f"Data: {note}." for note in dict.fromkeys(note for run in section.results for note in run.notes)]
+
+
+def failure(run: Run) -> str:
+    """Why a run failed, as far as it is known."""
+    return ((run.summary.get("failure") or {}).get("error") or "").rstrip(".")
 
 
 def divergence(run: Run) -> str:

@@ -1,15 +1,17 @@
 """A section's training: loss and the table's metric against the epoch."""
 
+from dataclasses import dataclass
+
 import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from spectral_repro.reporting.figures import INK, STYLE, Look, finish, looks
+from spectral_repro.reporting.figures import INK, MOST_LINES, STYLE, Look, add_legend, laid_out, legend_height, looks
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
@@ -20,12 +22,25 @@ Lines = list[tuple[str, Entry]]
 PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolor": "none", "markeredgewidth": 0.7}
 
 
+@dataclass(frozen=True)
+class Block:
+    """Panels with a legend of their own: lines, of which each has its look, by the columns of panels that they are in."""
+
+    look_of: dict[str, Look]
+    columns: list[Lines]
+
+    @property
+    def drawn(self) -> set[str]:
+        return {line for lines in self.columns for line, _ in lines}
+
+
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: the mean over the finished seeds with its 95 % t interval, or over the interrupted ones as
-    far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what
-    is measured after the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
+    far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what is measured after
+    the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
 
-    Published curves have open markers.
+    Published curves have open markers. More than `MOST_LINES` methods are drawn in several rows of panels, the baseline of a
+    comparison in each of them.
 
     Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
     beside the axis are in every column.
@@ -36,52 +51,84 @@ def draw_curves(section: Section) -> Figure | None:
         return None
     if not section.results or not known:
         return None
-    ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
     metrics = list(dict.fromkeys((LOSS, table.metric)))
+    ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
     values = sorted({entry.row.at for entry in ended if entry.row.series}) if len(table.series) > 1 else []
-    if values:
-        look_of = looks(table.series, table.references)
-        columns = [[(each.row.series or each.row.label, each) for each in ended if each.row.at in (None, at)] for at in values]
-    else:
-        look_of = looks(entry.row.label for entry in section.entries)
-        columns = [[(each.row.label, each) for each in ended]]
+    blocks = _blocks(table, ended, values)
     with matplotlib.rc_context(STYLE):
-        figure, panels = _small_panels(table, metrics, values) if values else _panels_side_by_side(metrics)
+        height = 0.5 + 1.7 * len(metrics) if values else 2.7
+        handles = [_handles(section, block) for block in blocks]
+        heights = [height + legend_height(each) for each in handles]
+        figure = Figure(figsize=(max(7.2, 1.44 * len(values)), sum(heights)), layout="constrained")
+        places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0] if len(blocks) > 1 else [figure]
+        panels = [_panels(place, table, metrics, values) for place in places]
         epochs = max(section.protocol["trainer.epochs"], section.published_epochs)
-        for metric, row in zip(metrics, panels, strict=True):
-            for axes, lines in zip(row, columns, strict=True):
-                _draw(axes, lines, metric, look_of)
-                if metric is LOSS and section.published_epochs:
-                    _draw_published(axes, lines, look_of)
-                axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * epochs))
-                axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if values else 10, integer=True))
-                if values:
-                    axes.label_outer()
-            limits = [axes.dataLim for axes in row]
-            if metric.unit == "nats" and max(each.y1 for each in limits) > 10 * min(each.minposy for each in limits):
-                row[0].set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
-        drawn = {line for lines in columns for line, _ in lines}
-        handles = [look.handle(line) for line, look in look_of.items() if line in drawn]
-        if any(run.state == "diverged" for run in section.results):
-            handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
-        if section.published_epochs:
-            handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED))
-        return finish(figure, handles)
+        for metric, rows in zip(metrics, zip(*panels, strict=True), strict=True):
+            for block, row in zip(blocks, rows, strict=True):
+                for axes, lines in zip(row, block.columns, strict=True):
+                    _draw(axes, lines, metric, block.look_of)
+                    if metric is LOSS and section.published_epochs:
+                        _draw_published(axes, lines, block.look_of)
+                    axes.set(xlabel="Epoch", ylabel=metric.label, xlim=(0, 1.02 * epochs))
+                    axes.xaxis.set_major_locator(MaxNLocator(nbins=4 if values else 10, integer=True))
+                    if values:
+                        axes.label_outer()
+            _scale_together(metric, [axes for row in rows for axes in row])
+        for place, each in zip(places, handles, strict=True):
+            add_legend(place, each)
+        return laid_out(figure)
 
 
-def _panels_side_by_side(metrics: list[Metric]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.06)
-    return figure, figure.subplots(1, len(metrics), squeeze=False).T
+def _blocks(table: Table, ended: list[Entry], values: list[float]) -> list[Block]:
+    """The methods, at most `MOST_LINES` of them in a block."""
+    if values:
+        shared, lines = table.references, table.series
+    else:
+        shared, lines = [], [entry.row.label for entry in ended]
+        if table.baseline in lines and len(lines) > MOST_LINES:
+            shared = [table.baseline]
+            lines.remove(table.baseline)
+    size = max(MOST_LINES - len(shared), 1)
+    blocks = []
+    for start in range(0, max(len(lines), 1), size):
+        look_of = looks(lines[start : start + size], shared)
+        named = [(each.row.series if values and each.row.series else each.row.label, each) for each in ended]
+        own = [(line, each) for line, each in named if line in look_of]
+        blocks.append(Block(look_of, [[pair for pair in own if pair[1].row.at in (None, at)] for at in values] or [own]))
+    return blocks
 
 
-def _small_panels(table: Table, metrics: list[Metric], values: list[float]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(max(7.2, 1.44 * len(values)), 0.5 + 1.7 * len(metrics)), layout="constrained")
-    panels = figure.subplots(len(metrics), len(values), sharex=True, sharey="row", squeeze=False)
-    figure.suptitle(table.axis.label, fontsize="medium")
+def _handles(section: Section, block: Block) -> list[Line2D]:
+    handles = [look.handle(line) for line, look in block.look_of.items() if line in block.drawn]
+    if any(run.state == "diverged" for run in section.results):
+        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1, marker="x", label="a run that diverged"))
+    if section.published_epochs:
+        handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED))
+    return handles
+
+
+def _panels(place: FigureBase, table: Table, metrics: list[Metric], values: list[float]) -> np.ndarray:
+    """The axes of a block, a row for each metric."""
+    if not values:
+        return place.subplots(1, len(metrics), squeeze=False).T
+    panels = place.subplots(len(metrics), len(values), sharex=True, sharey="row", squeeze=False)
+    place.suptitle(table.axis.label, fontsize="medium")
     for axes, value in zip(panels[0], values, strict=True):
         axes.set_title(f"{value:g}")
-    return figure, panels
+    return panels
+
+
+def _scale_together(metric: Metric, panels: list[Axes]) -> None:
+    """One scale for all panels of a metric: logarithmic for a loss that spans more than a factor of ten, at most 0 to 100 %."""
+    limits = [axes.dataLim for axes in panels]
+    if metric.unit == "nats" and max(each.y1 for each in limits) > 10 * min(each.minposy for each in limits):
+        for axes in panels:
+            axes.set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
+    ends = np.array([axes.get_ylim() for axes in panels if axes.has_data()])
+    if len(ends):
+        low, high = ends[:, 0].min(), ends[:, 1].max()
+        for axes in panels:  # what no share can reach is not shown
+            axes.set_ylim((max(low, 0.0), min(high, 100.0)) if metric.unit == "%" else (low, high))
 
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:

@@ -8,7 +8,7 @@ from itertools import cycle
 
 import matplotlib
 import seaborn as sns
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 INK = "#1b1b1f"  # text and axes; the page puts its own colour there
@@ -19,6 +19,9 @@ STYLE = (
     | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
     | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
 )
+# told apart with any colour vision, and in grey: their lightness goes in steps of eleven from 27 to 79 of 100
+PALETTE = ("#446edb", "#dfa00f", "#780c61", "#f55980", "#5fd1f9", "#9e3809")
+MOST_LINES = 6  # in a panel
 UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 
 
@@ -26,7 +29,7 @@ UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
 class Look:
     """What a line keeps in every panel and figure of its section; dashes keep lines on top of each other visible."""
 
-    colour: object
+    colour: str
     dashes: tuple[float, ...]
     marker: str
 
@@ -35,20 +38,39 @@ class Look:
 
 
 def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
-    """A look for each line, and one without colour for each reference."""
-    colours, greys = cycle(sns.color_palette("colorblind", 10)), cycle((INK, "#7f7f87"))
-    dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1))), cycle("osD^vPX")
+    """A look for each line, all different up to 42 of them, and one without colour for each reference."""
+    colours, greys = cycle(PALETTE), cycle((INK, "#7f7f87"))
+    dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1), (2, 0.8), (6, 2))), cycle("osD^vPX")
     return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
         reference: Look(next(greys), (), "") for reference in references
     }
 
 
 def finish(figure: Figure, handles: list[Line2D]) -> Figure:
-    """Puts the legend under the panels and lays the figure out, once for all formats."""
+    """Puts a legend under the panels of a figure, which grows by its height, and lays it out."""
+    figure.set_figheight(figure.get_figheight() + legend_height(handles))
+    add_legend(figure, handles)
+    return laid_out(figure)
+
+
+def legend_height(handles: list[Line2D]) -> float:
+    """In inches."""
+    return 0.18 * _legend_rows(handles)
+
+
+def add_legend(place: FigureBase, handles: list[Line2D]) -> None:
+    """Puts the legend under the panels of a figure, or of a part of one."""
+    columns = -(-len(handles) // _legend_rows(handles))
+    place.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _legend_rows(handles: list[Line2D]) -> int:
     columns = max(1, min(4, 84 // max(len(handle.get_label()) for handle in handles)))
-    rows = -(-len(handles) // columns)
-    figure.set_figheight(figure.get_figheight() + 0.18 * rows)
-    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // rows), frameon=False)
+    return -(-len(handles) // columns)
+
+
+def laid_out(figure: Figure) -> Figure:
+    """Lays the figure out, once for all formats."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure

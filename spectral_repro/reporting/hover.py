@@ -29,7 +29,7 @@ def panels(figure: Figure) -> list[Panel]:
         lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
         series = {line.get_label(): tuple(map(np.asarray, (line.get_xdata(), line.get_ydata()))) for line in lines}
         if series:
-            left, bottom, right, top = axes.get_position().extents
+            (left, bottom), (right, top) = figure.transFigure.inverted().transform(axes.bbox.get_points())
             found.append(panel((left, 1 - top, right, 1 - bottom), axes.get_xlim(), axes.get_xscale() == "log", series))
     return found
 

@@ -62,7 +62,7 @@ def document(report: Report) -> str:
 def _spanners(groups: list[tuple[str, int]]) -> list[str]:
     cells, rules, first = [], [], 1
     for group, width in groups:
-        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{group}}}")
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(group)}}}")
         rules += [rf"\cmidrule(lr){{{first}-{first + width - 1}}}"] if group else []
         first += width
     return [" & ".join(cells) + r" \\", "".join(rules)] if groups else []

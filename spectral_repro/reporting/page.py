@@ -20,7 +20,7 @@ from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.statistics import statistics
-from spectral_repro.reporting.tables import METHOD, UNKNOWN, evaluations, formatted, spans, text
+from spectral_repro.reporting.tables import METHOD, UNKNOWN, between, evaluations, formatted, spans, text
 from spectral_repro.reporting.verdicts import Finding, Judgement
 
 SOURCES = PackageLoader("spectral_repro.reporting")
@@ -193,17 +193,17 @@ def _statistics(section: Section) -> dict[str, object]:
     frame, form, trained = statistics(section), section.table.metric.form, section.table.metric.trained
     if frame.empty or not frame["seeds"].any():
         return {"statistics": _plain([], []), "compared": ""}
-    reference = frame.loc[frame["seeds"] > 0, "method"].iloc[0]
+    reference = section.table.baseline or frame.loc[frame["seeds"] > 0, "method"].iloc[0]
     rows = []
     for row in frame.to_dict("records"):
         cells = [text(row[key], form) for key in ("mean", "std", "median", "best")]
-        cells.append(_between(row["low"], row["high"], form) if row["seeds"] > 1 else UNKNOWN)
+        cells.append(between(row["low"], row["high"], form) if row["seeds"] > 1 else UNKNOWN)
         if trained:
-            cells.append(f"{row['success_rate']:.0f} [{_between(row['success_low'], row['success_high'], '.0f')}]")
+            cells.append(f"{row['success_rate']:.0f} [{between(row['success_low'], row['success_high'], '.0f')}]")
         pairs = row.get("pairs")
         paired = [UNKNOWN, UNKNOWN, "0"] if not pairs or pd.isna(pairs) else [
             text(row["difference"], f"+{form}"),
-            _between(row["difference_low"], row["difference_high"], f"+{form}") if pairs > 1 else UNKNOWN,
+            between(row["difference_low"], row["difference_high"], f"+{form}") if pairs > 1 else UNKNOWN,
             f"{pairs:.0f}",
         ]  # fmt: skip
         rows.append([row["method"], str(row["seeds"]), *cells, *paired])
@@ -214,10 +214,6 @@ def _statistics(section: Section) -> dict[str, object]:
         "of success rates: Clopper-Pearson."
     )
     return {"statistics": _plain(columns, rows), "compared": compared}
-
-
-def _between(low: float, high: float, form: str) -> str:
-    return f"{text(low, form)} to {text(high, form)}"
 
 
 def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, object]:

@@ -65,10 +65,13 @@ class Axis:
 class Table:
     """Rows that differ in the compared values alone: they share one protocol, the full one.
 
+    It is a table of a paper, or a comparison of runs, whose protocol is that of the runs.
+
     Attributes:
         metric: what is compared.
         source: where its published values come from.
         also: metrics that have a column beside it.
+        baseline: of a comparison, the label of the row that the others are compared with; None for a table of a paper.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Table:
     protocol: Values
     axis: Axis | None = None
     also: tuple[Metric, ...] = ()
+    baseline: str | None = None
 
     @property
     def statistic(self) -> Statistic:
@@ -97,10 +101,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables and claims of a paper.
+    """The tables and claims of a paper, or of a comparison of runs, which claims nothing.
 
     Attributes:
         compare: the dotted prefixes that tell rows apart.
+        command: what makes the runs of a paper, or the page of a comparison.
         protocol: how it trains and measures, in words.
         errata: what is wrong in the authors' code, or otherwise than in their paper.
     """
@@ -110,13 +115,10 @@ class Paper:
     source: str
     compare: tuple[str, ...]
     tables: tuple[Table, ...]
+    command: str
     claims: tuple[Claim, ...] = ()
     protocol: str = ""
     errata: tuple[str, ...] = ()
-
-    @property
-    def command(self) -> str:
-        return shlex.join([*TRAIN, "-m", f"paper={self.name}"])
 
 
 def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
@@ -129,6 +131,12 @@ def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]
 def _described(override: str) -> Experiment | None:
     key, _, value = override.partition("=")
     return experiment(value) if key == "experiment" else None
+
+
+def default_protocol(choices: Iterable[str]) -> Values:
+    """What conf/train.yaml says with these options of its groups."""
+    (values,) = identities([tuple(choices)]).values()
+    return split(values, ())[1]
 
 
 def published() -> list[str]:
@@ -169,7 +177,8 @@ def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
     claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
     _check_claims(f"paper={settings['name']}: in claim", claims, tables)
     words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
-    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, claims, **words)
+    command = shlex.join([*TRAIN, "-m", f"paper={settings['name']}"])
+    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, command, claims, **words)
 
 
 def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) -> None:

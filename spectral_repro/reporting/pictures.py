@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.dots import draw_dots
 from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.profiles import draw_profiles
@@ -33,10 +34,14 @@ class Picture:
 
 def pictures(section: Section) -> list[Picture]:
     """What there is to see, the main one first."""
-    words, found = section.table.metric.words, []
+    table, found = section.table, []
+    words = table.metric.words
     if points := draw_points(section):
         description = f"{words} against {section.table.axis.label}, {section.label}"
         found.append(Picture(f"{section.name}-axis", points, _points(section), description))
+    if (table.axis is None or table.baseline) and (dots := draw_dots(section)):
+        description = f"{words} of each method, sorted, {section.label}"
+        found.append(Picture(f"{section.name}-sorted", dots, _dots(section), description))
     if curves := draw_curves(section):
         shown = " and ".join(dict.fromkeys((LOSS.words, words)))
         description = f"{shown} against the epoch, {section.label}"
@@ -49,6 +54,13 @@ def pictures(section: Section) -> list[Picture]:
         description = f"Largest singular values over layers and epochs, {section.label}"
         found.append(Picture(f"{section.name}-spectra", spectra, SPECTRA, description))
     return found
+
+
+def _dots(section: Section) -> str:
+    text = "Mean over the seeds with its 95 % t interval, which one seed alone has not, and every seed; the best method on top"
+    if section.published and section.across:
+        text += "; published values in a panel and at a scale of their own"
+    return f"{text}."
 
 
 def _profiles(section: Section) -> str:

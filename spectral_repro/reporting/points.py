@@ -1,7 +1,6 @@
 """A section's table against its axis: a line of points for each series."""
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from spectral_repro.reporting.tables import aggregate
 
 MEASURED, PUBLISHED = "", "published_"  # what the names of their columns begin with
 TITLES = {MEASURED: "Measured", PUBLISHED: "Published"}
+MOST_TICKS = 5  # on a linear axis, at the values themselves
 HEIGHTS = {"mean": 2.6, "success_rate": 0.9}
 
 
@@ -29,7 +29,7 @@ def draw_points(section: Section) -> Figure | None:
     sources = [MEASURED, PUBLISHED] if section.published else [MEASURED]
     columns = [[source] for source in sources] if section.across else [sources]
     together = len(columns) < len(sources)
-    frame, look_of = _placed(section, together), looks(table.series, table.references)
+    frame, look_of = _placed(section), looks(table.series, table.references)
     quantities = ["mean", "success_rate"] if (frame.filter(like="success_rate") < 100).any(axis=None) else ["mean"]
     heights = [HEIGHTS[quantity] for quantity in quantities]
     known = frame[[f"{source}{quantity}" for source in sources for quantity in quantities]].notna().any(axis=1)
@@ -52,9 +52,10 @@ def draw_points(section: Section) -> Figure | None:
                     axes.set(ylabel="Success (%)", ylim=(-12, 112), yticks=(0, 50, 100))
         for axes in panels[-1]:
             axes.set_xlabel(axis.label)
+        values = sorted(set(frame["at"].dropna()))
         if axis.log:
-            values = sorted(set(frame["at"].dropna()))
             axes.set_xscale("log")
+        if axis.log or len(values) <= MOST_TICKS:
             axes.set_xticks(values, labels=[f"{value:g}" for value in values])
             axes.xaxis.set_minor_locator(NullLocator())
         handles = [look.handle(line, marker=look.marker) for line, look in look_of.items() if line in drawn]
@@ -63,19 +64,11 @@ def draw_points(section: Section) -> Figure | None:
         return finish(figure, handles)
 
 
-def _placed(section: Section, together: bool) -> pd.DataFrame:
-    """The table's numbers, each row with its line and its places on the axis, x and published_x: moved aside by a part of the
-    smallest distance between two values, so that no bar hides another.
-    """
-    table, frame = section.table, aggregate(section)
-    frame["line"] = [row.series or row.label for row in table.rows]
-    frame["at"] = pd.Series([row.at for row in table.rows], dtype=float)
-    places = np.log(frame["at"]) if table.axis.log else frame["at"]
-    lanes = (1 + together) * len(table.series)
-    aside = 0.3 / lanes * min(np.diff(np.unique(places.dropna())), default=1.0)
-    lane = (1 + together) * frame["line"].map({line: index for index, line in enumerate(table.series)}) - (lanes - 1) / 2
-    for source, own in ((MEASURED, lane), (PUBLISHED, lane + together)):
-        frame[f"{source}x"] = np.exp(places + aside * own) if table.axis.log else places + aside * own
+def _placed(section: Section) -> pd.DataFrame:
+    """The table's numbers, each row with its line and its place on the axis."""
+    frame = aggregate(section)
+    frame["line"] = [row.series or row.label for row in section.table.rows]
+    frame["at"] = pd.Series([row.at for row in section.table.rows], dtype=float)
     return frame
 
 
@@ -88,7 +81,7 @@ def _draw(axes: Axes, frame: pd.DataFrame, source: str, quantity: str, look_of: 
         if look.marker:
             joint = {"dashes": look.dashes} if joined else {"linestyle": "none"}
             points, *_ = axes.errorbar(
-                rows[f"{source}x"], values, spread, color=look.colour, **joint, elinewidth=1, capsize=2,
+                rows["at"], values, spread, color=look.colour, **joint, elinewidth=1, capsize=2,
                 marker=look.marker, markersize=4, markerfacecolor="none" if source == PUBLISHED else None,
             )  # fmt: skip
             points.set_label(f"{line}, published" if source == PUBLISHED else line)

@@ -1,8 +1,11 @@
 """The protocol of a run: what decides its result beside the seed and what a table compares."""
 
+import functools
 import json
 
-from spectral_repro.configuration.identity import within
+from spectral_repro.configuration.folders import find, read_yaml
+from spectral_repro.configuration.groups import options
+from spectral_repro.configuration.identity import flatten, within
 
 Values = dict[str, object]
 
@@ -35,6 +38,25 @@ def differing(protocol: Values, reference: Values) -> list[str]:
     )
 
 
+def is_reduced(protocol: Values, full: Values) -> bool:
+    """Does it differ from the full protocol at most in what a scale may change, such as epochs, images or width?"""
+    return all(key in _scaled_keys() for key in differing(protocol, full))
+
+
+@functools.cache
+def _scaled_keys() -> frozenset[str]:
+    """The keys that the files of conf/scale set, and those of the data set's loader that follow them."""
+    keys = {key for name in options("scale") for key in flatten(read_yaml(find("scale", name)))}
+    return frozenset(keys | {key.replace("dataset.", "dataset.load.", 1) for key in keys})
+
+
+def hashable(value: object) -> object:
+    """A value that can be a key, equal for equal values."""
+    if isinstance(value, dict):
+        return frozenset((key, hashable(each)) for key, each in value.items())
+    return tuple(map(hashable, value)) if isinstance(value, list) else value
+
+
 def describe(protocol: Values, reference: Values, scales: set[str], sizes: Values) -> list[str]:
     """A protocol in words.
 
@@ -48,7 +70,8 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
-    network = [protocol["model._target_"].rpartition(".")[2]] if "model._target_" in protocol else ["random networks"]
+    trained = any(within(key, ("model", "trainer")) for key in protocol)
+    network = [protocol.get("model._target_", "").rpartition(".")[2]] if trained else ["random networks"]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
     others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]

@@ -11,11 +11,13 @@ import pandas as pd
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, within
 from spectral_repro.reporting.metrics import Metric
-from spectral_repro.reporting.papers import Paper, Row, Table, identities
-from spectral_repro.reporting.protocols import Values, counted, describe, differing, split
+from spectral_repro.reporting.naming import chosen_options
+from spectral_repro.reporting.papers import Paper, Row, Table, default_protocol, identities
+from spectral_repro.reporting.protocols import Values, counted, describe, differing, hashable, is_reduced, split
 from spectral_repro.reporting.runs import Run
 
 DERIVED = ("dataset.load",)  # values that follow from others
+SAID = ("model=", "dataset=", "study=")  # options that a protocol's other words name
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,16 @@ class Section:
 
     @property
     def terms(self) -> list[str]:
-        """The protocol in words."""
+        """The protocol in words: of a comparison, which options it has and what differs from them."""
         sizes = next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
         images = {f"dataset.{split}_images": count for split, count in sizes.items()}
-        return describe(self.protocol, self.table.protocol, {run.scale for run in self.runs}, images)
+        scales = {run.scale for run in self.runs}
+        if not self.table.baseline:
+            return describe(self.protocol, self.table.protocol, scales, images)
+        compared = {key for row in self.table.rows for key in row.values}
+        choices = chosen_options(self.protocol)
+        reference = {key: value for key, value in default_protocol(choices).items() if key not in compared}
+        return describe(self.protocol, reference, scales, images) + [each for each in choices if not each.startswith(SAID)]
 
     @property
     def label(self) -> str:
@@ -85,13 +93,12 @@ class Section:
 
     @property
     def published(self) -> bool:
-        """Are there published values for this data set?"""
-        same_data = self.protocol.get("dataset.name") == self.table.protocol.get("dataset.name")
-        return same_data and any(row.published for row in self.table.rows)
+        """Are there published values?"""
+        return any(row.published for row in self.table.rows)
 
     @property
     def published_epochs(self) -> int:
-        """The length of the published training curves; 0 if there are none for this data set."""
+        """The length of the published training curves; 0 if there are none."""
         return max(len(row.curve) for row in self.table.rows) if self.published else 0
 
     @property
@@ -105,7 +112,9 @@ class Section:
 
     @cached_property
     def asked(self) -> tuple[str, ...] | None:
-        """The overrides that give a row this protocol; None where values of its own do not say how."""
+        """The overrides that give a row this protocol; None where no values say how, and in a comparison."""
+        if self.table.baseline:
+            return None
         if self.full:
             return ()
         for scale in sorted({run.scale for run in self.runs} & {*options("scale")}):
@@ -128,35 +137,27 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """The sections of a paper, and the number of runs that belong to no row of it, without those of other papers."""
+    """The sections of a paper or a comparison, and what is to be said about the runs that are in none of them."""
 
     paper: Paper
     sections: tuple[Section, ...]
-    elsewhere: int
-
-    @property
-    def remarks(self) -> list[str]:
-        if not any(section.runs for section in self.sections):
-            return [f"no run belongs to a row of paper={self.paper.name}; all of them are made by {self.paper.command}"]
-        if self.elsewhere:
-            return [f"{counted(self.elsewhere, 'run')} left out: no row of paper={self.paper.name} has their values"]
-        return []
+    remarks: tuple[str, ...] = ()
 
 
 def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     """Sections of each table, those with runs first: the full protocol, then every other by its label.
 
-    A run belongs to the rows that agree with it under the compared keys. Where rows of several tables do, another protocol than
-    theirs becomes a section of the table whose full protocol differs from it in the fewest keys; but runs of another paper's
-    experiments make no section.
+    A run belongs to the rows that agree with it under the compared keys. Another protocol than the full one becomes a section
+    if it is a smaller version of it (`is_reduced`), or on the same data set and started through the paper's own experiments.
+    Where rows of several tables agree, it is one of the table whose full protocol differs from it in the fewest keys.
     """
     groups = defaultdict(list)  # runs of one protocol and row
     for run in runs:
         values, protocol = split(run.identity, paper.compare)
-        groups[_hashable(values), _hashable(protocol)].append((run, protocol))
+        groups[hashable(values), hashable(protocol)].append((run, protocol))
     tables_of = defaultdict(list)
     for table in paper.tables:
-        for values in dict.fromkeys(_hashable(row.values) for row in table.rows):
+        for values in dict.fromkeys(hashable(row.values) for row in table.rows):
             tables_of[values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0
@@ -165,15 +166,18 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
         own = [run for run, _ in members if run.paper in (paper.name, None)]
         distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[values]}
         for name, distance in distances.items():
-            if distance == min(distances.values()) and protocol not in protocols[name] and own:
+            full = protocols[name][0]
+            same_data = protocol.get("dataset.name") == full.get("dataset.name")
+            fits = any(same_data if run.paper else is_reduced(protocol, full) for run in own)
+            if distance == min(distances.values()) and protocol not in protocols[name] and fits:
                 protocols[name].append(protocol)
-        elsewhere += 0 if distances else len(own)
+        elsewhere += 0 if any(protocol in protocols[name] for name in distances) else len(own)
 
     def section(table: Table, protocol: Values) -> Section:
-        common = _hashable(protocol)
+        common = hashable(protocol)
 
         def entry(row: Row) -> Entry:
-            own = [run for run, _ in groups.get((_hashable(row.values), common), ())]
+            own = [run for run, _ in groups.get((hashable(row.values), common), ())]
             return Entry(row, tuple(sorted(own, key=lambda run: run.seed)))
 
         return Section(paper, table, protocol, tuple(map(entry, table.rows)))
@@ -181,11 +185,10 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     sections = [section(table, protocol) for table in paper.tables for protocol in protocols[table.name]]
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, each.label))
-    return Report(paper, tuple(sections), elsewhere)
-
-
-def _hashable(value: object) -> object:
-    """Equal for equal values."""
-    if isinstance(value, dict):
-        return frozenset((key, _hashable(each)) for key, each in value.items())
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+    if not any(section.runs for section in sections):
+        remarks = (f"no run belongs to a row of paper={paper.name}; all of them are made by {paper.command}",)
+    elif elsewhere:
+        remarks = (f"{counted(elsewhere, 'run')} left out: no row of paper={paper.name} has their values and protocol",)
+    else:
+        remarks = ()
+    return Report(paper, tuple(sections), remarks)

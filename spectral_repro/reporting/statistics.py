@@ -13,13 +13,15 @@ def statistics(section: Section) -> pd.DataFrame:
 
     Columns: method; seeds (measured runs), mean, std (sample), median, best, and low to high, the 95 % t interval of
     the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
-    interval success_low to success_high; difference, the mean of the differences to the first method that has a value, over
-    pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where there is nothing to tell.
+    interval success_low to success_high; difference, the mean of the differences to the table's baseline, or else to the first
+    method that has a value, over pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where
+    there is nothing to tell.
     """
-    metric = section.table.metric
+    metric, baseline = section.table.metric, section.table.baseline
     shown = [entry for entry in section.entries if entry.measured or entry.in_state("diverged")]
     measured = [(entry, entry.values(metric).dropna()) for entry in shown]
-    reference = next((values for _, values in measured if len(values)), pd.Series(dtype=float))
+    candidates = [values for entry, values in measured if baseline in (None, entry.row.label) and len(values)]
+    reference = candidates[0] if candidates else pd.Series(dtype=float)
     rows = []
     for entry, values in measured:
         low, high = interval(values)

@@ -1,6 +1,6 @@
 """A section as a table: numbers, then text."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import groupby
 
@@ -11,8 +11,10 @@ from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import EVALUATED, Metric
 from spectral_repro.reporting.runs import LAST
 from spectral_repro.reporting.sections import Entry, Section
+from spectral_repro.reporting.statistics import statistics
 
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
+PAIRED = ("difference", "difference_low", "difference_high", "pairs")
 UNKNOWN = "–"
 METHOD = ("", "Method")
 
@@ -28,6 +30,8 @@ def aggregate(section: Section) -> pd.DataFrame:
     (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean. Where medians were
     published, also median with its 95 % percentile bootstrap interval median_low to median_high, published_median, and their
     difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
+    Of a comparison also difference, the mean of the differences to the baseline over the seeds that both have, its 95 % t
+    interval difference_low to difference_high, and pairs, the number of these seeds.
     """
     metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
     frame = pd.DataFrame([_numbers(entry, metric, also) for entry in section.entries])
@@ -38,6 +42,9 @@ def aggregate(section: Section) -> pd.DataFrame:
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
         frame["difference"] = frame[statistic] - frame[f"published_{statistic}"]
+    if section.table.baseline:
+        pairs = statistics(section).set_index("method").reindex(frame["method"], columns=PAIRED).reset_index(drop=True)
+        frame = frame.join(pairs)
     return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
@@ -71,6 +78,9 @@ def formatted(section: Section) -> pd.DataFrame:
     frame, metric, form, also = aggregate(section), section.table.metric, section.table.metric.form, section.table.also
     measured = [_measured(*pair, form) for pair in zip(frame.itertuples(), section.entries, strict=True)]
     columns = {METHOD: frame["method"], ("", "mean ± std"): measured}
+    if section.table.baseline:
+        columns |= _compared(section, frame)
+        return pd.DataFrame(columns)
     if metric.best:
         columns["", "best"] = _texts(frame["best"], form)
     for each in also:
@@ -95,6 +105,30 @@ def formatted(section: Section) -> pd.DataFrame:
         difference = " ".join(["difference\nacross", " and ".join(section.across)]) if section.across else "difference"
         columns["", difference] = _texts(frame["difference"], f"+{form}")
     return pd.DataFrame(columns)
+
+
+def _compared(section: Section, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """The columns of a comparison behind the mean: seeds, runs without a result, and differences to the baseline."""
+    form, columns = section.table.metric.form, {("", "seeds"): frame["seeds"].astype(str).tolist()}
+    if frame[["diverged", "unfinished"]].any(axis=None):
+        columns["", "other runs"] = [_other_runs(entry) for entry in section.entries]
+    columns["", "difference"] = _texts(frame["difference"], f"+{form}")
+    columns["", "95 %\ninterval"] = [
+        UNKNOWN if pd.isna(row.difference_low) else between(row.difference_low, row.difference_high, f"+{form}")
+        for row in frame.itertuples()
+    ]
+    columns["", "pairs"] = [UNKNOWN if pd.isna(pairs) else f"{pairs:.0f}" for pairs in frame["pairs"]]
+    return columns
+
+
+def _other_runs(entry: Entry) -> str:
+    measured = entry.measured
+    states = Counter(run.state for run in entry.runs if run not in measured)
+    return ", ".join(f"{count} {state}" for state, count in states.items()) or UNKNOWN
+
+
+def between(low: float, high: float, form: str) -> str:
+    return f"{text(low, form)} to {text(high, form)}"
 
 
 def evaluations(section: Section) -> pd.DataFrame:

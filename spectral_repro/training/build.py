@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 
 import torch
@@ -28,7 +29,8 @@ def build_model(config: DictConfig) -> nn.Module:
     model = _instantiate(config, "model", **layers)
     if not config.get("conv"):
         return model
-    return _named_errors(_instantiate(config, "conv"), "conv")(model, keep_weights=False)  # those of the network are random too
+    convert = partial(_instantiate(config, "conv"), keep_weights=False)  # those of the network are random as well
+    return _named_errors(convert, "conv")(model)
 
 
 def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import nn
 from spectral_repro.bounds import Count
 from spectral_repro.constraints.operators import operators
 from spectral_repro.layers.tt import TTConv2d
-from spectral_repro.linalg import conv_norm, conv_power_iteration
+from spectral_repro.linalg import conv_power_iteration
 from spectral_repro.training.metrics import write_metrics
 
 Row = dict[str, object]
@@ -33,14 +33,16 @@ class LargestSingularValues:
 
     @torch.no_grad()
     def measure(self) -> list[Row]:
-        """A row for each layer in the order of a forward pass: layer, exact (`conv_norm`), power (`conv_power_iteration`)."""
-        rows = []
+        """A row for each layer in the order of a forward pass: layer, exact (`Operator.norm`), power (`conv_power_iteration`).
+
+        For a layer whose inputs have several sizes, the largest values.
+        """
+        rows = {}
         for operator, start in self.starts:
-            weight = operator.weight
-            power, _ = conv_power_iteration(weight, start, **operator.zero_padded, iterations=self.iterations)
-            exact = conv_norm(weight, **operator.circular)
-            rows.append({"layer": operator.name, "exact": exact.item(), "power": power.item()})
-        return rows
+            power, _ = conv_power_iteration(operator.weight, start, **operator.padded, iterations=self.iterations)
+            row = rows.setdefault(operator.name, {"layer": operator.name, "exact": 0.0, "power": 0.0})
+            row |= {"exact": max(row["exact"], operator.norm().item()), "power": max(row["power"], power.item())}
+        return list(rows.values())
 
 
 def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:

@@ -8,20 +8,23 @@ import torch
 from spectral_repro.constraints import Clip
 from spectral_repro.constraints.operators import operators
 from spectral_repro.linalg import clip_conv, conv_norm
+from tests.tolerance import assert_near, tolerance
 
 
 def test_every_layer_is_clipped_at_its_own_size(network, make):
     constraint = make(Clip, clip_to=1.0, linear_to=0.5)
-    expected = {}
+    expected, norms = {}, {}
     for layer in constraint.absorbing:
         layer.absorb()
     for operator in constraint.bounded:
         bound = 0.5 if operator.name == "7" else 1.0
+        norms[operator.name] = conv_norm(operator.weight, **operator.circular).item() / bound
         expected[operator.name] = clip_conv(operator.weight.clone(), clip_to=bound, **operator.circular)
     constraint.apply(1)
     assert list(expected) == ["0", "3", "4", "5.core", "7"]
     for operator in constraint.bounded:
-        torch.testing.assert_close(operator.weight, expected[operator.name])
+        clipped = expected[operator.name]
+        assert_near(operator.weight, clipped, terms=clipped.numel(), condition=norms[operator.name])
 
 
 def test_it_says_what_the_crop_leaves(network, make):
@@ -30,7 +33,7 @@ def test_it_says_what_the_crop_leaves(network, make):
     constraint.apply(1)
     left = {each.name: conv_norm(each.weight, **each.circular).item() for each in operators(network, (3, 8, 6))}
     found = max(left["0"], left["3"], left["4"], left["5.core"], 2 * left["7"])
-    assert constraint.metrics() == {"clip_remaining": pytest.approx(found, rel=1e-5)}
+    assert constraint.metrics() == {"clip_remaining": pytest.approx(found, rel=tolerance(torch.float32, terms=1000))}
     assert 1.05 < found < 1.6
 
 

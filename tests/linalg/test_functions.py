@@ -1,6 +1,7 @@
 """Functions of eigenvalues, their derivatives and divided differences, against mpmath at 60 digits."""
 
 from inspect import isfunction
+from itertools import combinations, permutations
 
 import mpmath
 import numpy as np
@@ -157,3 +158,45 @@ def test_matrix_functions_are_those_of_scipy(function, reference, spectrum, symm
     matrix = symmetric(spectrum)
     result, _ = matrix_function(matrix, function)
     np.testing.assert_allclose(result.numpy(), reference(matrix.numpy()), rtol=1e-11, atol=1e-11)
+
+
+@each_dtype
+@pytest.mark.parametrize(
+    ("function", "f"),
+    [
+        (Sqrt(), mpmath.sqrt),
+        (InverseSqrt(), lambda x: 1 / mpmath.sqrt(x)),
+        (Power(0.3), lambda x: x ** mpmath.mpf(0.3)),
+        (Power(-1.5), lambda x: x ** mpmath.mpf(-1.5)),
+        (Power(2.0), lambda x: x**2),
+        (Log(), mpmath.log),
+        (Exp(-2.0), lambda x: mpmath.exp(-2 * x)),
+        (Product(Sqrt(), Exp(-1.0)), lambda x: mpmath.sqrt(x) * mpmath.exp(-x)),
+    ],
+    ids=str,
+)
+def test_second_divided_differences_lose_no_accuracy_as_gaps_close(function, f, dtype):
+    """The definition with ties parted by 1e-30, at 120 digits."""
+    eigenvalues = torch.tensor([3.0, 3.0, 3.0, 2.9, 2.75, 2.2, 1.0, 1e-3], dtype=dtype)
+    found = function.second_divided_differences(eigenvalues)
+    assert found.shape == (8, 8, 8) and found.dtype == dtype
+    with mpmath.workdps(120):
+        values = [mpmath.mpf(x) + index * mpmath.mpf(10) ** -30 for index, x in enumerate(eigenvalues.tolist())]
+        for i, j, k in combinations(range(8), 3):
+            a, b, c = (values[index] for index in (i, j, k))
+            first, second = (f(a) - f(b)) / (a - b), (f(b) - f(c)) / (b - c)
+            expected = float((first - second) / (a - c))
+            for indices in permutations((i, j, k)):
+                assert found[indices].item() == pytest.approx(expected, rel=500 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("function", [Sqrt(), Power(0.3), Product(Sqrt(), Exp(-1.0)), Product(Exp(-1.0), Sqrt())], ids=str)
+def test_a_function_that_starts_from_zero_can_be_divided_by_its_argument(function):
+    eigenvalues = torch.tensor([3.0, 1.0, 0.2], dtype=torch.float64)
+    assert function.from_zero and not function(torch.zeros(1)).any()
+    torch.testing.assert_close(function.over_argument()(eigenvalues), function(eigenvalues) / eigenvalues)
+
+
+@pytest.mark.parametrize("function", [Log(), Exp(), InverseSqrt(), Power(-0.5)], ids=str)
+def test_other_functions_do_not_start_from_zero(function):
+    assert not function.from_zero

@@ -12,6 +12,7 @@ from spectral_repro import models
 from spectral_repro.layers import ZCAWhitening
 from spectral_repro.models import resnet18, resnet34, resnet50, resnext50_32x4d
 from spectral_repro.models.resnet import Block, Projection
+from tests.tolerance import assert_near
 
 IMAGENET_PARAMETERS = {  # as torchvision documents them
     "resnet18": 11_689_512,
@@ -80,15 +81,14 @@ def test_every_layer_of_the_stages_is_that_of_torchvision(name: str):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_the_stages_compute_what_those_of_torchvision_compute(name: str):
-    torch.manual_seed(0)
-    reference, network = getattr(torchvision.models, name)(), getattr(models, name)()
+    reference, network = getattr(torchvision.models, name)().double(), getattr(models, name)().double()
     layers = nn.Sequential(reference.layer1, reference.layer2, reference.layer3, reference.layer4)
-    x = torch.rand(4, 64, 8, 8)
+    x = torch.rand(4, 64, 16, 16, dtype=torch.float64)
     network.stages.load_state_dict(stages_of_torchvision(reference))
     with torch.no_grad():
         for mode in (True, False):  # the first moves the running statistics
             found, expected = network.train(mode).stages(x), layers.train(mode)(x)
-            assert (found - expected).norm() < 1e-4 * expected.norm()
+            assert_near(found, expected, terms=16 * 9 * 512, condition=1e3)  # deviations of few positions are divided by
 
 
 def test_a_projection_is_a_strided_convolution():

@@ -76,6 +76,7 @@ def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
         "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1; smallest relative eigenvalue gap 0.",
         "ZCA, SVD, seed 2: diverged at step 3.",
         "ZCA, SVD, seed 3: diverged.",
+        "ZCA, SVD-PI, seed 1: failed, out of memory.",
         "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",
         "Data: md5 of a file differs.",
     ]

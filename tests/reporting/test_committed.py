@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spectral_repro.configuration.groups import CONF
+from spectral_repro.configuration.folders import CONF
 from spectral_repro.reporting.papers import published
 
 RESULTS = CONF.parent / "results"

@@ -4,7 +4,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.figures import STYLE, finish, image, looks, svg
+from spectral_repro.reporting.figures import MOST_LINES, STYLE, finish, image, looks, svg
 
 
 def figure() -> Figure:
@@ -16,7 +16,8 @@ def figure() -> Figure:
 
 def test_looks_tell_lines_apart_and_references_from_lines():
     found = looks((f"line {number}" for number in range(10)), ["reference"])
-    assert len({look.colour for look in found.values()}) == 11
+    assert len({(look.colour, look.dashes) for look in found.values()}) == 11
+    assert len({look.colour for look in list(found.values())[:MOST_LINES]}) == MOST_LINES
     assert [label for label, look in found.items() if not look.marker] == ["reference"]
     first, second, *_ = found.values()
     assert (first.dashes, first.marker) != (second.dashes, second.marker)

@@ -29,7 +29,6 @@ def test_neutral_keys_do_not_keep_a_run_out(make_run, report):
 @pytest.mark.parametrize(
     "change",
     [
-        "dataset=cifar10",
         "scale=smoke",
         "optimizer.lr=0.05",
         "optimizer=adamw",
@@ -39,17 +38,17 @@ def test_neutral_keys_do_not_keep_a_run_out(make_run, report):
 )
 def test_another_protocol_never_meets_the_full_one(make_run, report, change):
     make_run("norm=batch", name="full")
-    make_run("norm=batch", change, name="other")
+    make_run("norm=batch", change, name="quickstart_other")
     full, other = report().sections
     assert full.full and not other.full
     assert [run.folder.partition("-")[0] for run in full.runs] == ["full"]
-    assert [run.folder.partition("-")[0] for run in other.runs] == ["other"]
+    assert [run.folder.partition("-")[0] for run in other.runs] == ["quickstart_other"]
     assert full.name != other.name and full.label != other.label
 
 
 def test_two_other_protocols_do_not_meet_either(make_run, report):
     for rate in ("0.01", "0.02"):
-        make_run("norm=batch", f"optimizer.lr={rate}")
+        make_run("norm=batch", f"optimizer.lr={rate}", name="quickstart_batch")
     sections = report().sections
     assert [len(section.runs) for section in sections] == [1, 1, 0]
     assert [section.full for section in sections] == [False, False, True]
@@ -61,9 +60,8 @@ def test_a_run_with_other_values_in_a_compared_key_belongs_to_no_row(make_run, r
     make_run("norm=zca_pi", override, "model.width=8", name="wang2019_row")  # of another paper: not worth a word
     make_run("norm=batch")
     result = report()
-    assert result.elsewhere == 1
     assert sum(len(section.runs) for section in result.sections) == 1
-    assert result.remarks == ["1 run left out: no row of paper=quickstart has their values"]
+    assert result.remarks == ("1 run left out: no row of paper=quickstart has their values and protocol",)
 
 
 def test_no_runs_leave_the_full_protocol_with_a_command_for_each_row(report, runs_folder, paper):
@@ -87,7 +85,7 @@ def test_missing_rows_of_a_scale_get_the_command_at_that_scale(make_run, report,
 
 
 def test_missing_rows_of_a_protocol_that_no_scale_gives_have_its_keys_in_their_commands(make_run, report):
-    make_run("norm=batch", "scale=smoke", "optimizer.lr=0.5")
+    make_run("norm=batch", "scale=smoke", "optimizer.lr=0.5", name="quickstart_batch")
     command = "python -m spectral_repro.train norm={} scale=smoke optimizer.lr=0.5"
     assert report().sections[0].commands == [command.format("zca_svd"), command.format("zca_pi")]
 
@@ -112,3 +110,24 @@ def test_another_protocol_belongs_to_the_nearest_table(make_run, read, two_data_
         (section.table.name, section.full, [run.folder.split("-")[0] for run in section.runs]) for section in report.sections
     ]
     assert placed == [("digits", True, ["full"]), ("cifar10", False, ["reduced"]), ("cifar10", True, [])]
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "joins"),
+    [
+        ("dataset=cifar10", "resnet18_batch_cifar10", False),
+        ("dataset=cifar10", "quickstart_batch", False),
+        ("optimizer.lr=0.5", "resnet18_batch_digits", False),
+        ("model=resnet34", "resnet34_batch_digits", False),
+        ("optimizer.lr=0.5", "quickstart_batch", True),
+        ("scale=smoke", "resnet18_batch_digits", True),
+        ("dataset.train_images=100", "resnet18_batch_digits", True),
+        ("scale=smoke", "wang2019_batch", False),
+    ],
+)
+def test_runs_of_other_data_or_protocols_are_no_rows_of_a_paper(make_run, report, change, name, joins):
+    """Smaller versions of its protocol are, and what was started through its own experiments on its data."""
+    make_run("norm=batch", change, name=name)
+    found = report()
+    assert any(section.runs for section in found.sections) == joins
+    assert bool(found.remarks) != joins

@@ -170,7 +170,7 @@ def test_in_a_browser(site, tmp_path):
         box.send_keys(Keys.ARROW_RIGHT)
         values = driver.find_element(By.CSS_SELECTOR, ".values").text
         assert values.startswith("1\n") and "Batch norm: " in values and "ZCA, SVD-PI: " in values
-        ActionChains(driver).move_to_element_with_offset(box, -box.size["width"] // 10, 0).perform()
+        ActionChains(driver).move_to_element_with_offset(box, -box.size["width"] // 20, 0).perform()
         assert driver.find_element(By.CSS_SELECTOR, ".values").text.startswith("2\n")
         commands = [code.get_attribute("textContent") for code in driver.find_elements(By.CSS_SELECTOR, "td code.command")]
         assert driver.get_log("browser") == []

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.choice import ITERATIONS, by_products
-from spectral_repro.linalg.backward.decomposition import Gapped
-from spectral_repro.linalg.backward.iterations import Lyapunov
+from spectral_repro.linalg.backward.method import Gapped
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -16,20 +14,25 @@ class Exact(Gapped):
     """The derivative itself (Daleckii-Krein): D_ij = f[lambda_i, lambda_j], the divided difference.
 
     Written without subtraction where f allows it, so ties and tiny gaps cost no accuracy. For a smooth f bounded by max |f'|.
+    Between two eigenvalues that are 0, where a root has an infinite slope, D is 0: right for A = X X^T of any X that keeps its
+    rank, since X has no part in those directions.
+
+    It has second derivatives, from f[lambda_i, lambda_j, lambda_k], ties included, and a forward mode.
+
     The eigenvectors themselves have K_ij = 1 / (lambda_j - lambda_i), which has no bound; at a tie, where they have no
     derivative, it is 0.
 
-    Where `by_products` says so, a root and its gradient come from Newton-Schulz iterations run until they have converged,
-    without eigenvalues.
+    On every device F and its gradient come from `torch.linalg.eigh`. Where that is slow, such as for large matrices on CUDA in
+    torch before 2.12, `Lyapunov(iterations, forward="newton_schulz")` needs matrix products alone.
     """
 
-    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        if by_products(matrix, function, shift):
-            return Lyapunov(ITERATIONS, "newton_schulz", ITERATIONS).evaluate(matrix, function, shift)
-        return super().evaluate(matrix, function, shift)
+    @property
+    def is_derivative(self) -> bool:
+        return True
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        return function.divided_differences(eigenvalues)
+        differences = function.divided_differences(eigenvalues)
+        return differences.masked_fill(differences == torch.inf, 0.0) if function.from_zero else differences
 
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
         gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)

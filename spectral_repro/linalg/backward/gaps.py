@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Gapped
-from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.backward.method import Gapped, check_count
 from spectral_repro.linalg.functions import Restricted, SpectralFunction
 from spectral_repro.linalg.selection import Leading
 

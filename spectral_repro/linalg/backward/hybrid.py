@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from spectral_repro.linalg.backward.decomposition import Backward
+from spectral_repro.linalg.backward.method import Backward
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -46,6 +44,3 @@ class Hybrid(Backward):
     def check(self, function: SpectralFunction, shift: float) -> None:
         self.first.check(function, shift)
         self.second.check(function, shift)
-
-    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        return self.now.evaluate(matrix, function, shift)

@@ -1,17 +1,13 @@
 """Gradients of the square root and the inverse square root by iterations that need matrix products alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autograd import in_full_precision
-from spectral_repro.linalg.backward.decomposition import Decomposition
-from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
+from spectral_repro.linalg.backward.method import Kernel, check_count, first_order_alone, identity
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 from spectral_repro.linalg.roots import mpa, mtp, newton_schulz
 
@@ -19,7 +15,7 @@ ROOTS = {"mpa": mpa, "mtp": mtp, "newton_schulz": newton_schulz}
 
 
 @dataclass(frozen=True)
-class NewtonSchulz(Decomposition):
+class NewtonSchulz(Kernel):
     """The derivative of K Newton-Schulz iterations (`newton_schulz`), for the square root and its inverse.
 
     With ``forward`` "newton_schulz", F is what the iterations give (iSQRT-COV); with "eigh" it is exact and the gradient alone
@@ -46,12 +42,8 @@ class NewtonSchulz(Decomposition):
         return self.forward == "eigh"
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        self.check(function, shift)
-        if self.decomposes:
-            return super().evaluate(matrix, function, shift)
-        inverse = isinstance(function, InverseSqrt)
-        with torch.autocast(matrix.device.type, enabled=False):
-            return newton_schulz(_shifted(matrix, shift), self.iterations, inverse), _unknown(matrix)
+        shifted = matrix + shift * identity(matrix)
+        return newton_schulz(shifted, self.iterations, isinstance(function, InverseSqrt)), _unknown(matrix)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
         """That of sqrt(s) h(A / s) with s held constant."""
@@ -90,7 +82,7 @@ def _product_rule(f: Tensor, df: Tensor, g: Tensor, dg: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Lyapunov(Decomposition):
+class Lyapunov(Kernel):
     """The gradient of the square root from its Lyapunov equation R X + X R = G, R = A^(1/2) (Song et al. 2022).
 
     The equation is solved by K Newton-Schulz steps for the matrix sign, from B = R / |R|_F and C = G / |R|_F:
@@ -128,12 +120,8 @@ class Lyapunov(Decomposition):
         return self.forward == "eigh"
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        self.check(function, shift)
-        if self.decomposes:
-            return super().evaluate(matrix, function, shift)
-        inverse = isinstance(function, InverseSqrt)
-        root = ROOTS[self.forward] if self.order is None else partial(_with_order, ROOTS[self.forward], self.order)
-        return _ByLyapunov.apply(_shifted(matrix, shift), root, inverse, self.iterations), _unknown(matrix)
+        shifted = matrix + shift * identity(matrix)
+        return _ByLyapunov.apply(shifted, self, isinstance(function, InverseSqrt)), _unknown(matrix)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
         norm = _or_infinite(eigenvalues.sum(-1, keepdim=True).sqrt())
@@ -150,42 +138,49 @@ class Lyapunov(Decomposition):
 
 
 class _ByLyapunov(torch.autograd.Function):
-    @in_full_precision
-    def forward(ctx, matrix, root, inverse, iterations):
-        result = root(matrix, inverse=inverse)
-        ctx.save_for_backward(matrix, result)
-        ctx.inverse, ctx.iterations = inverse, iterations
-        return result
+    generate_vmap_rule = True
 
     @in_full_precision
-    @once_differentiable
+    def forward(matrix, method, inverse):
+        root = ROOTS[method.forward]
+        return root(matrix, inverse=inverse) if method.order is None else root(matrix, method.order, inverse)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        matrix, ctx.method, ctx.inverse = inputs
+        ctx.save_for_backward(matrix, output)
+
+    @in_full_precision
     def backward(ctx, incoming):
         matrix, result = ctx.saved_tensors
-        incoming = (incoming + incoming.mT) / 2
-        if ctx.inverse:
-            root, incoming = matrix @ result, -result @ incoming @ result
-        else:
-            root = result
-        norm = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
-        b, c = root / norm, incoming / norm
-        for _ in range(ctx.iterations):
-            square = b @ b
-            c = (3 * c - square @ c + b @ c @ b - c @ square) / 2
-            b = (3 * b - square @ b) / 2
-        return (c + c.mT) / 4, None, None, None
+        with torch.no_grad():
+            slope = _lyapunov(matrix, result, incoming, ctx.inverse, ctx.method.iterations)
+        return differentiable_once(slope, first_order_alone(ctx.method), matrix, incoming), None, None
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(first_order_alone(ctx.method))
+
+
+def _lyapunov(matrix: Tensor, result: Tensor, incoming: Tensor, inverse: bool, iterations: int) -> Tensor:
+    """The gradient of the root ``result`` of the matrix, or of its inverse root, by the iteration of `Lyapunov`."""
+    incoming = (incoming + incoming.mT) / 2
+    if inverse:
+        root, incoming = matrix @ result, -result @ incoming @ result
+    else:
+        root = result
+    norm = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
+    b, c = root / norm, incoming / norm
+    for _ in range(iterations):
+        square = b @ b
+        c = (3 * c - square @ c + b @ c @ b - c @ square) / 2
+        b = (3 * b - square @ b) / 2
+    return (c + c.mT) / 4
 
 
 def _or_infinite(scale: Tensor) -> Tensor:
     """The scale of a spectrum; of one of zeros infinite, so that nothing passes."""
     return torch.where(scale == 0, torch.inf, scale)
-
-
-def _with_order(root: Callable[..., Tensor], order: int, matrix: Tensor, inverse: bool) -> Tensor:
-    return root(matrix, order, inverse)
-
-
-def _shifted(matrix: Tensor, shift: float) -> Tensor:
-    return matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
 
 
 def _unknown(matrix: Tensor) -> Tensor:

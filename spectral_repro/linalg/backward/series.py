@@ -4,13 +4,14 @@ For lambda_i >= lambda_j and r = lambda_j / lambda_i, 1 / (lambda_i - lambda_j) 
 All need positive eigenvalues.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Gapped
+from spectral_repro.linalg.backward.method import Gapped, check_count
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -117,30 +118,32 @@ class Pade(Gapped):
 
 
 @cache
-def published_pade(degree: int, digits: int) -> Tensor:
-    """Coefficients of P and Q (2, degree + 1) float64, constant terms first, by the recipe of song2021's code."""
+def published_pade(degree: int, digits: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Coefficients of P and Q, degree + 1 each, constant terms first, by the recipe of song2021's code."""
     import mpmath
 
     with mpmath.workdps(digits):
         series = mpmath.taylor(lambda x: 1 / (1 - x), 0, 2 * degree)
         try:
-            parts = mpmath.pade(series, degree, degree)
+            numerator, denominator = mpmath.pade(series, degree, degree)
         except (ZeroDivisionError, TypeError) as error:
             raise ValueError(f"degree={degree}: its system is singular to {digits} digits; take a larger degree") from error
-        return torch.tensor([[float(c) for c in part] for part in parts], dtype=torch.float64)
+        return tuple(map(float, numerator)), tuple(map(float, denominator))
 
 
-def polynomials(x: Tensor, coefficients: Tensor) -> Tensor:
-    """The polynomials with coefficients (p, n), constant terms first, at x (...): (p, ...), by Horner's rule on blocks."""
-    count, length = coefficients.shape
+def polynomials(x: Tensor, coefficients: Sequence[Sequence[float]]) -> list[Tensor]:
+    """Polynomials with coefficients of equal length, constant terms first, at x: by Horner's rule on blocks."""
+    length = len(coefficients[0])
     block = max(1, round(length**0.5))
-    padded = torch.nn.functional.pad(coefficients, (0, -length % block)).to(x)
-    powers = torch.stack([x**k for k in range(block)])
-    sums = torch.tensordot(padded.view(count, -1, block), powers, dims=1)
-    step, total = x**block, sums[:, -1]
-    for index in range(sums.shape[1] - 2, -1, -1):
-        total = total * step + sums[:, index]
-    return total
+    powers, step, totals = [x**k for k in range(block)], x**block, []
+    for of_one in coefficients:
+        total = torch.zeros_like(x)
+        for start in reversed(range(0, length, block)):
+            total = total * step
+            for power, coefficient in zip(powers, of_one[start : start + block], strict=False):
+                total = total.add(power, alpha=coefficient)
+        totals.append(total)
+    return totals
 
 
 def relative_gaps(eigenvalues: Tensor) -> Tensor:
@@ -154,12 +157,6 @@ def geometric_sum(x: Tensor, degree: int) -> Tensor:
     tie = x == 0
     series = -torch.expm1((degree + 1) * torch.log1p(-x)) / torch.where(tie, 1.0, x)
     return torch.where(tie, degree + 1.0, series)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless the value is a positive whole number."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number >= 1")
 
 
 def _symmetric(upper: Tensor, diagonal: Tensor) -> Tensor:

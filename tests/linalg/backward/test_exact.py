@@ -1,7 +1,5 @@
 """The exact gradient against finite differences and against 60 digits."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.autograd import gradcheck
@@ -9,7 +7,6 @@ from torch.autograd.functional import jacobian
 
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.backward import Exact
-from spectral_repro.linalg.backward.choice import by_products
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, One, Power, Restricted, Sqrt
 from spectral_repro.linalg.selection import Information, Leading, PublishedCut
 
@@ -101,32 +98,3 @@ def test_the_kernel_loses_no_accuracy_in_float32_as_a_gap_closes(relative_gap, e
     eigenvalues = torch.tensor([3.0, 3.0 * (1 - relative_gap)])
     kernel = Exact().kernel(InverseSqrt(), eigenvalues)
     torch.testing.assert_close(kernel.double(), exact_kernel(eigenvalues, InverseSqrt()), rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("function", [Sqrt(), InverseSqrt()])
-def test_iterations_in_the_place_of_a_decomposition_give_the_same(monkeypatch, function):
-    """What a GPU takes for matrices above 32 x 32: the rule is told that this is one."""
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(2, 40, 400, dtype=torch.float64, generator=generator) * torch.logspace(0, -3, 40)[:, None]
-    matrix = (features @ features.mT / 400).requires_grad_()
-    incoming = torch.randn(2, 40, 40, dtype=torch.float64, generator=generator)
-
-    def value_and_gradient():
-        value, eigenvalues = matrix_function(matrix, function, Exact(), shift=1e-4)
-        return value.detach(), torch.autograd.grad(value, matrix, incoming)[0], eigenvalues
-
-    *expected, found = value_and_gradient()
-    monkeypatch.setattr("spectral_repro.linalg.backward.exact.by_products", lambda *_: True)
-    *results, unknown = value_and_gradient()
-    assert found.isfinite().all() and unknown.isnan().all()
-    for result, exact in zip(results, expected, strict=True):
-        assert (result - exact).norm() < 1e-8 * exact.norm()
-
-
-def test_the_rule_takes_iterations_on_a_gpu_alone():
-    small, large, here = (torch.empty(2, d, d, device=device) for d, device in ((32, "meta"), (33, "meta"), (64, "cpu")))
-    assert not any(by_products(matrix, Sqrt(), 1e-4) for matrix in (small, large, here))
-    on_gpu = SimpleNamespace(device=torch.device("cuda"), shape=(2, 33, 33))
-    assert by_products(on_gpu, InverseSqrt(), 1e-4)
-    assert not by_products(on_gpu, InverseSqrt(), 0.0) and not by_products(on_gpu, One(), 1e-4)
-    assert not by_products(SimpleNamespace(device=torch.device("cuda"), shape=(2, 32, 32)), Sqrt(), 1e-4)

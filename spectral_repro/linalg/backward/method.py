@@ -1,18 +1,28 @@
-"""What a backward method is, and those that take one batched eigendecomposition."""
+"""What a backward method is, and what one of your own is made from.
+
+A method that is a kernel is one class with one formula:
+
+    class Halved(Kernel):
+        def kernel(self, function, eigenvalues):
+            return function.divided_differences(eigenvalues) / 2
+"""
 
 from abc import ABC, abstractmethod
+from numbers import Integral
 from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from spectral_repro.linalg.autograd import in_full_precision
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 
 
 class Backward(ABC):
-    """A way to compute F(A) together with its gradient."""
+    """A way to differentiate F(A) = V diag(f(lambda)) V^T.
+
+    Most methods are a `Kernel`: F comes from an eigendecomposition, and the method says what its gradient is. The others
+    (`decomposes` is False) compute F by steps of their own, `evaluate`, and the gradient is that of the steps.
+    """
 
     roots_only: ClassVar[bool] = False
 
@@ -22,29 +32,32 @@ class Backward(ABC):
         return self
 
     @property
-    def decomposes(self) -> bool:
-        """Is it a `Decomposition`: does F come from eigenvalues and eigenvectors, its gradient from a kernel?"""
-        return True
-
     @abstractmethod
+    def decomposes(self) -> bool:
+        """Does F come from an eigendecomposition, and its gradient from a `Kernel`?"""
+
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        """F and the eigenvalues, as `matrix_function` returns them."""
+        """F(A + s I) (..., d, d) with its gradient, and the eigenvalues (..., d), NaN if it finds none, by steps of its own."""
+        raise NotImplementedError(f"{self} has no steps of its own")
 
     def check(self, function: SpectralFunction, shift: float) -> None:
         """Raises ValueError where the method has no meaning for f and the shift of `matrix_function`."""
+        if not shift >= 0:
+            raise ValueError(f"shift={shift} must be >= 0")
         if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
             name = type(self).__name__
             raise ValueError(f"{name} is a gradient of the whole square root and inverse square root alone, not of {function}")
 
 
-class Decomposition(Backward):
-    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D, most often as
+class Kernel(Backward):
+    """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D:
 
     dL/dA = V (D o (V^T sym(dL/dF) V)) V^T,    D_ii = f'(lambda_i).
     """
 
-    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        return _Decomposed.apply(matrix, self.applied(function), self, shift)
+    @property
+    def decomposes(self) -> bool:
+        return True
 
     @abstractmethod
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
@@ -63,8 +76,13 @@ class Decomposition(Backward):
         rotated = eigenvectors.mT @ incoming @ eigenvectors
         return eigenvectors @ self.inner(function, eigenvalues, rotated) @ eigenvectors.mT
 
+    @property
+    def is_derivative(self) -> bool:
+        """Is the kernel that of the derivative itself? Then it has derivatives of its own and a forward mode."""
+        return False
 
-class Gapped(Decomposition):
+
+class Gapped(Kernel):
     """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`."""
 
     @abstractmethod
@@ -72,18 +90,17 @@ class Gapped(Decomposition):
         """K (..., d, d), 0 on the diagonal, of eigenvalues (..., d) in descending order."""
 
 
-class _Decomposed(torch.autograd.Function):
-    @in_full_precision
-    def forward(ctx, matrix, function, method, shift):
-        eigenvalues, eigenvectors = (part.flip(-1) for part in torch.linalg.eigh(matrix))
-        if shift > 0:
-            eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)
-        ctx.function, ctx.method = function, method
-        ctx.save_for_backward(eigenvalues, eigenvectors)
-        ctx.mark_non_differentiable(eigenvalues)
-        return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT, eigenvalues
+def first_order_alone(method: Backward) -> str:
+    """The message of the error where a method is asked for more than its gradient."""
+    return f"{method} has neither a second derivative nor one in forward mode: take Exact()"
 
-    @in_full_precision
-    @once_differentiable
-    def backward(ctx, incoming, _):
-        return ctx.method.gradient(ctx.function, *ctx.saved_tensors, (incoming + incoming.mT) / 2), None, None, None
+
+def identity(matrix: Tensor) -> Tensor:
+    """I (..., d, d) of the shape, dtype and device of the matrix."""
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raises ValueError unless the value is a positive whole number."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number >= 1")

@@ -1,14 +1,31 @@
-"""Power iteration in both passes."""
+"""Steps that compute F and are differentiated one by one, by automatic differentiation: as often as wanted."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.decomposition import Backward
-from spectral_repro.linalg.backward.series import check_count
+from spectral_repro.linalg.backward.method import Backward, check_count, identity
 from spectral_repro.linalg.functions import SpectralFunction
 from spectral_repro.linalg.power_iteration import power_eigenvectors
+
+
+@dataclass(frozen=True)
+class AutogradSVD(Backward):
+    """What torch makes of F = V diag(f(sigma)) V^T with A + s I = U diag(sigma) V^T from `torch.linalg.svd` (wang2019's SVD).
+
+    As `PlainSVD`, in the form of the published code: the shift comes before the decomposition, and an eigenvalue that rounding
+    left negative counts with its absolute value.
+    """
+
+    @property
+    def decomposes(self) -> bool:
+        return False
+
+    def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
+        shifted = (matrix + matrix.mT) / 2 + shift * identity(matrix)  # symmetric, so that its gradient is
+        _, values, transposed = torch.linalg.svd(shifted)
+        return (transposed.mT * function(values).unsqueeze(-2)) @ transposed, values.detach()
 
 
 @dataclass(frozen=True)
@@ -35,18 +52,16 @@ class UnrolledPowerIteration(Backward):
         return False
 
     def check(self, function: SpectralFunction, shift: float) -> None:
+        super().check(function, shift)
         if not shift > 0:
             raise ValueError(f"shift={shift} must be > 0: power iteration stops at eigenvalues below it")
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        self.check(function, shift)
-        with torch.autocast(matrix.device.type, enabled=False):
-            shifted = matrix + shift * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-            eigenvalues, eigenvectors = power_eigenvectors(shifted, self.iterations)
-            kept = _until_it_rises(eigenvalues, shift)
-            values = torch.where(kept, function(torch.where(kept, eigenvalues, shift)), 0.0)
-            F = (eigenvectors * values.unsqueeze(-2)) @ eigenvectors.mT
-            return F, torch.where(kept, eigenvalues, 0.0).detach()
+        eigenvalues, eigenvectors = power_eigenvectors(matrix + shift * identity(matrix), self.iterations)
+        kept = _until_it_rises(eigenvalues, shift)
+        values = torch.where(kept, function(torch.where(kept, eigenvalues, shift)), 0.0)
+        F = (eigenvectors * values.unsqueeze(-2)) @ eigenvectors.mT
+        return F, torch.where(kept, eigenvalues, 0.0).detach()
 
 
 def _until_it_rises(eigenvalues: Tensor, floor: float) -> Tensor:

@@ -1,0 +1,52 @@
+"""What a sweep says at its end: a table of its runs, and the command that makes the page of it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.errors import first_line
+from spectral_repro.reporting.comparison import REPORT, compare, report_command
+from spectral_repro.reporting.runs import Run, read_run
+from spectral_repro.reporting.tables import markdown
+
+
+def closing_table(jobs: Sequence[JobReturn]) -> str:
+    """A row for each combination of values that differ between the jobs, seeds aside, and the command for its page.
+
+    What differs between data sets, or between scales, stands in tables of their own.
+    """
+    runs = list({run.id: run for run in map(run_of, jobs)}.values())
+    if not runs:
+        return ""
+    config = jobs[0].cfg
+    if "paper" in config:
+        command = shlex.join([*REPORT, f"paper={config.paper.name}", f"runs={config.results_dir}"])
+    else:
+        command = report_command(runs, config.results_dir)
+    return "\n".join(["", *map(markdown, compare(runs).sections), f"The page of it: {command}"])
+
+
+def run_of(job: JobReturn) -> Run:
+    """The run of a job, read from its folder; of a job that failed before it had one, its configuration alone."""
+    config = job.cfg
+    values = identity(config)
+    for folder in Path(config.results_dir).glob(f"*-{digest(values)}"):
+        try:
+            return read_run(folder)
+        except (OSError, ValueError, KeyError, yaml.YAMLError):
+            pass
+    return _without_folder(job, config, values)
+
+
+def _without_folder(job: JobReturn, config: DictConfig, values: dict[str, object]) -> Run:
+    state, failure = "interrupted", None
+    if job.status == JobStatus.FAILED:
+        state, failure = "failed", {"error": first_line(job._return_value)}
+    summary = {"state": state, "failure": failure, "id": digest(values)}
+    return Run("", values, config.scale.name, pd.DataFrame(), summary, {}, pd.DataFrame())

@@ -1,0 +1,214 @@
+"""Runs of any sweep as tables: a row for whatever differs between them, beside the first row."""
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import yaml
+
+from spectral_repro.configuration.identity import digest, within
+from spectral_repro.errors import UserError
+from spectral_repro.reporting import naming
+from spectral_repro.reporting.metrics import METRICS, Metric
+from spectral_repro.reporting.papers import Axis, Paper, Row, Table
+from spectral_repro.reporting.protocols import counted, hashable
+from spectral_repro.reporting.runs import Run
+from spectral_repro.reporting.sections import Entry, Report, Section
+
+REPORT = ("python", "-m", "spectral_repro.report")
+DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
+TREATMENTS = ("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient", "init", "finetune")
+
+
+def compare(
+    runs: Iterable[Run],
+    keys: Sequence[str] = (),
+    metric: str | None = None,
+    baseline: str | None = None,
+    command: str = "",
+) -> Report:
+    """A table for each protocol, with a row for each combination of the compared values, in the order of the runs.
+
+    Args:
+        runs: those to compare; runs that differ in the seed alone share a row.
+        keys: what is compared: keys such as optimizer.lr, whole groups such as norm, or their last parts. What else decides the
+            result is a run's protocol. Empty: whatever differs between runs on the same data set and at the same scale.
+        metric: what is compared, a name of `METRICS`; None: the test accuracy, or else the first metric that was measured.
+        baseline: the label of the row that the others are compared with, which comes first; None: the first row with a result.
+        command: what makes this comparison.
+
+    Raises:
+        UserError: no run has a key, the metric or the baseline.
+    """
+    runs = list(runs)
+    measured = choose_metric(runs, metric)
+    compared = tuple(dict.fromkeys(key for text in keys for key in meant(f"compare={text}", text, runs)))
+    groups = defaultdict(list)
+    for run in runs:
+        groups[_protocol(run, compared)].append(run)
+    groups = [_rows(group, compared) for group in groups.values()]
+    several = [rows for rows in groups if len(rows) > 1]
+    left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
+    paper = Paper("comparison", "Comparison", "", compared, (), command)
+    sections = _named([_section(paper, list(rows.values()), measured) for rows in several or groups])
+    labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
+    if baseline is not None and baseline not in labels:
+        raise UserError(f"baseline={baseline}: no row is called so; there are {'; '.join(labels)}")
+    sections = [_with_baseline(section, baseline) for section in sections]
+    titles = dict.fromkeys(section.table.title for section in sections)
+    paper = replace(paper, title="; ".join(titles) if len(titles) < 4 else paper.title, tables=tuple(s.table for s in sections))
+    remarks = (f"{counted(left, 'run')} left out: no other run of their protocol differs from them in what is compared",)
+    return Report(paper, tuple(replace(each, paper=paper) for each in sections), remarks if left else ())
+
+
+def select(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
+    """The runs that meet all conditions such as dataset.name=digits, norm=zca, seed=0 or scale=smoke, as they began.
+
+    Raises:
+        UserError: a condition is no key=value, no run has its key, or no run meets it.
+    """
+    kept = sorted(runs, key=lambda run: run.summary.get("started") or "")
+    for condition in conditions:
+        key, equals, value = map(str.strip, condition.partition("="))
+        if not equals:
+            raise UserError(f"where=[{condition}]: must be a key and its value, such as where=[dataset.name=digits]")
+        found = {run: _spoken(run, key) for run in kept}
+        if not any(found.values()):
+            raise UserError(f"where=[{condition}]: no run has this key; {_differ_in(runs)}")
+        wanted = yaml.safe_load(value)
+        known = sorted({_written(each) for values in found.values() for each in values})
+        kept = [run for run in kept if any(each == wanted or str(each) == value for each in found[run])]
+        if not kept:
+            raise UserError(f"where=[{condition}]: no run matches; there {key} is {' or '.join(known)}")
+    return kept
+
+
+def differences(runs: Iterable[Run]) -> list[str]:
+    """What differs between the runs, as it can be compared: whole groups where the choice differs, keys elsewhere."""
+    keys = [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
+    groups = {key.partition(".")[0] for key in keys if key.endswith(naming.TARGET)} - {"dataset"}
+    names = dict.fromkeys(key.partition(".")[0] if within(key, tuple(groups)) else key for key in keys)
+    return [name for name in names if not name.startswith("dataset.load.")]
+
+
+def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
+    """The keys of runs that have these parts in a row: norm.backward._target_ for norm, backward or norm.backward.
+
+    Raises:
+        UserError: there are none.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.identity if key != "seed")
+    part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
+    found = [key for key in keys if f".{part}." in f".{key}."]
+    if not found:
+        raise UserError(f"{place}: no run has such a key; {_differ_in(runs)}")
+    return found
+
+
+def _differ_in(runs: Iterable[Run]) -> str:
+    return f"the runs differ in {', '.join(differences(runs)) or 'nothing but the seed'}"
+
+
+def choose_metric(runs: Iterable[Run], name: str | None) -> Metric:
+    """
+    Raises:
+        UserError: there is no such metric, or no run has measured it.
+    """
+    known = [each for each, metric in METRICS.items() if any(metric.column in run.metrics for run in runs)]
+    if name is None:
+        return METRICS["test_accuracy" if "test_accuracy" in known or not known else known[0]]
+    if name not in known:
+        reason = "no run has measured it" if name in METRICS else "there is no such metric"
+        raise UserError(f"metric={name}: {reason}; there are {', '.join(known) or 'no measured ones'}")
+    return METRICS[name]
+
+
+def _spoken(run: Run, key: str) -> list[object]:
+    """The values that a run has under a key of a condition; of a group the name of the choice."""
+    own = {"scale": run.scale, "state": run.state, "paper": run.paper}
+    if key in own:
+        return [own[key]]
+    leaves = [each for each in run.identity if f".{each}".endswith(f".{key}")]
+    choices = [each for each in run.identity if f".{each}".endswith(f".{key}.{naming.TARGET}")]
+    return [run.identity[each] for each in leaves] + [naming.choice(each, run.identity[each]) for each in choices]
+
+
+def _written(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _protocol(run: Run, compared: tuple[str, ...]) -> object:
+    """What runs of one table share."""
+    if compared:
+        return hashable({key: value for key, value in run.identity.items() if key not in compared and key != "seed"})
+    study = run.identity.get("study._target_")
+    return hashable([study, run.scale, *(run.identity.get(key) for key in DATA)])
+
+
+def _rows(runs: Sequence[Run], compared: tuple[str, ...]) -> dict[object, list[Run]]:
+    """The runs of a table by their compared values."""
+    keys = compared or [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
+    rows = defaultdict(list)
+    for run in runs:
+        rows[hashable({key: run.identity[key] for key in keys if key in run.identity})].append(run)
+    return rows
+
+
+def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric) -> Section:
+    """A table of these rows, each with its runs; those of one line of its axis stand together."""
+    identities = [{key: value for key, value in runs[0].identity.items() if key != "seed"} for runs in groups]
+    differing = naming.differing_keys(identities)
+    values = [{key: each[key] for key in differing if key in each} for each in identities]
+    keys = naming.distinguishing(identities)
+    along = naming.axis_key(identities, keys)
+    rows = []
+    for own, each in zip(identities, values, strict=True):
+        point = {}
+        if along in own:
+            others = [key for key in keys if key != along]
+            series = naming.label(own, others) if others else naming.symbol(along)
+            point = {"series": series, "at": float(own[along])}
+        label = naming.label(own, keys)
+        again = sum(row.label.partition(" (")[0] == label for row in rows)
+        rows.append(Row(f"{label} ({again + 1})" if again else label, (), each, {}, **point))
+    protocol = {key: value for key, value in identities[0].items() if key not in differing}
+    axis = Axis(naming.axis_label(along), naming.is_logarithmic(row.at for row in rows if row.series)) if along else None
+    data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", "runs"))
+    words = ", ".join(dict.fromkeys(naming.group(key) for key in keys)) or "one row"
+    title = f"{words[0].upper()}{words[1:]} on {data}"
+    table = Table(data, title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
+    entries = [Entry(row, tuple(sorted(runs, key=lambda run: run.seed))) for row, runs in zip(rows, groups, strict=True)]
+    lines = list(dict.fromkeys(row.series for row in rows))
+    entries.sort(key=lambda entry: lines.index(entry.row.series))
+    return Section(paper, table, protocol, tuple(entries))
+
+
+def _named(sections: list[Section]) -> list[Section]:
+    """Sections of the same data set get the digits of their protocol behind its name."""
+    names, renamed = [section.table.name for section in sections], []
+    for section, name in zip(sections, names, strict=True):
+        own = digest(section.protocol | {"scale": section.runs[0].scale})
+        unique = name if names.count(name) == 1 else f"{name}-{own}"
+        renamed.append(replace(section, table=replace(section.table, name=unique)))
+    return renamed
+
+
+def _with_baseline(section: Section, baseline: str | None) -> Section:
+    """The section with its differences to this row, which becomes the first one, or else to its first row with a result."""
+    entries = sorted(section.entries, key=lambda entry: entry.row.label != baseline)
+    labels = [entry.row.label for entry in entries]
+    with_result = [entry.row.label for entry in entries if entry.values(section.table.metric).count()]
+    reference = baseline if baseline in labels else (with_result or labels)[0]
+    table = replace(section.table, rows=tuple(entry.row for entry in entries), baseline=reference)
+    return replace(section, table=table, entries=tuple(entries))
+
+
+def report_command(runs: Sequence[Run], place: str) -> str:
+    """The command that makes a page of what differs between these runs, which lie in a folder."""
+    names = differences(runs)
+    compared = [name for name in names if not name.startswith("dataset.")]
+    shared = {"dataset.name": {run.identity.get("dataset.name") for run in runs}, "scale": {run.scale for run in runs}}
+    where = [f"{key}={values.pop()}" for key, values in shared.items() if len(values) == 1 and None not in values]
+    asked = f"[{','.join(compared)}]" if compared else "auto"
+    return shlex.join([*REPORT, f"compare={asked}", f"runs={place}", f"where=[{','.join(where)}]"])

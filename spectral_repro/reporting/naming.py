@@ -1,0 +1,140 @@
+"""Names for the rows of a comparison: by the choices and numbers that differ between them."""
+
+import functools
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from spectral_repro.configuration.folders import find, is_group, read_yaml
+from spectral_repro.configuration.groups import options
+from spectral_repro.configuration.identity import flatten
+from spectral_repro.reporting.protocols import Values, hashable
+
+TARGET = "_target_"
+NAMED_BY_VALUE = ("dataset.name", "precision")  # values that need no key beside them
+SYMBOLS = {"group_size": "d"}
+AXIS_LABELS = {"group_size": "Group size d", "lr": "Learning rate", "eps": "ε", "width": "Width of the network"}
+LOGARITHMIC_FROM = 8  # ratio of the largest to the smallest number
+FEWEST_ON_AXIS = 3  # different numbers that make an axis
+
+
+def differing_keys(rows: Sequence[Values]) -> list[str]:
+    """The keys under which not all rows have the same value, or only some have one, in the order of a configuration."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if len({_value(row, key) for row in rows}) > 1]
+
+
+def distinguishing(rows: Sequence[Values]) -> list[str]:
+    """The fewest of the differing keys that tell all rows apart: choices of objects come before numbers and switches.
+
+    A key that only differs along with others, such as an option that one choice has and another lacks, is left out.
+    """
+    keys = sorted(differing_keys(rows), key=lambda key: (not _is_choice(key), key.startswith("dataset.load.")))
+    chosen, parts = [], [()] * len(rows)
+    for key in keys:
+        finer = [(*part, _value(row, key)) for part, row in zip(parts, rows, strict=True)]
+        if len(set(finer)) > len(set(parts)):
+            chosen.append(key)
+            parts = finer
+    return chosen
+
+
+def label(row: Values, keys: Iterable[str]) -> str:
+    """What a row is called: "zca, pi, d = 16"."""
+    keys = list(keys)
+    texts = dict.fromkeys(_text(row, key, keys) for key in keys)
+    return ", ".join(filter(None, texts)) or "default"
+
+
+def axis_key(rows: Sequence[Values], keys: Iterable[str]) -> str | None:
+    """The key with the most different numbers among these, at least three: what the rows are drawn against."""
+    numbers = {key: {row[key] for row in rows if _is_number(row.get(key))} for key in keys}
+    mixed = [key for key in numbers if any(key in row and not _is_number(row[key]) for row in rows)]
+    long = [key for key in numbers if len(numbers[key]) >= FEWEST_ON_AXIS and key not in mixed]
+    return max(long, key=lambda key: len(numbers[key]), default=None)
+
+
+def axis_label(key: str) -> str:
+    name = key.rpartition(".")[2]
+    return AXIS_LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def is_logarithmic(numbers: Iterable[float]) -> bool:
+    """Is an axis with these numbers better logarithmic?"""
+    ordered = sorted(set(numbers))
+    if ordered[0] <= 0:
+        return False
+    ratios = {round(larger / smaller, 6) for smaller, larger in pairwise(ordered)}
+    return ordered[-1] >= LOGARITHMIC_FROM * ordered[0] or len(ratios) == 1
+
+
+def symbol(key: str, others: Iterable[str] = ()) -> str:
+    """What a key is called in a label: its last part, or all of it where another key ends in the same."""
+    name = key.rpartition(".")[2]
+    if any(other != key and other.rpartition(".")[2] == name for other in others):
+        return key
+    return SYMBOLS.get(name, name.replace("_", " "))
+
+
+def choice(key: str, target: str) -> str:
+    """The option of conf/ that has this class or function under a key such as norm.backward._target_; else its own name."""
+    *path, _ = key.split(".")
+    for place in range(len(path) - 1, -1, -1):
+        if is_group(path[place]):
+            inner = ".".join([*path[place + 1 :], TARGET])
+            return _options(path[place], inner).get(target, target.rpartition(".")[2])
+    return target.rpartition(".")[2]
+
+
+def chosen_options(values: Values) -> list[str]:
+    """The options of conf/ that these values come from, such as norm=zca, in the order of their groups."""
+    found = {key: choice(key, value) for key, value in values.items() if key.count(".") == 1 and key.endswith(f".{TARGET}")}
+    named = {key.partition(".")[0]: option for key, option in found.items()} | {"dataset": values.get("dataset.name")}
+    return [f"{group}={option}" for group, option in named.items() if is_group(group) and option in options(group)]
+
+
+def group(key: str) -> str:
+    """The group of conf/ that a key of a choice belongs to: backward for norm.backward._target_; else its last part."""
+    *path, last = key.split(".")
+    groups = [part for part in path if is_group(part)]
+    return groups[-1] if groups and last == TARGET else symbol(key)
+
+
+@functools.cache
+def _options(group: str, key: str) -> dict[str, str]:
+    """The options of a group by what they have under a key; of several with the same the one with the shortest name."""
+    found = {}
+    for option in sorted(options(group), key=len, reverse=True):
+        content = read_yaml(find(group, option))
+        target = flatten(content).get(key) if isinstance(content, dict) else None
+        found |= {target: option} if target else {}
+    return found
+
+
+def _text(row: Values, key: str, keys: list[str]) -> str:
+    if key not in row:
+        top = key.partition(".")[0]
+        return "" if any(other.partition(".")[0] == top for other in row) else f"no {top}"
+    if key.endswith(TARGET):
+        return choice(key, row[key])
+    value = row[key]
+    if _is_number(value):
+        text = f"{value:g}" if float(f"{value:g}") == value else str(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
+    return text if key in NAMED_BY_VALUE else f"{symbol(key, keys)} = {text}"
+
+
+def _is_choice(key: str) -> bool:
+    return key.endswith(TARGET) or key in NAMED_BY_VALUE
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value(row: Values, key: str) -> object:
+    return hashable(row[key]) if key in row else _MISSING
+
+
+_MISSING = object()

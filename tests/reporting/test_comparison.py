@@ -1,0 +1,185 @@
+"""Runs of any sweep as tables."""
+
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spectral_repro.errors import UserError
+from spectral_repro.reporting.comparison import compare, report_command, select
+from spectral_repro.reporting.dots import draw_dots
+from spectral_repro.reporting.intervals import interval
+from spectral_repro.reporting.latex import latex
+from spectral_repro.reporting.naming import axis_key, distinguishing, is_logarithmic, label
+from spectral_repro.reporting.points import draw_points
+from spectral_repro.reporting.tables import aggregate, formatted, markdown
+
+
+@pytest.fixture
+def runs(make_run, read):
+    """Three gradients with two, three and no finished seeds, as they began."""
+    for place, (backward, accuracies) in enumerate({"exact": (80, 84), "svd": (70, 76, 79), "pi": ()}.items()):
+        for seed, accuracy in enumerate(accuracies):
+            started = f"2026-01-01T00:00:0{place}"
+            make_run("norm=zca", f"backward={backward}", seed=seed, accuracies=[50.0, accuracy], started=started)
+    make_run("norm=zca", "backward=pi", state="diverged", accuracies=[10.0], started="2026-01-01T00:00:03")
+    return select(read(), [])
+
+
+def labels(section) -> list[str]:
+    return [row.label for row in section.table.rows]
+
+
+@pytest.mark.parametrize("keys", [[], ["norm"], ["backward"], ["norm.backward"], ["norm.backward._target_"]])
+def test_rows_are_named_by_what_differs_and_compared_over_common_seeds(runs, keys):
+    (section,) = compare(runs, keys).sections
+    assert labels(section) == ["exact", "svd", "pi"] and section.table.baseline == "exact"
+    exact, svd, pi = aggregate(section).to_dict("records")
+    low, high = interval(np.array([-10.0, -8.0]))
+    assert (svd["difference"], svd["difference_low"], svd["difference_high"], svd["pairs"]) == (-9, low, high, 2)
+    assert (svd["seeds"], pi["seeds"], pi["diverged"]) == (3, 0, 1)
+    assert np.isnan(exact["difference"]) and np.isnan(pi["difference"])
+    table = formatted(section)
+    assert table["", "mean ± std"].tolist() == ["82.00 ± 2.83", "75.00 ± 4.58", "diverged"]
+    assert table["", "other runs"].tolist() == ["–", "–", "1 diverged"]
+    assert table["", "difference"].tolist() == ["–", "−9.00", "–"]
+    assert "Difference: to exact, mean over the seeds that both have" in markdown(section)
+
+
+def test_one_common_seed_has_no_interval(runs):
+    (section,) = compare(select(runs, ["seed=0", "state=finished"])).sections
+    table = formatted(section)
+    assert table["", "difference"].tolist() == ["–", "−10.00"] and table["", "95 %\ninterval"].tolist() == ["–", "–"]
+
+
+def test_the_baseline_may_be_named_and_comes_first(runs):
+    (section,) = compare(runs, baseline="svd").sections
+    assert labels(section) == ["svd", "exact", "pi"]
+    assert formatted(section)["", "difference"].tolist() == ["–", "+9.00", "–"]
+    (section,) = compare(select(runs, ["backward=pi"]) + select(runs, ["backward=svd"])).sections
+    assert section.table.baseline == "svd", "the first row has no result"
+
+
+def test_protocols_and_data_sets_never_share_a_table(make_run, read):
+    for norm in ("batch", "zca"):
+        for others in (["scale=smoke"], ["scale=smoke", "optimizer.lr=0.5"], ["dataset=cifar10"]):
+            make_run(f"norm={norm}", *others)
+    make_run("norm=pca", "dataset=cifar100")
+    report = compare(read(), ["norm"])
+    assert sorted(map(sorted, map(labels, report.sections))) == [["batch", "zca"]] * 3
+    assert len({section.name for section in report.sections}) == 3
+    assert report.remarks[0].startswith("1 run left out")
+    automatic = compare(select(read(), ["scale=smoke"]))
+    assert set(labels(automatic.sections[0])) == {"batch, lr = 0.1", "batch, lr = 0.5", "zca, lr = 0.1", "zca, lr = 0.5"}
+
+
+def test_three_numbers_make_an_axis(make_run, read):
+    for size in (4, 8, 16):
+        for backward in ("exact", "pi"):
+            make_run("norm=zca", f"backward={backward}", f"norm.group_size={size}")
+    make_run("norm=batch")
+    (section,) = compare(read(), ["norm"]).sections
+    assert (section.table.axis.label, section.table.axis.log) == ("Group size d", True)
+    assert {(row.label, row.series, row.at) for row in section.table.rows} >= {
+        ("zca, pi, d = 16", "zca, pi", 16.0),
+        ("batch", None, None),
+    }
+    figure = draw_points(section)
+    assert figure.axes[0].get_xlabel() == "Group size d"
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "batch"
+
+
+def test_the_dots_are_sorted_with_their_intervals(runs):
+    (section,) = compare(runs).sections
+    (axes,) = draw_dots(section).axes
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["svd", "exact"], "from the bottom to the top"
+    means = {line.get_label(): tuple(line.get_xydata()[0]) for line in axes.lines if line.get_label().endswith(", mean")}
+    assert means == {"_svd, mean": (75, 0), "_exact, mean": (82, 1)}
+    drawn = [tuple(line.get_xdata()) for line in axes.lines if line.get_label() == "_svd"]
+    assert drawn[0] == pytest.approx(interval(np.array([70.0, 76.0, 79.0]))) and drawn[1] == (70, 76, 79)
+
+
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        ("dataset.name=mnist", ["no run matches", "dataset.name is digits"]),
+        ("backward=autograd", ["no run matches", "exact or pi or svd"]),
+        ("seed=9", ["0 or 1 or 2"]),
+        ("colour=red", ["no run has this key", "norm"]),
+        ("seed", ["seed", "where=[dataset.name=digits]"]),
+    ],
+)
+def test_a_condition_that_no_run_meets(runs, condition, named):
+    with pytest.raises(UserError) as error:
+        select(runs, [condition])
+    assert condition in str(error.value) and all(text in str(error.value) for text in named)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"keys": ["colour"]}, ["compare=colour", "the runs differ in norm"]),
+        ({"metric": "speed"}, ["metric=speed", "no such metric", "test_accuracy"]),
+        ({"metric": "ece"}, ["metric=ece", "no run has measured it"]),
+        ({"baseline": "batch"}, ["baseline=batch", "exact; svd; pi"]),
+    ],
+)
+def test_what_no_run_has_is_named(runs, options, named):
+    with pytest.raises(UserError) as error:
+        compare(runs, **options)
+    assert all(text in str(error.value) for text in named)
+
+
+def test_another_metric(runs):
+    (section,) = compare(runs, metric="train_loss").sections
+    assert section.table.metric.name == "train_loss" and aggregate(section)["mean"][0] == 0.5
+
+
+def test_the_command_leads_to_the_same_rows(runs):
+    (section,) = compare(runs).sections
+    keys, place, where = shlex.split(report_command(runs, "a folder"))[3:]
+    assert (keys, place, where) == ("compare=[norm]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
+    (again,) = compare(select(runs, where.removeprefix("where=[").removesuffix("]").split(",")), ["norm"]).sections
+    assert aggregate(again).equals(aggregate(section))
+
+
+def test_a_table_for_latex_escapes_what_the_user_named(make_run, read):
+    for name in ("a_b", "a_b & c"):
+        make_run("norm=batch", f"dataset.name='{name}'")
+        make_run("norm=zca", f"dataset.name='{name}'")
+    for section in compare(read(), ["norm"]).sections:
+        assert r"on a\_b" in latex(section) and "_b &" not in latex(section).splitlines()[2].replace(r"\_b \&", "")
+
+
+def test_labels_name_the_fewest_keys_that_tell_rows_apart():
+    def row(norm: str, **others: object) -> dict[str, object]:
+        return {"norm._target_": f"spectral_repro.layers.{norm}"} | others
+
+    rows = [
+        row("ZCAWhitening", **{"norm.backward._target_": "spectral_repro.linalg.backward.Exact", "norm.truncation": "none"}),
+        row("ZCAWhitening", **{"norm.backward._target_": "spectral_repro.linalg.backward.PlainSVD", "norm.truncation": "x"}),
+        {"norm._target_": "torch.nn.BatchNorm2d", "norm.eps": 1e-5},
+        {"optimizer.lr": 0.1},
+    ]
+    keys = distinguishing(rows)
+    assert keys == ["norm._target_", "norm.backward._target_"]
+    assert [label(each, keys) for each in rows] == ["zca, exact", "zca, svd", "batch", "no norm"]
+    assert label({"norm._target_": "mine.Whitening", "norm.d": None, "trainer.flag": True}, ["norm._target_", "norm.d"]) == (
+        "Whitening, d = null"
+    )
+
+
+def test_numbers_that_make_an_axis():
+    rows = [{"lr": rate, "k": k, "flag": True} for rate in (0.1, 0.2, 0.3) for k in (1, 2)]
+    assert axis_key(rows, ["lr", "k", "flag"]) == "lr" and axis_key(rows, ["k", "flag"]) is None
+    assert axis_key([*rows, {"lr": "auto"}], ["lr"]) is None
+    assert [is_logarithmic(each) for each in ([1, 2, 4], [1, 2, 3], [0, 1, 100], [0.1, 0.2, 0.9])] == [True, False, False, True]
+
+
+def test_runs_alike_but_for_the_seed_make_one_row(make_run, read):
+    for seed in range(2):
+        make_run("norm=batch", seed=seed)
+    (section,) = compare(read()).sections
+    assert len(section.table.rows) == 1 and len(section.runs) == 2
+    assert pd.isna(aggregate(section)["difference"]).all() and "compare=auto" in report_command(read(), "runs")

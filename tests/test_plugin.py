@@ -1,0 +1,96 @@
+"""examples/plugin: methods and a paper in a folder of one's own, used as its README says."""
+
+import json
+import subprocess
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
+from spectral_repro.reporting.papers import published
+
+PLUGIN = CONF.parent / "examples" / "plugin"
+QUICKLY = ("scale=smoke", "trainer.threads=1", "device=cpu")
+
+
+@pytest.fixture
+def run(call, monkeypatch) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs a command with the plugin on the path, within an empty folder."""
+    monkeypatch.syspath_prepend(PLUGIN)
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", "ridge")
+    return lambda name, *arguments: call(name, "--config-dir", str(PLUGIN / "conf"), *arguments)
+
+
+def test_its_paper_is_swept_reported_judged_and_evaluated(run, tmp_path):
+    swept = run("train", "-m", "paper=example2026", "seed=0", *QUICKLY)
+    assert swept.returncode == 0, swept.stderr
+    assert "Launching 3 jobs" in swept.stdout and len(list(tmp_path.glob("results/runs/*/summary.json"))) == 3
+
+    reported = run("report", "paper=example2026", "out=out")
+    assert reported.returncode == 0, reported.stderr
+    assert not reported.stderr
+    table = "\n".join(path.read_text() for path in (tmp_path / "out").glob("digits*.md"))
+    assert all(f"| {label} " in table for label in ("Batch norm", "Ridge", "Ridge, signs"))
+    assert "Whitening with a ridge does not lose to batch norm" in (tmp_path / "out" / "index.html").read_text()
+
+    evaluated = run("evaluate", "runs=results/runs", "metrics=[accuracy]")
+    assert evaluated.returncode == 0, evaluated.stderr
+    folder = next(tmp_path.glob("results/runs/*ridge_sign*"))
+    assert 0 <= json.loads((folder / "evaluation.json").read_text())["accuracy"]["accuracy"] <= 100
+
+
+def test_the_site_has_its_paper(monkeypatch):
+    monkeypatch.setenv(OWN_FOLDERS, str(PLUGIN / "conf"))
+    assert "example2026" in published()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["norm=ridge", "norm.ridge=0"], "norm.ridge=0: must be a number > 0"),
+        (
+            ["norm=ridge", "+norm.rigde=1"],
+            "norm.rigde: ridge.RidgeWhitening has no such argument; it takes num_features, ridge,",
+        ),
+        (["optimizer=sign", "optimizer.lr=fast"], "optimizer.lr=fast: must be a number > 0"),
+        (["norm=zca", "backward=damped", "backward.width=-1"], "backward.width=-1: must be a number > 0"),
+        (["norm=rigde"], "Could not find 'norm/rigde'"),
+        (["experiment=example2026/none"], "example2026/ridge_sign"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_its_keys_are_checked(run, arguments: list[str], message: str):
+    result = run("train", *arguments, *QUICKLY)
+    assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_module_that_is_not_trusted_is_refused(run, monkeypatch):
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", "")
+    result = run("train", "norm=ridge", *QUICKLY)
+    assert result.returncode == 1 and "ridge.RidgeWhitening: must be in spectral_repro, " in result.stderr
+
+
+def test_a_folder_that_does_not_exist(call):
+    result = call("train", "--config-dir", "nowhere")
+    assert (result.returncode, result.stderr) == (1, "--config-dir nowhere: no such folder\n")
+
+
+def test_its_options_are_listed_and_completed(run, monkeypatch):
+    listed = run("train", "--help").stdout
+    assert "example2026/ridge_sign" in listed and "ridge" in next(x for x in listed.splitlines() if x.startswith("norm:"))
+    line = f"spectral-repro-train --config-dir {PLUGIN / 'conf'} experiment=example2026/r"
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    completed = run("train", "--shell-completion", "query=bash")
+    assert completed.stdout.split() == ["experiment=example2026/ridge", "experiment=example2026/ridge_sign"]
+
+
+def test_the_layer_whitens(monkeypatch):
+    monkeypatch.syspath_prepend(PLUGIN)
+    from ridge import Damped, RidgeWhitening
+
+    x = torch.randn(64, 4, 3, 3) @ torch.randn(3, 3)
+    y = RidgeWhitening(4, ridge=1e-6, backward=Damped())(x)
+    found = y.movedim(1, -1).flatten(0, -2).T.cov(correction=0)
+    torch.testing.assert_close(found, torch.eye(4), atol=1e-3, rtol=0)
