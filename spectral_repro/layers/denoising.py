@@ -95,7 +95,7 @@ class PCADenoising(CovarianceNorm):
             bias,
         )
         if (components is None) == (information is None):
-            raise ValueError(f"components={components} and information={information}: give one of them, and None (null) for the other")
+            raise ValueError(f"components={components} and information={information}: give one, and None (null) for the other")
         if components is not None and not 1 <= components <= self.group_size:
             raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
         if information is not None and not 0 < information <= 1:
