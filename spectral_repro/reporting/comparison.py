@@ -62,7 +62,19 @@ def compare(
     return Report(paper, tuple(replace(each, paper=paper) for each in sections), remarks if left else ())
 
 
-def select(runs: Sequence[Run], conditions: Iterable[str]) -> list[Run]:
+def compare_treatments(runs: Iterable[Run]) -> Report:
+    """A table for each group of several rows that share data set, network and training and differ in what is done to them."""
+    runs = select(runs, ())
+    known = {key.partition(".")[0] for run in runs for key in run.identity}
+    keys = [key for key in TREATMENTS if key in known]
+    if not keys:
+        return Report(Paper("comparison", "Comparisons", "", (), (), ""), ())
+    report = compare(runs, keys, command=shlex.join([*REPORT, f"compare=[{','.join(keys)}]"]))
+    several = report.only(lambda section: len(section.entries) > 1)
+    return replace(several, paper=replace(several.paper, title="Comparisons"))
+
+
+def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
     """The runs that meet all conditions such as dataset.name=digits, norm=zca, seed=0 or scale=smoke, as they began.
 
     Raises:

@@ -2,8 +2,8 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pandas as pd
@@ -142,6 +142,11 @@ class Report:
     paper: Paper
     sections: tuple[Section, ...]
     remarks: tuple[str, ...] = ()
+
+    def only(self, keep: Callable[[Section], bool]) -> "Report":
+        """The sections of a comparison that are to be kept, and their tables alone."""
+        kept = tuple(filter(keep, self.sections))
+        return Report(replace(self.paper, tables=tuple(section.table for section in kept)), kept)
 
 
 def gather(paper: Paper, runs: Iterable[Run]) -> Report:

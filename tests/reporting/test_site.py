@@ -96,7 +96,7 @@ class Page(HTMLParser):
 
 def test_every_link_leads_somewhere(site):
     pages = {path.resolve(): Page(path) for path in (site / "out").rglob("*.html")}
-    assert len(pages) == 3 + 3
+    assert len(pages) == 2 + 3
     for path, page in pages.items():
         assert {"h1", "main", "title"} <= set(page.tags) and "http" not in " ".join(page.targets)
         for target in page.targets:
@@ -133,6 +133,20 @@ def test_unchanged_files_stay_as_they_are(site):
     publish(site)
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == set()
+
+
+def test_runs_that_are_no_rows_of_a_paper_are_compared(make_run, read, tmp_path):
+    for norm in ("batch", "zca_pi"):
+        make_run(f"norm={norm}", "model.width=4")  # rows of the paper
+        make_run(f"norm={norm}", "model.width=4", "optimizer=adam")
+    make_run("norm=batch", "dataset=cifar10")
+    lines = write_site([load_paper(OmegaConf.create(PAPER))], read(), [], tmp_path / "out", tmp_path)
+    assert "comparisons: 1 table of runs that are not all rows of one paper" in lines
+    text = Page(tmp_path / "out" / "comparisons" / "index.html").text
+    assert all(label in text for label in ("batch, sgd", "batch, adam", "zca, sgd", "zca, adam")) and "cifar10" not in text
+    assert "Norm, optimizer on digits" in Page(tmp_path / "out" / "index.html").text
+    (run,) = (tmp_path / "out" / "runs").glob(f"{next(each for each in read() if 'Adam' in str(each.identity)).folder}.html")
+    assert "../comparisons/index.html#digits" in Page(run).targets
 
 
 @pytest.mark.skipif(MISSING, reason="no chromium and chromedriver on this machine")
