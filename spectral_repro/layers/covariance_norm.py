@@ -90,7 +90,7 @@ class CovarianceNorm(_BatchNorm, ABC):
             self.register_buffer(f"running_{statistic}", matrices if tracked and self.running == statistic else None)
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device) if tracked else None)
         self.register_buffer("eigenvalues", torch.ones(groups, size, **made), persistent=False)
-        self.register_buffer("matrix_of_covariance", torch.empty_like(matrices), persistent=False)  # the running one
+        self.register_buffer("matrix_of_covariance", torch.zeros_like(matrices), persistent=False)  # the running one
         self.outdated = False  # has the running covariance changed since then?
 
     @abstractmethod
@@ -177,9 +177,8 @@ class CovarianceNorm(_BatchNorm, ABC):
             mean, covariance, positions = whole_batch(mean, covariance, positions, self.process_group)
         correction = positions / (positions - 1)
         matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), correction)
-        self.eigenvalues.copy_(eigenvalues.detach())
         if self.training and self.track_running_stats:
-            self._track(mean, covariance * correction if self.running == "covariance" else matrix)
+            self._track(mean, covariance * correction if self.running == "covariance" else matrix, eigenvalues)
         shift, matrix = mean.detach().to(images.dtype), self._weighted(matrix)
         rest = (mean - shift).to(matrix.dtype).view(-1, 1, self.group_size)
         bias = -(matrix * rest).sum(-1).flatten()  # no product of matrices, whose gradient autocast could round
@@ -198,7 +197,8 @@ class CovarianceNorm(_BatchNorm, ABC):
         return matrix if self.weight is None else self.weight.view(-1, self.group_size, 1) * matrix
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, statistic: Tensor) -> None:
+    def _track(self, mean: Tensor, statistic: Tensor, eigenvalues: Tensor) -> None:
+        self.eigenvalues.copy_(eigenvalues)
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self._statistic, statistic)):
             share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum

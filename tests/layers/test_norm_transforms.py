@@ -10,6 +10,7 @@ from torch.autograd import gradgradcheck
 from torch.func import functional_call, grad, jacrev, jvp, vmap
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening
+from spectral_repro.linalg.backward import Taylor
 from tests.tolerance import assert_near
 
 NORMS = {"zca": partial(ZCAWhitening, 8, 4), "pca": partial(PCADenoising, 8, 3)}
@@ -74,9 +75,9 @@ def test_evaluation_compiles_to_one_graph(build):
 
 @each_norm
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # torch's forward mode uses it
-@pytest.mark.parametrize("training", [False])
+@pytest.mark.parametrize("training", [False, True])
 def test_function_transforms_agree_with_autograd(build, training: bool):
-    layer = build(weight_init="uniform").double()
+    layer = build(weight_init="uniform", track_running_stats=not training).double()  # vmap refuses to change them
     layer(torch.randn(4, 8, 3, 3, dtype=torch.float64))
     layer.train(training)
     x = torch.randn(3, 5, 8, 3, 3, dtype=torch.float64)
@@ -102,13 +103,20 @@ def test_function_transforms_agree_with_autograd(build, training: bool):
 
 @each_norm
 @each_memory_format
-@pytest.mark.parametrize("training", [False])
+@pytest.mark.parametrize("training", [False, True])
 def test_second_derivatives_agree_with_finite_differences(build, memory_format, training: bool):
     layer = build(weight_init="uniform", eps=0.1).double()
     layer(torch.randn(4, 8, 3, 3, dtype=torch.float64))
     layer.train(training)
     x = torch.randn(3, 8, 1, 2, dtype=torch.float64).contiguous(memory_format=memory_format).requires_grad_()
     assert gradgradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
+
+
+def test_a_second_derivative_of_an_approximate_gradient_is_refused():
+    x = torch.randn(5, 8, 3, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(ZCAWhitening(8, 4, Taylor(9))(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="Exact"):
+        first.sum().backward()
 
 
 @each_norm
