@@ -11,7 +11,7 @@ from spectral_repro.errors import UserError
 RULES = {
     "seed": whole(0, below=2**32),
     "device": DEVICE,
-    "precision": one_of("float32", "bfloat16", "float16"),
+    "precision": one_of("float32", "bfloat16", "float16", "auto"),
     "results_dir": TEXT,
     "force": SWITCH,
     "gap.batches": whole(1).or_null(),

@@ -30,6 +30,18 @@ class NotEmpty(Callback):
                 raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings
 
 
+class SamePrecision(Callback):
+    """Settles precision=auto once for all jobs of a sweep: the runs of a table share one precision, on whatever machines."""
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        task = config.hydra.overrides.task
+        swept = any(override.startswith("precision=") and override != "precision=auto" for override in task)
+        if config.precision == "auto" and not swept and "precision" not in (config.hydra.sweeper.params or {}):
+            from spectral_repro.training.environment import choose_device, fastest_precision
+
+            task.append(f"precision={fastest_precision(choose_device(config.device))}")
+
+
 class Closing(Callback):
     """Prints a text about all jobs of a sweep when they have ended, also where some of them failed.
 

@@ -12,6 +12,7 @@ from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_batches, build_model, load_images, place
 from spectral_repro.training.checkpoint import UNREADABLE
+from spectral_repro.training.environment import fastest_precision
 
 Predictions = tuple[Tensor, Tensor]
 
@@ -64,6 +65,8 @@ def restore(
         raise UserError(f"{checkpoint}: no such file") from error
     except UNREADABLE as error:
         raise UserError(f"{checkpoint}: cannot be read as a checkpoint with weights under model and their config") from error
+    if config.precision == "auto":  # of a configuration that no run has settled
+        config.precision = fastest_precision(device)
     for key, value in (dataset or {}).items():
         for node in (config.dataset, config.dataset.load):
             if key in node:

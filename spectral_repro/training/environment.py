@@ -13,6 +13,8 @@ from spectral_repro import __version__
 from spectral_repro.errors import UserError
 from spectral_repro.layers.replicas import replicas
 
+FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and, the last one, of ARM in /proc/cpuinfo
+
 
 def choose_device(name: str, job: int = 0) -> torch.device:
     """The device that ``device=`` names; auto takes a GPU where there is one. Of several, the jobs of a sweep take theirs in
@@ -31,6 +33,19 @@ def choose_device(name: str, job: int = 0) -> torch.device:
         raise UserError(f"device={name}: {here} processes here need a GPU each of the {count}; take device=auto, or cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def fastest_precision(device: torch.device) -> str:
+    """What precision=auto stands for: bfloat16 where the device has instructions for it, or else float32.
+
+    A processor with them is two to three times faster in bfloat16 than in float32, one without them is slower.
+    """
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        flags = re.findall(r"^(?:flags|Features)\s*:(.*)", _text(Path("/proc/cpuinfo")), re.MULTILINE)
+        fast = any(not FLAGS_OF_BFLOAT16.isdisjoint(line.split()) for line in flags)
+    return "bfloat16" if fast else "float32"
 
 
 def describe_device(device: torch.device) -> str:

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
@@ -26,12 +26,19 @@ from spectral_repro.training.build import (
     place,
 )
 from spectral_repro.training.divergence import Diverged
-from spectral_repro.training.environment import choose_device, describe_device, describe_machine, git_state, versions
+from spectral_repro.training.environment import (
+    choose_device,
+    describe_device,
+    describe_machine,
+    fastest_precision,
+    git_state,
+    versions,
+)
 from spectral_repro.training.faults import explain
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.memory import keep_freed
-from spectral_repro.training.processes import join
-from spectral_repro.training.run import Run
+from spectral_repro.training.processes import earliest, join
+from spectral_repro.training.run import Run, folder_of
 from spectral_repro.training.signals import unheard_children
 from spectral_repro.training.study import Measurement, image_batches
 from spectral_repro.training.trainer import Trainer
@@ -49,15 +56,30 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
     """
     join()
     keep_freed()
+    device = choose_device(config.device, job)
+    config = _with_precision(config, device)
     with Run(config, name) as run:
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
-        elif fault := _attempt(config, run, overrides, job):
+        elif fault := _attempt(config, run, overrides, device):
             raise UserError(fault)  # from here, where it holds on to no network
         return run.summary
 
 
-def _attempt(config: DictConfig, run: Run, overrides: list[str], job: int) -> str | None:
+def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
+    """The configuration with a precision in the place of auto; the precision, never auto, belongs to the identity of a run.
+
+    A run that began with another precision, on another processor, keeps it. Processes of one run take that of the first.
+    """
+    if config.precision != "auto":
+        return config
+    fastest = fastest_precision(device)
+    other = "float32" if fastest == "bfloat16" else "bfloat16"
+    begun = [each for each in (fastest, other) if folder_of(OmegaConf.merge(config, {"precision": each}))]
+    return OmegaConf.merge(config, {"precision": earliest((begun or [fastest])[0])})
+
+
+def _attempt(config: DictConfig, run: Run, overrides: list[str], device: torch.device) -> str | None:
     """Returns what went wrong, in one line, if it can be said so."""
     try:
         processes = run.summary.get("processes", 1) if run.states else replicas()
@@ -68,7 +90,6 @@ def _attempt(config: DictConfig, run: Run, overrides: list[str], job: int) -> st
         threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
         generators.seed_all(config.seed)
-        device = choose_device(config.device, job)
         loggers = build_loggers(config)
         task = (_study if "study" in config else _training)(config, run, device, loggers)
         with closing(loggers), _ending(config, run):

@@ -20,6 +20,11 @@ from spectral_repro.training.processes import anyone, first
 OVER = ("finished", "diverged")
 
 
+def folder_of(config: DictConfig) -> Path | None:
+    """The folder of the run with this configuration; None if it has not begun."""
+    return next(Path(config.results_dir).glob(f"*-{digest(identity(config))}"), None)
+
+
 class Run:
     """One training, found again by its identity whatever name it was started under.
 
@@ -30,7 +35,7 @@ class Run:
     def __init__(self, config: DictConfig, name: str):
         self.id = digest(identity(config))
         results = Path(config.results_dir)
-        self.folder = next(results.glob(f"*-{self.id}"), results / f"{name}-{self.id}")
+        self.folder = folder_of(config) or results / f"{name}-{self.id}"
         self.anew = config.force
         self.lock = Lock(self.folder / "lock")
         self.summary = self._summary(name)

@@ -121,6 +121,7 @@ def write_run() -> Callable[..., Path]:
     ) -> Path:
         config = configuration(overrides).copy()
         config.seed = seed
+        config.precision = config.precision.replace("auto", "bfloat16")  # no run says auto
         id = digest(identity(config))
         folder = root / f"{name}-{id}"
         (folder / ".hydra").mkdir(parents=True)
