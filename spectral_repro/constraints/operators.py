@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from spectral_repro.layers import TTConv2d
 from spectral_repro.linalg import conv_norm
-from spectral_repro.linalg.conv_power import pad_widths, padding_norm
+from spectral_repro.linalg.conv_padding import circular_operator
 
 
 @dataclass(frozen=True)
@@ -47,30 +46,25 @@ class Operator:
 
     @property
     def circular(self) -> dict[str, object]:
-        """What `conv_norm` takes beside the weight: a size that is a multiple of the stride, and the rest of the geometry.
+        """What `conv_norm` takes beside the weight: the size of a circular map, stride, groups and dilation.
 
-        With zeros it is the size of the input, rounded up. Where the kernel is larger than the map, the padding is added: then
-        the circular operator bounds that of the layer in any case, while on so few pixels it may fall short of it. Where the
-        padding repeats pixels it is the size of the padded map.
+        The size is that of `circular_operator`, with one exception: with zeros, and a kernel that fits on the map, it is the
+        size of the map, rounded up to a multiple of the stride, as in senderovich2022. There, the norm of the circular operator
+        and that of the layer are close, and either may be the larger one.
         """
         if isinstance(self.layer, nn.Linear):
             return {"input_size": self.size}
-        conv, size = self._conv, []
-        for n, extent, pads, s in zip(self.size, self._extents, self._pads, conv.stride, strict=True):
-            if self._repeats_pixels:
-                n += sum(pads)
-            elif conv.padding_mode == "zeros" and extent > n:
-                n += max(pads)
-            size.append(-(-n // s) * s)
-        return {"input_size": tuple(size), "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation}
+        size, conv = self._circular_operator[0], self._conv
+        if conv.padding_mode == "zeros":
+            extents = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+            rounded = [-(-n // s) * s for n, s in zip(self.size, conv.stride, strict=True)]
+            size = tuple(r if e <= n else larger for n, e, r, larger in zip(self.size, extents, rounded, size, strict=True))
+        return {"input_size": size, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation}
 
     @property
     def expansion(self) -> float:
-        """The norm of the padding where it repeats pixels, else 1: the layer is the padding and then a convolution."""
-        if not self._repeats_pixels:
-            return 1.0
-        mode = self._conv.padding_mode
-        return prod(padding_norm(n, *pads, mode) for n, pads in zip(self.size, self._pads, strict=True))
+        """What singular values of the circular operator are multiplied by to bound those of the layer (`circular_operator`)."""
+        return 1.0 if isinstance(self.layer, nn.Linear) else self._circular_operator[1]
 
     @property
     def padded(self) -> dict[str, object]:
@@ -85,24 +79,9 @@ class Operator:
         return self.layer.core if isinstance(self.layer, TTConv2d) else self.layer
 
     @property
-    def _extents(self) -> list[int]:
-        return [d * (k - 1) + 1 for d, k in zip(self._conv.dilation, self._conv.kernel_size, strict=True)]
-
-    @property
-    def _pads(self) -> list[tuple[int, int]]:
-        """Pixels before and after the map, vertically and horizontally."""
-        left, right, above, below = pad_widths(self._conv.padding, self._conv.kernel_size, self._conv.dilation)
-        return [(above, below), (left, right)]
-
-    @property
-    def _repeats_pixels(self) -> bool:
-        """Does the padding make the operator another one than with zeros or on a circle?"""
-        if isinstance(self.layer, nn.Linear) or self._conv.padding_mode == "zeros":
-            return False
-        if self._conv.padding_mode != "circular":
-            return any(map(any, self._pads))
-        within = all(sum(pads) < extent for pads, extent in zip(self._pads, self._extents, strict=True))
-        return not within or any(n % s for n, s in zip(self.size, self._conv.stride, strict=True))
+    def _circular_operator(self) -> tuple[tuple[int, int], float]:
+        names = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        return circular_operator(self.size, **{name: getattr(self._conv, name) for name in names})
 
 
 def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Operator]:

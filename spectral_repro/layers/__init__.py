@@ -1,5 +1,6 @@
 """Spectral layers for anyone's PyTorch code; no Hydra needed."""
 
+from spectral_repro.layers import parametrizations
 from spectral_repro.layers.conversion import Replacement, convert, export
 from spectral_repro.layers.denoising import PCADenoising
 from spectral_repro.layers.pooling import (
@@ -32,5 +33,6 @@ __all__ = [
     "convert",
     "export",
     "orthogonal_penalty",
+    "parametrizations",
     "recalibrate",
 ]

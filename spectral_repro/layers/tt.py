@@ -1,16 +1,15 @@
 """TT convolution (senderovich2022): a convolution whose kernel is a Tucker-2 decomposition."""
 
 from functools import partial
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from spectral_repro.layers.tucker import Tucker, orthogonal_
+from spectral_repro.linalg.conv_padding import PaddingMode
 from spectral_repro.linalg.conv_symbol import Size
 from spectral_repro.linalg.tucker import compose, tucker2
-
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class Core(nn.Conv2d):

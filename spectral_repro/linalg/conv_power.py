@@ -1,17 +1,11 @@
 """Power iteration with a convolution as `torch.nn.Conv2d` applies it, with any padding (Gouk et al. 2021)."""
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.conv_padding import PaddingMode, pad_widths, padded_conv2d
 from spectral_repro.linalg.conv_symbol import Size, pair
-
-PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 
 
 @torch.no_grad()
@@ -66,48 +60,3 @@ def conv_power_iteration(
             largest = torch.linalg.vector_norm(image)
             x = torch.where(largest > torch.finfo(x.dtype).tiny, image / largest, x)
     return largest, x
-
-
-def padded_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    stride: Size = 1,
-    padding: Size | str = 0,
-    groups: int = 1,
-    dilation: Size = 1,
-    padding_mode: PaddingMode = "zeros",
-) -> Tensor:
-    """The convolution without bias that `torch.nn.Conv2d` of these arguments applies.
-
-    Args:
-        x: (N, C_in, H, W).
-        weight: (C_out, C_in / groups, K_1, K_2).
-        stride, padding, groups, dilation, padding_mode: those of `torch.nn.Conv2d`.
-
-    Returns:
-        (N, C_out, H', W').
-    """
-    if padding_mode == "zeros":
-        return conv2d(x, weight, None, stride, padding, dilation, groups)
-    padded = pad(x, pad_widths(padding, weight.shape[2:], dilation), MODES[padding_mode])
-    return conv2d(padded, weight, None, stride, 0, dilation, groups)
-
-
-def pad_widths(padding: Size | str, kernel_size: Sequence[int], dilation: Size) -> list[int]:
-    """What `torch.nn.functional.pad` takes: pixels left, right, above and below.
-
-    Raises:
-        ValueError: unless the padding is one or two whole numbers >= 0, "same" or "valid".
-    """
-    if padding in ("same", "valid"):
-        spare = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel_size, pair("dilation", dilation), strict=True)]
-        return [width for total in reversed(spare) for width in (total // 2, total - total // 2)]
-    return [width for width in reversed(pair("padding", padding, least=0)) for _ in range(2)]
-
-
-def padding_norm(length: int, before: int, after: int, padding_mode: PaddingMode) -> float:
-    """The norm of the padding of one dimension as a linear map: the root of how often it repeats a pixel; 1 for zeros."""
-    if padding_mode == "zeros":
-        return 1.0
-    positions = pad(torch.arange(length, dtype=torch.float32, device="cpu")[None, None], (before, after), MODES[padding_mode])
-    return positions.long().flatten().bincount().max().item() ** 0.5

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.hermitian import decompose
 
 
@@ -26,8 +27,9 @@ class Tucker2(NamedTuple):
 
 
 def compose(left: Tensor, core: Tensor, right: Tensor) -> Tensor:
-    """sum_ba left[o, b] core[b, a, ...] right[i, a]: (out, in, ...)."""
-    return torch.einsum("ob,ba...,ia->oi...", left, core, right)
+    """sum_ba left[o, b] core[b, a, ...] right[i, a]: (out, in, ...), outside autocast."""
+    with full_precision(core.device):
+        return torch.einsum("ob,ba...,ia->oi...", left, core, right)
 
 
 @torch.no_grad()

@@ -1,0 +1,69 @@
+"""Matrices with their singular values clipped, with the exact gradient."""
+
+import torch
+from torch import Tensor
+
+from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
+
+
+def clip_singular_values(matrix: Tensor, limit: float) -> Tensor:
+    """U min(S, c) V^H of a matrix U S V^H, for c = ``limit``.
+
+    The gradient consists of divided differences of min(s, c), between 0 and 1. It has no poles at equal singular values, unlike
+    the gradient of `torch.linalg.svd`.
+
+    Args:
+        matrix: (..., m, n), real or complex, in single or double precision.
+        limit: c > 0.
+
+    Returns:
+        (..., m, n), differentiable once.
+
+    Example:
+        >>> clip_singular_values(torch.diag(torch.tensor([3.0, 1.0])), 2.0)
+        tensor([[2., 0.],
+                [0., 1.]])
+    """
+    if matrix.shape[-2] > matrix.shape[-1]:
+        return _Clipped.apply(matrix.mT, limit)[0].mT
+    return _Clipped.apply(matrix, limit)[0]
+
+
+class _Clipped(torch.autograd.Function):
+    """For m <= n. With M = U^H G V, its Hermitian part H and its skew-Hermitian part K, f = min(s, c):
+
+    dL/dA = U (D o H + E o K) V^H + U (f / s) U^H (G - G V V^H),
+    D_ij = (f_i - f_j) / (s_i - s_j),   E_ij = (f_i + f_j) / (s_i + s_j).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(matrix, limit):
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+        return (left * values.clamp_max(limit).unsqueeze(-2)) @ right, left, values, right
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        matrix, ctx.limit = inputs
+        ctx.save_for_backward(matrix, *output[1:])
+        ctx.mark_non_differentiable(*output[1:])
+
+    @in_full_precision
+    def backward(ctx, gradient, *others):
+        matrix, left, values, right = ctx.saved_tensors
+        middle = left.mH @ gradient @ right.mH
+        hermitian, skew = (middle + middle.mH) / 2, (middle - middle.mH) / 2
+        clipped, tiny = values.clamp_max(ctx.limit), torch.finfo(values.dtype).tiny
+        rows, columns = values.unsqueeze(-1), values.unsqueeze(-2)
+        gaps = (rows - columns).abs()
+        mixed = (ctx.limit - torch.minimum(rows, columns)) / gaps.clamp_min(tiny)
+        within = torch.maximum(rows, columns) <= ctx.limit
+        differences = torch.where(within, 1, torch.where(torch.minimum(rows, columns) < ctx.limit, mixed, 0))
+        ratios = clipped / values.clamp_min(tiny)
+        sums = (clipped.unsqueeze(-1) + clipped.unsqueeze(-2)) / (rows + columns).clamp_min(tiny)
+        sums, ratios = (torch.where(x > 0, f, 1) for x, f in ((rows + columns, sums), (values, ratios)))
+        inner = differences * hermitian + sums * skew - ratios.unsqueeze(-1) * middle
+        result = left @ (inner @ right + ratios.unsqueeze(-1) * (left.mH @ gradient))
+        reason = "clip_singular_values cannot be differentiated twice"
+        return differentiable_once(result, reason, gradient, matrix), None
