@@ -29,6 +29,14 @@ def tolerance(dtype: torch.dtype, terms: int = 1, condition: float = 1.0) -> flo
     return 16 * torch.finfo(dtype).eps * math.sqrt(terms) * condition
 
 
+def sampling_error(sample: Tensor) -> float:
+    """How far the standard deviation of independent numbers may be off, relative: 5 of its own standard deviations.
+
+    That is 1 / sqrt(2 n) for n normal numbers and less for uniform ones.
+    """
+    return 5 / math.sqrt(2 * sample.numel())
+
+
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """The largest difference over the largest entry of the reference."""
     return ((value - reference).abs().max() / reference.abs().max()).item()

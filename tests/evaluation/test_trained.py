@@ -9,6 +9,7 @@ from spectral_repro.errors import UserError
 from spectral_repro.evaluation.accuracy import Accuracy
 from spectral_repro.evaluation.trained import restore
 from spectral_repro.training.build import build_model
+from tests.tolerance import assert_near
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def test_in_the_precision_of_the_training(digits_run, restored):
     trained.config.precision = "bfloat16"
     (rough, _), (exact, _) = trained.predictions, trained.exact_predictions
     assert not torch.equal(rough, exact) and rough.dtype == exact.dtype == torch.float32
-    torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.1)
+    assert_near(rough, exact, terms=8, dtype=torch.bfloat16)  # layers in a row, each rounded
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spectral_repro.optim import SGDG, AdamG
 from spectral_repro.optim.grassmann import Grassmann
+from tests.tolerance import assert_near
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGDG, AdamG])
@@ -44,7 +45,7 @@ def step(optimizer: Grassmann, *gradients: Tensor) -> None:
 @pytest.mark.parametrize("omega", ["0.0", "0.1"])
 @OPTIMIZERS
 def test_ten_steps_of_the_published_code(optimizer, omega, memory_format):
-    """Which adds 1e-8 to the lengths that it divides by."""
+    """Which adds 1e-8 to the lengths that it divides by; gradients are clipped to the length grad_clip."""
     with np.load(GOLDEN / f"cho2017_{optimizer.__name__.lower()}_omega{omega}.npz") as archive:
         golden = {key: torch.from_numpy(value) for key, value in archive.items()}
     value = {key: number.item() for key, number in golden.items() if not number.dim()}
@@ -58,8 +59,9 @@ def test_ten_steps_of_the_published_code(optimizer, omega, memory_format):
     made = optimizer(groups, **{key: value[key] for key in ("lr", "momentum", "omega", "grad_clip")})
     for index in range(10):
         step(made, *(golden[key][index] for key in ("grads_w", "grads_bn", "grads_fc")))
-        torch.testing.assert_close(weight.detach(), golden["w"][index], rtol=0, atol=1e-6)
-    torch.testing.assert_close((shift.detach(), linear.detach()), (golden["bn"], golden["fc"]), rtol=0, atol=1e-12)
+        torch.testing.assert_close(weight.detach(), golden["w"][index], rtol=0, atol=10 * 1e-8 / value["grad_clip"])
+    assert_near(shift.detach(), golden["bn"], terms=100)
+    assert_near(linear.detach(), golden["fc"], terms=100)
 
 
 def tangent_descent(y: Tensor, g: Tensor, omega: float, limit: float | None) -> Tensor:
