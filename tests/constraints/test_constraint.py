@@ -111,3 +111,50 @@ def test_the_orthogonal_penalty_is_that_of_its_layers():
         layer.expansion.weight.mul_(2)  # 3 orthonormal columns: |4 I - I|^2 = 27
     penalty = OrthogonalPenalty(orthogonal_k=10.0)(layer)
     assert penalty.item() == pytest.approx(10 * 27 / (2 * 3**2), rel=1e-5) and penalty.requires_grad
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_the_bound_is_that_of_the_layer_with_its_padding(kind, mode: str):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1, padding_mode=mode), nn.Conv2d(3, 3, 3, 2, 1, padding_mode=mode))
+    with torch.no_grad():
+        for conv in network:
+            conv.weight.mul_(5)
+    options = {"iterations": 100} if issubclass(kind, DivideByLargest) else {"rounds": 100} if kind is Clip else {}
+    kind(network, (2, 6, 4), False, clip_to=0.5, **options).apply(1)
+    for conv, shape in zip(network, ((2, 6, 4), (3, 6, 4)), strict=True):
+        jacobian = torch.autograd.functional.jacobian(conv, torch.zeros(1, *shape))
+        norm = torch.linalg.matrix_norm(jacobian.flatten(4).flatten(0, 3), 2).item()
+        assert 0.1 < norm < (0.57 if mode == "zeros" else 0.51)  # with zeros the circular operator stands for the layer
+
+
+@EVERY_KIND
+def test_a_layer_with_several_input_sizes_keeps_the_bound_at_each(kind):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular", bias=False)
+    with torch.no_grad():
+        conv.weight.mul_(5)
+    options = {"iterations": 200} if issubclass(kind, DivideByLargest) else {"rounds": 200} if kind is Clip else {}
+    network = nn.Sequential(conv, nn.AvgPool2d(2), conv)
+    kind(network, (3, 6, 10), False, clip_to=0.5, **options).apply(1)
+    assert max(conv_norm(conv.weight, (6, 10)), conv_norm(conv.weight, (3, 5))) < 0.51
+
+
+@EVERY_KIND
+def test_a_parametrized_weight_is_refused(kind):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)))
+    with pytest.raises(ValueError, match=r"^1: its weight is parametrized and cannot be changed in place"):
+        kind(network, (3, 8, 6), False, clip_to=1.0)
+
+
+def test_a_state_comes_to_the_weights_and_that_of_another_network_is_refused(make):
+    first, second = (make(DivideByLargest, clip_to=0.5) for _ in range(2))
+    first.apply(1)
+    state = {key: vector.double() for key, vector in first.state_dict().items()}
+    second.load_state_dict(state)
+    assert {vector.dtype for vector in second.memory.values()} == {torch.float32}
+    second.apply(2)
+    del state["0 8 x 6"]
+    with pytest.raises(ValueError, match="of another network or constraint: it differs in 0 8 x 6"):
+        second.load_state_dict(state)

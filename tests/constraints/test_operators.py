@@ -73,3 +73,53 @@ def test_on_a_map_smaller_than_the_kernel_it_bounds_that_of_the_layer(conv, size
         nn.init.normal_(conv.weight)
         exact = jacobian_norm(conv, (1, *size))
         assert exact <= conv_norm(operator.weight, **operator.circular).item() * (1 + 1e-9)
+
+
+class Frozen(nn.BatchNorm2d):
+    """A batch norm that stays in evaluation mode."""
+
+    def train(self, mode: bool = True) -> nn.Module:
+        return super().train(False)
+
+
+class Failing(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("cannot")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_module_keeps_its_mode(fails: bool):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Frozen(4), nn.BatchNorm2d(4).eval(), nn.Dropout(), nn.BatchNorm2d(4))
+    network[1].training = True
+    if fails:
+        network.append(Failing())
+    before = [module.training for module in network.modules()]
+    if fails:
+        with pytest.raises(RuntimeError, match="cannot"):
+            operators(network, (3, 8, 6))
+    else:
+        operators(network, (3, 8, 6))
+    assert [module.training for module in network.modules()] == before == [True, True, True, False, True, True] + fails * [True]
+    assert not any(module._forward_pre_hooks for module in network.modules()) and not network[4].num_batches_tracked
+
+
+def test_a_layer_with_inputs_of_several_sizes_is_an_operator_for_each():
+    conv = nn.Conv2d(3, 3, 3, padding=1, bias=False)
+    found = operators(nn.Sequential(conv, nn.AvgPool2d(2), conv, conv), (3, 8, 6))
+    assert [(each.name, each.size) for each in found] == [("0", (8, 6)), ("0", (4, 3))]
+    assert len({each.key for each in found}) == 2
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_the_norm_bounds_that_of_the_layer_with_every_padding(mode: str):
+    for options in ({"padding": 1}, {"padding": 1, "stride": 2}, {"padding": (2, 1)}, {"padding": "same", "dilation": (2, 1)}):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(2, 3, 3, padding_mode=mode, bias=False, **options).double()
+        operator = Operator("conv", conv, (5, 6))
+        exact = jacobian_norm(conv, (2, 5, 6))
+        assert exact <= operator.norm().item() * (1 + 1e-9) <= 3.1 * exact
+        if mode == "circular" and options["padding"] != (2, 1) and "stride" not in options:
+            assert operator.norm().item() == pytest.approx(exact)
+        start = operator.random_input(torch.Generator().manual_seed(0))
+        power, _ = conv_power_iteration(operator.weight, start, **operator.padded, iterations=300)
+        assert power.item() == pytest.approx(exact, rel=1e-3)

@@ -193,3 +193,17 @@ def test_fewer_parameters():
 def test_other_ranks_are_refused(kind, options, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         kind(3, 4, 3, **options)
+
+
+def test_it_has_what_a_convolution_has():
+    torch.manual_seed(0)
+    layer = TTConv2d(6, 9, 3, padding="same", dilation=2, padding_mode="reflect", rank=4, dtype=torch.bfloat16)
+    assert layer.weight.shape == (9, 6, 3, 3) and layer.weight.dtype == torch.bfloat16 and layer.bias.shape == (9,)
+    assert layer(torch.zeros(2, 6, 7, 7, dtype=torch.bfloat16)).shape == (2, 9, 7, 7)
+    assert TTConv2d(6, 9, 3, rank=4, device="meta")(torch.empty(1, 6, 5, 5, device="meta")).shape == (1, 9, 3, 3)
+    assert TTConv2d(6, 9, 3, rank=4, bias=False).bias is None
+    layer = TTConv2d(6, 9, 3, rank=4)
+    before = copy.deepcopy(layer.state_dict())
+    layer.reset_parameters()
+    assert not any(torch.allclose(value, before[name]) for name, value in layer.state_dict().items())
+    assert orthogonal_penalty(layer) < 1e-11 and layer.relative_error is None

@@ -80,3 +80,11 @@ def test_what_has_no_meaning_is_refused():
         conv_power_iteration(weight, x)
     with pytest.raises(ValueError, match="iterations=0: must be a whole number >= 1"):
         conv_power_iteration(weight, x, padding=1, iterations=0)
+
+
+def test_the_vector_of_a_zero_kernel_stays_and_finds_the_norm_later():
+    x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    _, after = conv_power_iteration(torch.zeros(2, 2, 3, 3), x, padding=1)
+    assert torch.equal(after, x)
+    weight = torch.nn.init.dirac_(torch.empty(2, 2, 3, 3))
+    assert conv_power_iteration(weight, after, padding=1)[0].item() == pytest.approx(1, rel=1e-6)
