@@ -8,6 +8,7 @@ import torch
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening
 from spectral_repro.linalg.backward import PowerIteration
+from tests.tolerance import assert_near
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -25,7 +26,7 @@ def set_affine(layer, golden):
 
 
 def assert_matches(value, golden):
-    torch.testing.assert_close(value.detach(), golden, atol=1e-9, rtol=1e-9)
+    assert_near(value.detach(), golden, terms=1000, condition=1e4)  # variances of about 1 over eps = 1e-4
 
 
 @FORMATS
