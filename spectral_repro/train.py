@@ -1,5 +1,6 @@
 """python -m spectral_repro.train: one run, or with -m many."""
 
+import re
 import signal
 import sys
 import traceback
@@ -9,8 +10,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.folders import CONF, read_yaml
 from spectral_repro.configuration.rules import check
 from spectral_repro.errors import UserError
+
+NAMING = ("pooling", "backward", "optimizer", "schedule", "init", "finetune", "gradient", "constraint", "penalty")
 
 
 @command("train")
@@ -18,10 +22,9 @@ def main(config: DictConfig) -> dict[str, object]:
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
     chosen = {group: choices[group] for group in choices if choices[group]}  # ~norm leaves no choice of norm
-    parts = [chosen[group] for group in ("model", "norm", "conv", "dataset") if group in chosen]
-    name = chosen.get("experiment") or chosen.get("study") or "_".join(parts)
     try:
         check(config)
+        name = chosen.get("experiment") or chosen.get("study") or run_name(chosen, config.dataset.name)
         from spectral_repro.training.execute import execute
 
         job = hydra.job.num if hydra.mode == RunMode.MULTIRUN else 0
@@ -38,6 +41,19 @@ def main(config: DictConfig) -> dict[str, object]:
         if hydra.mode == RunMode.MULTIRUN:
             traceback.print_exc()
         raise
+
+
+def run_name(chosen: dict[str, str], dataset: str) -> str:
+    """Model, normalisation, convolutions and data set, and the other choices that are not the defaults of train.yaml."""
+    defaults = {}
+    for each in read_yaml(CONF / "train.yaml")["defaults"]:
+        defaults |= each if isinstance(each, dict) else {}
+    parts = [chosen[group] for group in ("model", "norm", "conv") if group in chosen] + [re.sub(r"[^\w.]+", "-", dataset)]
+    for group in NAMING:
+        option = chosen.get(group)
+        if option and option != defaults[group] and not any(part.endswith(f"_{option}") for part in parts):
+            parts.append(option)
+    return "_".join(parts)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from spectral_repro.errors import UserError
+from spectral_repro.train import run_name
 
 SMALL = ("scale=smoke", "trainer.threads=1")
 
@@ -102,7 +103,7 @@ def test_missing_data_are_named(call):
 def test_what_a_run_leaves_behind(command, tmp_path):
     result = command("train", "norm=zca_pi", *SMALL)
     assert result.returncode == 0, result.stderr
-    (folder,) = (tmp_path / "results" / "runs").glob("resnet18_zca_pi_digits-????????")
+    (folder,) = (tmp_path / "results" / "runs").glob("resnet18_zca_pi_digits-seed0-????????")
     summary = json.loads((folder / "summary.json").read_text())
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -112,3 +113,17 @@ def test_what_a_run_leaves_behind(command, tmp_path):
     assert summary["threads"] == 1 and summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert {"config.yaml", "overrides.yaml"} <= {path.name for path in (folder / ".hydra").iterdir()}
     assert {"last.pt", "previous.pt", "best.pt"} == {path.name for path in (folder / "checkpoints").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "dataset", "name"),
+    [
+        ({}, "digits", "resnet18_batch_digits"),
+        ({"norm": "zca_pi", "backward": "pi"}, "digits", "resnet18_zca_pi_digits"),
+        ({"norm": "zca", "backward": "taylor", "optimizer": "adam"}, "cifar10", "resnet18_zca_cifar10_taylor_adam"),
+        ({"conv": "tt", "dataset": "image_folder"}, "my flowers/2", "resnet18_batch_tt_my-flowers-2"),
+    ],
+)
+def test_a_run_is_named_by_its_choices(chosen: dict[str, str], dataset: str, name: str):
+    defaults = {"model": "resnet18", "norm": "batch", "backward": "exact", "optimizer": "sgd", "schedule": "step"}
+    assert run_name(defaults | chosen, dataset) == name

@@ -1,5 +1,6 @@
 """The groups of options, and how one is named on the command line."""
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -16,8 +17,15 @@ def options(group: str) -> list[str]:
     return sorted(found | {row for folder in folders() for row in row_names(folder)} if group == "experiment" else found)
 
 
+PATHS = (
+    *("results_dir", "dataset.root", "init.checkpoint", "study.init.checkpoint", "corruptions.root"),
+    *("run", "runs", "checkpoint", "out", "results", "published"),
+)
+FOR_HYDRA = re.compile(r"""null|['"\[].*|.*\$\{.*|(choice|glob|range|sort|shuffle)\(.*""", re.DOTALL)  # quoted, a list, a sweep
+
+
 def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
-    """norm=null as ~norm, which is how Hydra leaves out a group.
+    """norm=null as ~norm, which is how Hydra leaves out a group, and paths in the quotes that its grammar asks for.
 
     Raises:
         UserError: for a group that is given a number or the like, which Hydra would answer with a traceback.
@@ -28,5 +36,20 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
         named = equals and re.fullmatch(r"[a-z]+", group) and (group == "experiment" or is_group(group))
         if named and NO_OPTION.fullmatch(value):
             raise UserError(f"{override}: must be null, or one of {', '.join(options(group))}")
-        spelled.append(f"~{group}" if named and value == "null" else override)
+        if named and value == "null":
+            spelled.append(f"~{group}")
+        else:
+            spelled.append(f"{group}={path_spelled(value)}" if group in PATHS else override)
     return spelled
+
+
+def path_spelled(path: str) -> str:
+    """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is; so is a
+    path with a comma, which separates values, unless it exists.
+    """
+    expanded = os.path.expanduser(path)
+    if not path or FOR_HYDRA.fullmatch(path) or ("," in path and not os.path.exists(expanded)):
+        return path
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", expanded)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return f"'{escaped}'"

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,11 +22,13 @@ NEUTRAL = (
     "device",
     "force",
     "gap",
+    "init.checkpoint",  # counts by its content
     "logger",
     "paper",
     "results_dir",
     "scale",
     "spectra",
+    "study.init.checkpoint",
     "trainer.checkpoint_every",
     "trainer.log_every",
     "trainer.threads",
@@ -79,5 +82,37 @@ def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
 
 
 def digest(values: dict[str, object]) -> str:
-    """8 hexadecimal digits of the values, in whatever order they come."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    """8 hexadecimal digits of the values, in whatever order they come; 0 and 0.0 are one value."""
+    return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return list(map(_plain, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def pinned(config: DictConfig) -> DictConfig:
+    """The configuration with paths that hold anywhere, and what decides a run beside its values: the content of the weights
+    that it starts from.
+    """
+    config = config.copy()
+    for key in ("dataset.root", "init.checkpoint", "study.init.checkpoint"):
+        if isinstance(path := OmegaConf.select(config, key), str):
+            OmegaConf.update(config, key, str(Path(path).expanduser().resolve()))
+    for key in ("init", "study.init"):
+        node = OmegaConf.select(config, key)
+        if node and node.get("checkpoint") and "content" in node and node.content is None:
+            node.content = file_digest(Path(node.checkpoint))
+    return config
+
+
+def file_digest(path: Path) -> str | None:
+    """16 hexadecimal digits of a file's content; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return None

@@ -68,6 +68,8 @@ def restore(
     if config.precision == "auto":  # of a configuration that no run has settled
         config.precision = fastest_precision(device)
     for key, value in (dataset or {}).items():
+        if key == "root" and "folder" in config.dataset.load:
+            config.dataset.load.folder = value
         for node in (config.dataset, config.dataset.load):
             if key in node:
                 node[key] = value

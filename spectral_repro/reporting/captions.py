@@ -88,8 +88,8 @@ def notes(section: Section) -> list[str]:
         if unfinished and not section.table.baseline:  # a comparison has a column for them
             each = ", ".join(f"{number} {state}" for state, number in states.items() if number)
             lines.append(f"{entry.row.label}: {counted(unfinished, 'unfinished run')} left out of the mean ({each}).")
-    starts = dict.fromkeys(run.identity.get("init.checkpoint") for run in section.results)
-    lines += [f"Started from the weights of {checkpoint}." for checkpoint in starts if checkpoint]
+    starts = dict.fromkeys(run.identity.get("init.content") for run in section.results)
+    lines += [f"Started from trained weights (init.content={content})." for content in starts if content]
     return lines + [f"Data: {note}." for note in dict.fromkeys(note for run in section.results for note in run.notes)]
 
 

@@ -20,7 +20,8 @@ OF_A_DATA_SET = (
 )
 
 
-RUNS_OWN = ("seed", "init.checkpoint")  # what runs of one row may differ in
+EXECUTION = ("precision", "trainer.compile", "trainer.channels_last")  # how a protocol is carried out, not what it is
+RUNS_OWN = ("seed", "init.content")  # what runs of one row may differ in
 
 
 def split(identity: Values, compare: tuple[str, ...]) -> tuple[Values, Values]:
@@ -67,7 +68,8 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
         sizes: how many images they really had, under the keys of `COUNTED`.
     """
     keys = differing(protocol, reference)
-    scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if keys else ["full scale"]
+    reduced = not all(within(key, EXECUTION) for key in keys)
+    scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if reduced else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
     trained = any(within(key, ("model", "trainer")) for key in protocol)

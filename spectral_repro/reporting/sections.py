@@ -13,7 +13,7 @@ from spectral_repro.configuration.identity import digest, within
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.naming import chosen_options
 from spectral_repro.reporting.papers import Paper, Row, Table, default_protocol, identities
-from spectral_repro.reporting.protocols import Values, counted, describe, differing, hashable, is_reduced, split
+from spectral_repro.reporting.protocols import EXECUTION, Values, counted, describe, differing, hashable, is_reduced, split
 from spectral_repro.reporting.runs import Run
 
 DERIVED = ("dataset.load",)  # values that follow from others
@@ -37,14 +37,15 @@ class Entry:
         return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
 
     def values(self, metric: Metric) -> pd.Series:
-        """Of the measured runs, by seed; NaN where a run lacks the metric."""
-        return pd.Series({run.seed: metric.of(run.metrics, self.row.over) for run in self.measured}, dtype=float)
+        """Of the measured runs, by seed, which several may share; NaN where a run lacks the metric."""
+        found = [metric.of(run.metrics, self.row.over) for run in self.measured]
+        return pd.Series(found, index=[run.seed for run in self.measured], dtype=float)
 
     @property
     def successes(self) -> pd.Series:
         """100 for each finished run and 0 for each diverged one, by seed."""
         ended = self.in_state("finished", "diverged")
-        return pd.Series({run.seed: 100.0 * (run.state == "finished") for run in ended}, dtype=float)
+        return pd.Series([100.0 * (run.state == "finished") for run in ended], index=[run.seed for run in ended], dtype=float)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Section:
 
     @property
     def name(self) -> str:
-        return self.table.name if self.full else f"{self.table.name}-{digest(self.protocol)}"
+        return self.table.name if self.exact else f"{self.table.name}-{digest(self.protocol)}"
 
     @property
     def runs(self) -> list[Run]:
@@ -71,8 +72,13 @@ class Section:
         return [run for run in self.runs if run in ended]
 
     @property
-    def full(self) -> bool:
+    def exact(self) -> bool:
         return not differing(self.protocol, self.table.protocol)
+
+    @property
+    def full(self) -> bool:
+        """Is it the table's protocol, however it was carried out?"""
+        return all(within(key, EXECUTION) for key in differing(self.protocol, self.table.protocol))
 
     @property
     def terms(self) -> list[str]:
@@ -115,7 +121,7 @@ class Section:
         """The overrides that give a row this protocol; None where no values say how, and in a comparison."""
         if self.table.baseline:
             return None
-        if self.full:
+        if self.exact:
             return ()
         for scale in sorted({run.scale for run in self.runs} & {*options("scale")}):
             asked = (f"scale={scale}",)
@@ -189,7 +195,7 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
 
     sections = [section(table, protocol) for table in paper.tables for protocol in protocols[table.name]]
     order = {table.name: place for place, table in enumerate(paper.tables)}
-    sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, each.label))
+    sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, not each.exact, each.label))
     if not any(section.runs for section in sections):
         remarks = (f"no run belongs to a row of paper={paper.name}; all of them are made by {paper.command}",)
     elif elsewhere:

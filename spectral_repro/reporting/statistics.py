@@ -37,7 +37,11 @@ def statistics(section: Section) -> pd.DataFrame:
 
 
 def _paired(values: pd.Series, reference: pd.Series) -> dict[str, float]:
-    both = values.index.intersection(reference.index)
-    differences = values[both] - reference[both]
+    differences = (by_seed(values) - by_seed(reference)).dropna()
     low, high = interval(differences)
-    return {"difference": differences.mean(), "difference_low": low, "difference_high": high, "pairs": len(both)}
+    return {"difference": differences.mean(), "difference_low": low, "difference_high": high, "pairs": len(differences)}
+
+
+def by_seed(values: pd.Series) -> pd.Series:
+    """One value for each seed: the mean of its runs."""
+    return values.groupby(level=0).mean()

@@ -11,6 +11,7 @@ from spectral_repro.reporting.claims import SUCCESS, Claim, Number
 from spectral_repro.reporting.intervals import interval, rate_interval
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.sections import Entry, Report, Section
+from spectral_repro.reporting.statistics import by_seed
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 FEWEST = 3  # seeds that an interval needs
@@ -139,8 +140,8 @@ def _values(number: Number, section: Section) -> pd.Series:
     """By seed; of two rows, over their common seeds."""
     first, *second = (_by_seed(_entry(section, label), number, section) for label in number.rows)
     for other in second:
-        both = first.index.intersection(other.index)
-        first = first[both] - other[both] if number.minus else first[both] / other[both]
+        first, other = by_seed(first), by_seed(other)
+        first = first - other if number.minus else first / other
     return first.dropna()
 
 

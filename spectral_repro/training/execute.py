@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from spectral_repro.configuration.identity import pinned
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
@@ -57,7 +58,7 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
     join()
     keep_freed()
     device = choose_device(config.device, job)
-    config = _with_precision(config, device)
+    config = _with_precision(pinned(config), device)
     with Run(config, name) as run:
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Predicate
 from torch import Tensor, nn
 
+from spectral_repro.configuration.identity import file_digest
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.models.init import FirstImages
 from spectral_repro.models.pretrained import translate
@@ -20,16 +21,22 @@ def is_file_name(value: str) -> bool:
 
 @dataclass(frozen=True)
 class FromCheckpoint:
-    """Weights of a run's checkpoint, as far as names and shapes agree.
+    """Weights of a run's checkpoint, as far as names and shapes agree; ``content`` is the `file_digest` that it must have.
 
     Raises:
         UserError: when called, if the file cannot be read as a checkpoint, or nothing in it fits.
     """
 
     checkpoint: Annotated[str, Predicate(is_file_name)]
+    content: str | None = None
 
     def __call__(self, model: nn.Module, first_images: FirstImages) -> None:
         path = Path(self.checkpoint).expanduser()
+        if self.content is not None and self.content != (found := file_digest(path)):
+            raise UserError(
+                f"init.checkpoint={path}: not the file that this run began with (init.content={self.content})"
+                f"{f', its content is {found}' if found else ', it cannot be read'}"
+            )
         try:
             weights = fitting(model, torch.load(path, map_location="cpu", weights_only=True)["model"])
         except Exception as error:  # what is no checkpoint may raise anything

@@ -1,4 +1,4 @@
-"""The folder of a run: results_dir/<name>-<8 digits of its identity>."""
+"""The folder of a run: results_dir/<name>-seed<seed>-<8 digits of its identity>."""
 
 import json
 import math
@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
@@ -22,7 +24,7 @@ OVER = ("finished", "diverged")
 
 def folder_of(config: DictConfig) -> Path | None:
     """The folder of the run with this configuration; None if it has not begun."""
-    return next(Path(config.results_dir).glob(f"*-{digest(identity(config))}"), None)
+    return next(Path(config.results_dir).expanduser().glob(f"*-{digest(identity(config))}"), None)
 
 
 class Run:
@@ -34,8 +36,9 @@ class Run:
 
     def __init__(self, config: DictConfig, name: str):
         self.id = digest(identity(config))
-        results = Path(config.results_dir)
-        self.folder = folder_of(config) or results / f"{name}-{self.id}"
+        results = Path(config.results_dir).expanduser()
+        self.folder = folder_of(config) or results / f"{name}-seed{config.seed}-{self.id}"
+        _check_same(self.folder, config)
         self.anew = config.force
         self.lock = Lock(self.folder / "lock")
         self.summary = self._summary(name)
@@ -121,6 +124,23 @@ class Run:
                 shutil.rmtree(path)
             elif path != self.lock.path:
                 path.unlink()
+
+
+def _check_same(folder: Path, config: DictConfig) -> None:
+    """
+    Raises:
+        UserError: if the folder holds a run of other values with the same digits.
+    """
+    try:
+        stored = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        kept, asked = (json.loads(json.dumps(identity(each))) for each in (stored, config))
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return  # not written whole
+    if others := sorted(key for key in kept.keys() | asked.keys() if kept.get(key) != asked.get(key)):
+        raise UserError(
+            f"{folder}: holds a run with the same digits but another {', '.join(others)}; move it away, or name another "
+            "results_dir"
+        )
 
 
 def _finite(value: object) -> object:

@@ -192,3 +192,25 @@ def test_every_key_beside_those_options_has_a_rule():
     check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient=clipped"]))
     check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
     check(compose(["init=pretrained", "init.network=resnet50"]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("images", "my images/x", "café", "数据", "a=b", "a(b)", "a[b]", "a{b}", "a#b", "it's", 'a"b', "a&b;c", "100", "1e3"),
+        *("C:\\x", "ends\\", "it\\'s", "a%b", "results/*/runs", "-x", "a b\\"),
+    ],
+)
+def test_a_path_needs_no_quotes_but_those_of_the_shell(path: str):
+    assert compose([f"results_dir={path}"]).results_dir == path
+
+
+def test_a_path_may_begin_with_the_home_folder_and_have_a_comma_if_it_exists(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a,b").mkdir()
+    assert compose(["dataset.root=~/a,b", "dataset=cifar10"]).dataset.root == f"{tmp_path}/a,b"
+
+
+def test_what_is_quoted_for_hydra_or_refers_to_another_key_stays():
+    assert compose(["results_dir='a,b'"]).results_dir == "a,b"
+    assert compose(["results_dir=runs/${seed}", "seed=3"]).results_dir == "runs/3"

@@ -3,7 +3,7 @@
 import pytest
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.configuration.identity import digest, identity
+from spectral_repro.configuration.identity import digest, identity, pinned
 
 
 def run_id(*overrides: str) -> str:
@@ -91,3 +91,31 @@ def test_an_experiment_is_its_values():
 
 def test_the_length_of_training_counts_however_it_is_given():
     assert run_id("dataset.epochs=7") == run_id("trainer.epochs=7")
+
+
+def test_a_whole_number_is_one_value_however_it_is_written():
+    assert run_id("optimizer.weight_decay=0") == run_id("optimizer.weight_decay=0.0") != run_id("optimizer.weight_decay=0.1")
+
+
+@pytest.mark.parametrize("root", ["/images", "/images/", "/other/../images", "//images"])
+def test_a_folder_is_one_however_it_is_named(root: str):
+    assert pinned_id("dataset=image_folder", f"dataset.root={root}") == pinned_id(
+        "dataset=image_folder", "dataset.root=/images"
+    )
+
+
+def test_a_relative_folder_is_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ids = {pinned_id("dataset=image_folder", f"dataset.root={root}") for root in ("images", "./images", tmp_path / "images")}
+    assert len(ids) == 1
+
+
+def test_weights_to_start_from_count_by_their_content(tmp_path):
+    for name, content in (("a.pt", b"one"), ("b.pt", b"one"), ("c.pt", b"two")):
+        (tmp_path / name).write_bytes(content)
+    one, same, other = (pinned_id("init=checkpoint", f"init.checkpoint={tmp_path / name}") for name in ("a.pt", "b.pt", "c.pt"))
+    assert one == same != other
+
+
+def pinned_id(*overrides: str) -> str:
+    return digest(identity(pinned(compose(overrides))))

@@ -97,8 +97,9 @@ tables:
 
 
 def test_runs_of_a_row_name_the_weights_that_they_started_from(make_run, read):
-    for seed, checkpoint in enumerate(("a/best.pt", "b/best.pt", "a/best.pt")):
-        make_run("norm=batch", "init=checkpoint", f"init.checkpoint={checkpoint}", seed=seed)
+    for seed, content in ((0, "a1"), (0, "b2"), (1, "a1")):
+        make_run("norm=batch", "init=checkpoint", "init.checkpoint=best.pt", f"init.content={content}", seed=seed)
     (section,) = gather(load_paper(OmegaConf.create(STARTED)), read()).sections
     assert section.full and len(section.results) == 3
-    assert notes(section) == ["Started from the weights of a/best.pt.", "Started from the weights of b/best.pt."]
+    assert section.entries[0].values(section.table.metric).index.tolist() == [0, 0, 1]
+    assert sorted(notes(section)) == [f"Started from trained weights (init.content={content})." for content in ("a1", "b2")]

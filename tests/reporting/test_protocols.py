@@ -26,7 +26,7 @@ def test_split_takes_the_compared_values_and_the_seed_out():
 
 
 def test_runs_of_a_row_may_start_from_different_weights():
-    values = {"seed": 1, "init._target_": "F", "init.checkpoint": "a.pt"}
+    values = {"seed": 1, "init._target_": "F", "init.content": "a.pt"}
     assert split(values, ("norm",)) == ({}, {"init._target_": "F"})
 
 
@@ -44,7 +44,7 @@ def test_differing_counts_missing_keys_and_tells_null_from_missing():
             "resnet18, digits, scale cpu, 1,000 training images, 1 epoch, width 8, float32",
         ),
         ({"optimizer.lr": 0.05}, {"paper"}, "resnet18, digits, 20 epochs, width 64, float32, optimizer.lr=0.05"),
-        ({"precision": "bfloat16"}, {"paper"}, "resnet18, digits, 20 epochs, width 64, bfloat16"),
+        ({"precision": "bfloat16"}, {"paper"}, "resnet18, digits, full scale, 20 epochs, width 64, bfloat16"),
         (
             {"dataset.name": "cifar100", "dataset.num_classes": 100, "model.num_classes": 100, "dataset.mean": [0.5, 0.4, 0.4]},
             {"paper"},

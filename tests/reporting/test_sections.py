@@ -32,7 +32,6 @@ def test_neutral_keys_do_not_keep_a_run_out(make_run, report):
         "scale=smoke",
         "optimizer.lr=0.05",
         "optimizer=adamw",
-        "precision=bfloat16",
         "schedule=cosine",
     ],
 )
@@ -44,6 +43,14 @@ def test_another_protocol_never_meets_the_full_one(make_run, report, change):
     assert [run.folder.partition("-")[0] for run in full.runs] == ["full"]
     assert [run.folder.partition("-")[0] for run in other.runs] == ["quickstart_other"]
     assert full.name != other.name and full.label != other.label
+
+
+def test_how_a_protocol_is_carried_out_makes_a_table_of_its_own_and_takes_nothing_from_it(make_run, report):
+    make_run("norm=batch", name="full")
+    make_run("norm=batch", "precision=bfloat16", name="quickstart_other")
+    one, other = report().sections
+    assert one.full and other.full and one.exact and not other.exact
+    assert one.name != other.name and "bfloat16" in other.label
 
 
 def test_two_other_protocols_do_not_meet_either(make_run, report):

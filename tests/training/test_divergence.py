@@ -77,7 +77,8 @@ def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(call, tmp_path):
     ]
     result = call("train", *arguments)
     assert result.returncode == 0, result.stderr
-    summaries = {path.parent.name.rpartition("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("**/summary.json")}
+    paths = tmp_path.glob("**/summary.json")
+    summaries = {path.parent.name.partition("-seed")[0]: json.loads(path.read_text()) for path in paths}
     assert summaries["resnet18_zca_cifar10"]["state"] == "finished"
     diverged = summaries["resnet18_zca_svd_cifar10"]
     assert diverged["state"] == "diverged"

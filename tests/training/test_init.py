@@ -1,12 +1,15 @@
 """Trained weights that a network starts from, as far as they fit, and what cannot be used."""
 
+import shutil
 from collections.abc import Sequence
 
 import pytest
 import torch
 import torchvision
+from omegaconf import OmegaConf
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.identity import file_digest
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model, initialise, load_images
 
@@ -120,3 +123,29 @@ def test_a_checkpoint_must_be_named(call):
     result = call("train", "init=checkpoint")
     assert result.returncode == 1
     assert "\ninit.checkpoint=null: must be a file such as results/runs/RUN/checkpoints/best.pt\n" in result.stderr
+
+
+def test_a_run_counts_the_weights_that_it_started_from_by_their_content(checkpoint, tmp_path, train):
+    weights = tmp_path / "weights.pt"
+    shutil.copy(checkpoint, weights)
+    overrides = ("init=checkpoint", f"init.checkpoint={weights}")
+    first = train(*overrides)
+    assert OmegaConf.load(first / ".hydra" / "config.yaml").init.content == file_digest(weights)
+    shutil.copy(weights, moved := tmp_path / "moved.pt")
+    assert train("init=checkpoint", f"init.checkpoint={moved}") == first
+    torch.save(torch.load(weights, weights_only=True) | {"more": 1}, weights)
+    assert train(*overrides) != first
+    with pytest.raises(
+        UserError, match=r"weights\.pt: not the file that this run began with \(init\.content=0123456789abcdef\)"
+    ):
+        train(*overrides, "init.content=0123456789abcdef")
+
+
+def test_a_folder_with_the_same_digits_and_another_configuration_is_refused(train):
+    folder = train("norm=zca", "trainer.epochs=1")
+    path = folder / ".hydra" / "config.yaml"
+    config = OmegaConf.load(path)
+    config.optimizer.lr = 0.5
+    OmegaConf.save(config, path)
+    with pytest.raises(UserError, match=r"holds a run with the same digits but another optimizer\.lr; move it away"):
+        train("norm=zca", "trainer.epochs=1")

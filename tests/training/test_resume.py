@@ -28,7 +28,7 @@ TRAIN = (
 
 
 def run_folder(results: Path) -> Path:
-    (folder,) = results.glob("resnet18_zca_pi_digits-*")
+    (folder,) = results.glob("resnet18_zca_pi_digits_cosine-seed0-*")
     return folder
 
 
