@@ -110,6 +110,14 @@ class Batches:
         enough = islice(self.epoch(0), math.ceil(number / self.batch_size))
         return torch.cat([images for images, _ in enough])[:number]
 
+    def as_pictures(self, images: Tensor) -> Tensor:
+        """Normalised images (B, C, S, S) with values in [0, 1] again, on the CPU, small ones magnified to about 64 pixels."""
+        shape = (-1, self.size, self.size, self.channels)
+        rows = (images.permute(0, 2, 3, 1).reshape(-1, len(self.scale)) - self.shift) / (255 * self.scale)
+        pictures = rows.view(shape).permute(0, 3, 1, 2).clamp(0, 1).cpu()
+        factor = max(64 // self.size, 1)
+        return pictures.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+
     def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
         files what its cut chooses; all (N * views,) int64.

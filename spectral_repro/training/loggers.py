@@ -1,14 +1,19 @@
 """Where a run shows its scalars while it trains."""
 
+import json
 import time
 from contextlib import ExitStack
 from typing import Annotated, Literal, Protocol
 
 from annotated_types import Predicate
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
+from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.training.run import Run
+
+RESULTS = ("test/", "train/loss", "train/accuracy", "study/")  # scalars that say how good a run is
 
 
 class Logger(Protocol):
@@ -16,6 +21,11 @@ class Logger(Protocol):
         """Begins with a run that has done ``step`` steps, or goes on with it."""
 
     def log(self, scalars: dict[str, float], step: int) -> None: ...
+
+    def log_histograms(self, values: dict[str, Tensor], step: int) -> None: ...
+
+    def log_images(self, name: str, images: Tensor, step: int) -> None:
+        """Images (N, C, H, W) with values in [0, 1], C = 1 or 3."""
 
     def close(self) -> None:
         """Ends with whatever ``run.summary`` says by then."""
@@ -36,12 +46,24 @@ class Loggers:
         for logger in self.loggers:
             logger.log(scalars, step)
 
+    def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
+        for logger in self.loggers:
+            logger.log_histograms(values, step)
+
+    def log_images(self, name: str, images: Tensor, step: int) -> None:
+        for logger in self.loggers:
+            logger.log_images(name, images, step)
+
     def close(self) -> None:
         self.opened.close()
 
 
 class TensorBoard:
-    """Event files in the run's folder; a run that goes on replaces the events after its step."""
+    """Event files in the run's folder; a run that goes on replaces the events after its step.
+
+    They begin with the configuration as text, and end with the values that decide the result as hyperparameters, beside the
+    metrics of the run.
+    """
 
     def open(self, run: Run, config: DictConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -49,12 +71,30 @@ class TensorBoard:
         if any(run.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
             time.sleep(1)  # files are read in the order of their names, which tell seconds apart
         self.writer = SummaryWriter(str(run.folder), purge_step=step + 1)
+        self.values, self.metrics = identity(config), set()
+        if step == 0:
+            self.writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}```", step)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
+        self.metrics |= {name for name in scalars if name.startswith(RESULTS)}
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
 
+    def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
+        for name, each in values.items():
+            self.writer.add_histogram(name, each, step)
+
+    def log_images(self, name: str, images: Tensor, step: int) -> None:
+        self.writer.add_images(name, images, step)
+
     def close(self) -> None:
+        from torch.utils.tensorboard.summary import hparams
+
+        written = {key: json.dumps(value) for key, value in self.values.items() if value is None or isinstance(value, list)}
+        for summary in hparams(
+            self.values | written, dict.fromkeys(self.metrics, 0.0)
+        ):  # the plugin reads the metrics where they are logged
+            self.writer.file_writer.add_summary(summary)
         self.writer.close()
 
 
@@ -109,6 +149,12 @@ class WandB:
     def log(self, scalars: dict[str, float], step: int) -> None:
         if step >= self.twin.starting_step:  # what came after the checkpoint is there already
             self.twin.log(scalars, step)
+
+    def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
+        self.log({name: self.wandb.Histogram(each.numpy()) for name, each in values.items()}, step)
+
+    def log_images(self, name: str, images: Tensor, step: int) -> None:
+        self.log({name: [self.wandb.Image(each.movedim(0, -1).numpy()) for each in images]}, step)
 
     def close(self) -> None:
         self.twin.summary.update({key: self.run.summary.get(key) for key in ("state", "failure", "final", "best")})

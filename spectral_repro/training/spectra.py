@@ -33,12 +33,20 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
 
 
 def spectrum_scalars(layers: dict[str, CovarianceNorm]) -> dict[str, float]:
-    """Of each covariance: largest and smallest eigenvalue and effective rank, by layer and group."""
+    """Largest and smallest eigenvalue and effective rank of each layer's last covariances, mean and minimum over its groups."""
     scalars = {}
     for name, layer in layers.items():
         eigenvalues = layer.eigenvalues
-        parts = torch.stack([eigenvalues[:, 0], eigenvalues[:, -1], effective_rank(eigenvalues)], -1).tolist()
-        for group, (largest, smallest, rank) in enumerate(parts):
-            prefix = f"spectrum/{name}/group_{group}"
-            scalars |= {f"{prefix}/largest": largest, f"{prefix}/smallest": smallest, f"{prefix}/effective_rank": rank}
+        kinds = {"largest": eigenvalues[:, 0], "smallest": eigenvalues[:, -1], "effective_rank": effective_rank(eigenvalues)}
+        values = torch.stack([torch.stack((each.mean(), each.amin())) for each in kinds.values()]).tolist()
+        for kind, (mean, minimum) in zip(kinds, values, strict=True):
+            scalars |= {f"spectrum/{name}/{kind}_mean": mean, f"spectrum/{name}/{kind}_min": minimum}
     return scalars
+
+
+def log_eigenvalues(layers: dict[str, CovarianceNorm]) -> dict[str, Tensor]:
+    """The decimal logarithms of the positive eigenvalues of the last covariances, all groups of a layer together."""
+    logarithms = {
+        f"log10_eigenvalues/{name}": layer.eigenvalues.detach().flatten().log10().cpu() for name, layer in layers.items()
+    }
+    return {name: finite for name, each in logarithms.items() if len(finite := each[each.isfinite()])}

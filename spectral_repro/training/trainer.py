@@ -1,5 +1,6 @@
 """The one trainer."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -24,9 +25,11 @@ from spectral_repro.training.processes import anyone, earliest, replicated, summ
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
-from spectral_repro.training.spectra import covariance_layers, smallest_gap, spectrum_scalars
+from spectral_repro.training.spectra import covariance_layers, log_eigenvalues, smallest_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
 from spectral_repro.training.weights import WeightSpectra
+
+PICTURES = 32  # of the first batch, for the loggers
 
 
 class Trainer:
@@ -88,6 +91,8 @@ class Trainer:
         self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
         try:
             for images, labels in self.train_batches.epoch(epoch, start):
+                if state.step == 0 and images.shape[1] in (1, 3):
+                    self.loggers.log_images("train/augmented_images", self.train_batches.as_pictures(images[:PICTURES]), 0)
                 self._step(images, labels)
                 inside, stopping = state.step < end, anyone(self.stop.asked)
                 due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
@@ -121,7 +126,7 @@ class Trainer:
         share = len(labels) / self.train_batches.length(state.step % len(self.train_batches))
         loss_of_batch = loss * (share * replicas())  # its average over the processes is that of the whole batch
         state.scaler.scale(state.weights.penalised(loss_of_batch)).backward()
-        norm = self._note_extremes()
+        norm, _ = self.latest = self._note_extremes()
         if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
         state.schedule_learning_rate()
@@ -135,22 +140,23 @@ class Trainer:
         for hybrid in self.hybrids:
             hybrid.advance(step / self.steps)
 
-    def _note_extremes(self) -> Tensor:
-        """Returns the norm of the gradient."""
+    def _note_extremes(self) -> tuple[Tensor, Tensor]:
+        """Returns the norm of the gradient and the smallest relative gap between eigenvalues."""
         scaler, extremes = self.state.scaler, self.state.extremes
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if scaler.is_enabled():
             norm = torch.where(norm.isfinite(), norm, 0.0) / scaler.scale(torch.ones_like(norm))
         extremes[0] = torch.maximum(extremes[0], norm)
-        if self.layers:
-            extremes[1] = torch.minimum(extremes[1], smallest_gap(self.layers))
-        return norm
+        gap = smallest_gap(self.layers) if self.layers else torch.full_like(norm, torch.inf)
+        extremes[1] = torch.minimum(extremes[1], gap)
+        return norm, gap
 
     def _look(self) -> None:
         """Reads the sums, makes sure that the loss is finite, and shows what is new since the last look."""
         state, now = self.state, time.monotonic()
-        loss, correct, count = new = state.sums.tolist()
+        *new, norm, gap = torch.cat([state.sums, torch.stack([each.to(state.sums) for each in self.latest])]).tolist()
+        loss, correct, count = new
         if not loss < float("inf"):
             raise self._replay(state.step)
         loss, correct, count = (after - before for after, before in zip(new, self.seen, strict=True))
@@ -161,7 +167,10 @@ class Trainer:
             "train/accuracy": 100 * correct / count,
             "train/images_per_second": count / elapsed,
             "train/learning_rate": state.optimizer.param_groups[0]["lr"],
+            "train/gradient_norm": norm,
         }
+        if math.isfinite(gap):
+            scalars["train/smallest_gap"] = gap
         self.loggers.log(scalars, state.step)
         self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
 
@@ -193,6 +202,7 @@ class Trainer:
             f"train/{name}": value for name, value in gap.items()
         }
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
+        self.loggers.log_histograms(log_eigenvalues(self.layers), state.step)
         self.progress.epoch(state.step, row)
 
     def _extremes(self) -> dict[str, float]:

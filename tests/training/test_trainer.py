@@ -19,13 +19,15 @@ def test_tensorboard_scalars(train):
     assert {"train/loss", "train/accuracy", "train/learning_rate", "train/images_per_second"} <= scalars.keys()
     assert {"test/loss", "test/accuracy"} <= scalars.keys()
     assert len(scalars["train/loss"]) == 4
-    for group in range(4):
-        largest, smallest, rank = (
-            scalars[f"spectrum/stem_norm/group_{group}/{name}"] for name in ("largest", "smallest", "effective_rank")
-        )
+    spectra = {}
+    for kind in ("mean", "min"):
+        names = [f"spectrum/stem_norm/{name}_{kind}" for name in ("largest", "smallest", "effective_rank")]
+        largest, smallest, rank = spectra[kind] = [scalars[name] for name in names]
         assert len(largest) == 2
         assert largest[-1] > smallest[-1] > 0
         assert 1 <= rank[-1] <= 16
+    assert all(mean >= least for pair in zip(*spectra.values(), strict=True) for mean, least in zip(*pair, strict=True))
+    assert len(scalars["train/gradient_norm"]) == len(scalars["train/smallest_gap"]) == 4
 
 
 def test_extremes_of_every_epoch(train, monkeypatch):
