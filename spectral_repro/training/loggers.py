@@ -91,9 +91,8 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         written = {key: json.dumps(value) for key, value in self.values.items() if value is None or isinstance(value, list)}
-        for summary in hparams(
-            self.values | written, dict.fromkeys(self.metrics, 0.0)
-        ):  # the plugin reads the metrics where they are logged
+        metrics = dict.fromkeys(self.metrics, 0.0)  # whose values the plugin reads where they are logged
+        for summary in hparams(self.values | written, metrics):
             self.writer.file_writer.add_summary(summary)
         self.writer.close()
 
