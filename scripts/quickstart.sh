@@ -7,6 +7,7 @@ out=results/out/quickstart
 python -m spectral_repro.train --multirun paper=quickstart results_dir=$out/runs "$@"
 python -m spectral_repro.report paper=quickstart runs=$out/runs out=$out
 for figure in "$out"/*.png; do
-    printf 'Figure: %s\nTable:  %s\n' "$figure" "${figure%.png}.md"
+    echo "Figure: $figure"
+    if [ -e "${figure%.png}.md" ]; then echo "Table:  ${figure%.png}.md"; fi
 done
 echo "Page:   $out/index.html (open it in a browser)"

@@ -1,6 +1,7 @@
 """How the commands read their configuration."""
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,8 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
 
         @functools.wraps(job)
         def main() -> None:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="replace")  # where the output's encoding has no ±
             try:
                 sys.argv[1:] = [_quoted(argument, texts) for argument in sys.argv[1:]]
                 with _arguments_read():

@@ -1,64 +1,80 @@
-"""What is dear to work out again, kept between calls in the user's cache folder."""
+"""A cache of what takes long to compute, in the user's cache folder, kept between calls."""
 
+import functools
 import hashlib
 import os
 import pickle
+import platform
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-FORGOTTEN_AFTER = 90 * 24 * 3600  # seconds without use
-Key = TypeVar("Key", bound=Hashable)
+UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
+PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # by which entries are made and read
+Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
 
 
 def place() -> Path:
-    """$XDG_CACHE_HOME/spectral_repro/report.sqlite, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectral_repro" / "report.sqlite"
+    """$XDG_CACHE_HOME/spectral_repro/cache.sqlite, by default under ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spectral_repro" / "cache.sqlite"
 
 
 def fingerprint(*parts: object) -> str:
-    """Tells values apart by how they are written."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    """A key for values, told apart by how they are written. Other versions of Python or of a package give other keys."""
+    return hashlib.sha256(repr((_versions(), parts)).encode()).hexdigest()
 
 
-def remembered(fingerprints: Mapping[Key, str], work_out: Callable[[Key], Value]) -> dict[Key, Value]:
-    """The value of each key: that of an earlier call with the same fingerprint, or else worked out now.
+@functools.cache
+def _versions() -> list[str]:
+    return [platform.python_version(), *map(version, PACKAGES)]
 
-    Without a place to write to, everything is worked out.
+
+def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value]) -> dict[Item, Value]:
+    """The value of each item: that of an earlier call with the same key, or else computed now.
+
+    Whatever is wrong with the cache costs time alone: an entry that cannot be read is computed anew, a damaged file is removed,
+    and nothing is kept where nothing can be written.
     """
+    known = _with_database(lambda database: _read(database, set(keys.values())), otherwise={})
+    values = {item: known[key] if key in known else compute(item) for item, key in keys.items()}
+    new = {key: values[item] for item, key in keys.items() if key not in known}
+    _with_database(lambda database: _write(database, new, known), otherwise=None)
+    return values
+
+
+def _with_database(action: Callable[[sqlite3.Connection], Value], otherwise: Value) -> Value:
     try:
-        with closing(_open()) as database:
-            known = _read(database, set(fingerprints.values()))
-            values = {key: pickle.loads(known[mark]) if mark in known else work_out(key) for key, mark in fingerprints.items()}
-            new = {mark: pickle.dumps(values[key]) for key, mark in fingerprints.items() if mark not in known}
-            _write(database, new, known)
-            return values
-    except (OSError, sqlite3.Error):
-        return {key: work_out(key) for key in fingerprints}
+        place().parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(place(), timeout=60)) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, used REAL) WITHOUT ROWID")
+            return action(database)
+    except (OSError, RuntimeError, sqlite3.OperationalError):  # no folder, no home, no space, or another process is writing
+        return otherwise
+    except sqlite3.DatabaseError:
+        with suppress(OSError):
+            place().unlink()
+        return otherwise
 
 
-def _open() -> sqlite3.Connection:
-    place().parent.mkdir(parents=True, exist_ok=True)
-    database = sqlite3.connect(place(), timeout=60)
-    database.execute("CREATE TABLE IF NOT EXISTS answers (mark TEXT PRIMARY KEY, value BLOB, used REAL) WITHOUT ROWID")
-    return database
+def _read(database: sqlite3.Connection, keys: set[str]) -> dict[str, object]:
+    database.execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY)")
+    database.executemany("INSERT INTO wanted VALUES (?)", ((key,) for key in keys))
+    entries = {}
+    for key, value in database.execute("SELECT key, value FROM entries JOIN wanted USING (key)").fetchall():
+        with suppress(Exception):  # pickle has no error of its own for every kind of damage
+            entries[key] = pickle.loads(value)
+    return entries
 
 
-def _read(database: sqlite3.Connection, marks: set[str]) -> dict[str, bytes]:
-    database.execute("CREATE TEMP TABLE wanted (mark TEXT PRIMARY KEY)")
-    database.executemany("INSERT INTO wanted VALUES (?)", ((mark,) for mark in marks))
-    found = dict(database.execute("SELECT mark, value FROM answers JOIN wanted USING (mark)"))
-    database.commit()
-    return found
-
-
-def _write(database: sqlite3.Connection, new: Mapping[str, bytes], seen: Iterable[str]) -> None:
+def _write(database: sqlite3.Connection, new: Mapping[str, object], used: Iterable[str]) -> None:
     now = time.time()
     with database:
-        database.executemany("REPLACE INTO answers VALUES (?, ?, ?)", ((mark, value, now) for mark, value in new.items()))
-        database.executemany("UPDATE answers SET used = ? WHERE mark = ?", ((now, mark) for mark in seen))
-        database.execute("DELETE FROM answers WHERE used < ?", (now - FORGOTTEN_AFTER,))
+        entries = ((key, pickle.dumps(value), now) for key, value in new.items())
+        database.executemany("REPLACE INTO entries VALUES (?, ?, ?)", entries)
+        database.executemany("UPDATE entries SET used = ? WHERE key = ?", ((now, key) for key in used))
+        database.execute("DELETE FROM entries WHERE used < ?", (now - UNUSED_FOR,))

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +14,7 @@ from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import identity
 from spectral_repro.configuration.tables import Experiment, experiment
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.cache import fingerprint, remembered
+from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.claims import Claim, read_claim
 from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
@@ -124,8 +123,8 @@ class Paper:
 def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
     """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
     state = _conf_state()
-    marks = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
-    return remembered(marks, lambda each: identity(compose(each)))
+    keys = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
+    return cached(keys, lambda each: identity(compose(each)))
 
 
 def _described(override: str) -> Experiment | None:
@@ -155,7 +154,7 @@ def _conf_state() -> str:
     ]
     sources += sorted(CONF.glob("*.yaml"))
     sources += sorted(Path(configuration.__file__).parent.glob("*.py"))
-    return fingerprint(version("hydra-core"), version("omegaconf"), [(str(each), each.read_bytes()) for each in sources])
+    return fingerprint([(str(each), each.read_bytes()) for each in sources])
 
 
 def load_paper(settings: DictConfig | dict[str, object]) -> Paper:

@@ -12,7 +12,7 @@ import yaml
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.cache import fingerprint, remembered
+from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.metrics import EVALUATED
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
@@ -124,7 +124,7 @@ def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
         raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     runs, notices = [], []
-    for folder, contents in remembered({folder: _state(folder) for folder in folders}, _read_or_excuse).items():
+    for folder, contents in cached({folder: _state(folder) for folder in folders}, _read_or_excuse).items():
         if isinstance(contents, str):
             notices.append(f"{folder.name}: left out, {contents}")
         else:

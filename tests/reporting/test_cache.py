@@ -1,46 +1,134 @@
+import pickle
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
 from spectral_repro.reporting import cache, runs
-from spectral_repro.reporting.cache import remembered
+from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.runs import read_runs
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch, tmp_path):
+    """A cache folder of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def counted():
-    """A function that is asked for its values, and what it was asked."""
+    """A function that computes upper case letters, and what it was asked for."""
     asked = []
-    return lambda key: asked.append(key) or key.upper(), asked
+    return lambda item: asked.append(item) or item.upper(), asked
 
 
-def test_what_has_not_changed_is_not_worked_out_again(counted, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    work_out, asked = counted
-    assert remembered({"a": "1", "b": "2"}, work_out) == {"a": "A", "b": "B"}
-    assert remembered({"b": "2", "a": "other", "c": "3"}, work_out) == {"b": "B", "a": "A", "c": "C"}
+def change(statement: str, *values: object) -> None:
+    """Changes one entry of the cache behind its back."""
+    database = sqlite3.connect(cache.place())
+    with database:
+        assert database.execute(statement, values).rowcount == 1
+    database.close()
+
+
+def test_what_has_not_changed_is_not_computed_again(counted):
+    compute, asked = counted
+    assert cached({"a": "1", "b": "2"}, compute) == {"a": "A", "b": "B"}
+    assert cached({"b": "2", "a": "other", "c": "3"}, compute) == {"b": "B", "a": "A", "c": "C"}
     assert asked == ["a", "b", "a", "c"]
 
 
-def test_what_nobody_used_for_long_is_forgotten(counted, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    work_out, asked = counted
-    remembered({"a": "1", "b": "2"}, work_out)
-    database = sqlite3.connect(cache.place())
-    with database:
-        database.execute("UPDATE answers SET used = 0 WHERE mark = '1'")
-    database.close()
-    remembered({"b": "2"}, work_out)
-    remembered({"a": "1", "b": "2"}, work_out)
+def test_an_entry_that_is_not_used_for_long_is_removed(counted):
+    compute, asked = counted
+    cached({"a": "1", "b": "2"}, compute)
+    change("UPDATE entries SET used = 0 WHERE key = '1'")
+    cached({"b": "2"}, compute)
+    cached({"a": "1", "b": "2"}, compute)
     assert asked == ["a", "b", "a"]
 
 
-def test_without_a_place_to_write_everything_is_worked_out(counted, monkeypatch, tmp_path):
+BAD = [b"", b"\x80", b"no pickle", pickle.dumps("A")[:-2], b"cpandas.core\nnot_there\n.", b"cno_such_package\nf\n.", None]
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_an_entry_that_cannot_be_read_is_computed_and_kept_anew(counted, value):
+    compute, asked = counted
+    cached({"a": "1", "b": "2"}, compute)
+    change("UPDATE entries SET value = ? WHERE key = '1'", value)
+    for _ in range(2):
+        assert cached({"a": "1", "b": "2"}, compute) == {"a": "A", "b": "B"}
+    assert asked == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("content", [b"no database, but longer than a header" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_file_is_replaced(counted, content):
+    compute, asked = counted
+    cached({"a": "1"}, compute)
+    cache.place().write_bytes(content)
+    for _ in range(3):
+        assert cached({"a": "1"}, compute) == {"a": "A"}
+    assert asked == ["a", "a"]
+
+
+def test_without_a_place_to_write_everything_is_computed(counted, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    work_out, asked = counted
-    assert remembered({"a": "1"}, work_out) == remembered({"a": "1"}, work_out) == {"a": "A"}
+    compute, asked = counted
+    assert cached({"a": "1"}, compute) == cached({"a": "1"}, compute) == {"a": "A"}
     assert asked == ["a", "a"]
+
+
+def test_a_full_disk_loses_no_result(counted, monkeypatch):
+    """A database that may not grow stands for the disk: SQLite raises the same error."""
+    connect = sqlite3.connect
+
+    def limited(*arguments, **options):
+        database = connect(*arguments, **options)
+        database.execute("PRAGMA max_page_count = 3")
+        return database
+
+    monkeypatch.setattr(sqlite3, "connect", limited)
+    items = {f"{number:0500}": str(number) for number in range(100)}
+    compute, asked = counted
+    for _ in range(2):
+        assert cached(items, compute) == {item: item for item in items}
+    assert len(asked) == 200
+
+
+def test_other_versions_have_other_keys(monkeypatch):
+    before = fingerprint("a")
+    real = cache.version
+    monkeypatch.setattr(cache, "version", lambda name: "99.0" if name == "pandas" else real(name))
+    cache._versions.cache_clear()
+    after = fingerprint("a")
+    monkeypatch.undo()
+    cache._versions.cache_clear()
+    assert before != after and before == fingerprint("a")
+
+
+def test_an_error_of_the_computation_is_not_one_of_the_cache():
+    asked = []
+
+    def fail(item):
+        asked.append(item)
+        raise OSError("no such data")
+
+    with pytest.raises(OSError, match="no such data"):
+        cached({"a": "1"}, fail)
+    assert asked == ["a"]
+
+
+def test_two_processes_at_once(counted):
+    code = (
+        "from spectral_repro.reporting.cache import cached\n"
+        "for turn in range(20): assert cached({str(i): f'{turn}-{i}' for i in range(20)}, str.upper)['7'] == '7'"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[1] for process in processes] == [b"", b""]
+    assert [process.returncode for process in processes] == [0, 0]
+    compute, asked = counted
+    cached({str(i): f"19-{i}" for i in range(20)}, compute)
+    assert asked == []
 
 
 def test_only_changed_runs_are_read_again(make_run, runs_folder, monkeypatch):

@@ -16,9 +16,9 @@ from spectral_repro.reporting.protocols import split
 from spectral_repro.reporting.tables import PUBLISHED
 
 
-def anew(fingerprints: dict, work_out: Callable) -> dict:
-    """In the place of `remembered`, without a memory."""
-    return {key: work_out(key) for key in fingerprints}
+def anew(keys: dict, compute: Callable) -> dict:
+    """In the place of `cached`: computes everything."""
+    return {item: compute(item) for item in keys}
 
 
 PAPERS = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
@@ -40,7 +40,7 @@ def test_every_paper_tells_its_rows_apart(name, composed, monkeypatch):
         return config
 
     monkeypatch.setattr(papers, "compose", composed_and_checked)
-    monkeypatch.setattr(papers, "remembered", anew)
+    monkeypatch.setattr(papers, "cached", anew)
     paper = load_paper(read_paper(name))
     assert paper.name == name and paper.tables
     for table in paper.tables:
@@ -87,7 +87,7 @@ def test_rows_on_the_axis_and_beside_it(sizes_paper):
 def test_a_row_of_several_tables_is_composed_once(monkeypatch):
     composed = []
     monkeypatch.setattr(papers, "compose", lambda overrides: composed.append(overrides) or compose(overrides))
-    monkeypatch.setattr(papers, "remembered", anew)
+    monkeypatch.setattr(papers, "cached", anew)
     rows = [{"label": norm, "overrides": [f"norm={norm}"]} for norm in ("batch", "zca")]
     paper = load_paper(settings(one={"title": "", "rows": rows}, two={"title": "", "rows": rows[1:]}))
     assert composed == [("norm=batch",), ("norm=zca",)]
