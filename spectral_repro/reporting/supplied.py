@@ -25,8 +25,8 @@ def supply(paper: Paper, path: Path) -> Paper:
     """
     place = f"published={path}"
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{place}: cannot be read as YAML ({first_line(error)})") from error
     _known(_mapping(content, place), options("paper"), place)
     tables = _mapping(content.get(paper.name, {}), f"{place}: {paper.name}")

@@ -101,6 +101,6 @@ def _processors() -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text("utf-8", errors="replace")
     except OSError:
         return ""

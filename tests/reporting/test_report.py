@@ -1,5 +1,12 @@
 """python -m spectral_repro.report as a user runs it."""
 
+import io
+import sys
+
+import pytest
+
+from spectral_repro import report
+
 
 def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     make_run("experiment=quickstart/batch", seed=0, accuracies=[50.0, 90.0])
@@ -46,3 +53,16 @@ def test_wrong_input_is_named(call):
         output = result.stdout + result.stderr
         assert result.returncode == 1 and "Traceback" not in output, output
         assert all(text in output for text in named), output
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_utf_8_is_no_error(make_run, monkeypatch, tmp_path, encoding):
+    for seed, accuracy in enumerate([90.0, 92.0]):
+        make_run("experiment=quickstart/batch", seed=seed, accuracies=[accuracy])
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding=encoding, write_through=True))
+    monkeypatch.setattr(sys, "argv", ["report", "paper=quickstart", "runs=runs", "out=pages"])
+    monkeypatch.chdir(tmp_path)
+    report.main()
+    assert {"ascii": "91.00 ? 1.41", "latin-1": "91.00 ± 1.41"}[encoding] in output.getvalue().decode(encoding)
+    assert "91.00 ± 1.41" in next((tmp_path / "pages").glob("digits*.md")).read_text("utf-8")
