@@ -1,6 +1,7 @@
 """Pure functions of tensors; imports torch alone."""
 
 from spectral_repro.linalg.conv_clip import clip_conv
+from spectral_repro.linalg.conv_polar import orthogonalise_conv
 from spectral_repro.linalg.conv_power import conv_power_iteration
 from spectral_repro.linalg.conv_spectrum import conv_norm, conv_norm_bound, conv_singular_values
 from spectral_repro.linalg.eigh import eigh
@@ -17,6 +18,7 @@ __all__ = [
     "inverse_sqrtm",
     "logm",
     "matrix_function",
+    "orthogonalise_conv",
     "powerm",
     "sqrtm",
 ]

@@ -40,18 +40,20 @@ class Symbol:
     def __init__(self, weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1):
         size, stride, dilation = pair("input_size", input_size), pair("stride", stride), pair("dilation", dilation)
         _check(weight, groups, size, stride)
-        outputs = torch.tensor(size) // torch.tensor(stride)
-        grid = torch.where(torch.tensor(weight.shape[2:]) == 1, 1, outputs)
-        frequencies, multiplicity = _one_of_each_pair(grid)
-        taps = _points(weight.shape[2:]) * torch.tensor(dilation)
-        turns = (frequencies[:, None] + _points(stride) * grid)[:, :, None] * taps / torch.tensor(size).double()
-        waves = torch.polar(torch.full((), math.prod(stride) ** -0.5, dtype=torch.float64), -2 * math.pi * turns.sum(-1))
-        places = taps % torch.tensor(size)
-        together = (places[:, None] == places).all(-1).sum(-1)
+        outputs = [n // s for n, s in zip(size, stride, strict=True)]
+        grid = [1 if taps == 1 else n for taps, n in zip(weight.shape[2:], outputs, strict=True)]
+        with torch.device("cpu"):  # small, and whatever the default device is
+            frequencies, multiplicity = _one_of_each_pair(grid)
+            taps = _points(weight.shape[2:]) * torch.tensor(dilation)
+            aliases = _points(stride) * torch.tensor(grid)
+            turns = (frequencies[:, None] + aliases)[:, :, None] * taps / torch.tensor(size).double()
+            waves = torch.polar(torch.full((), math.prod(stride) ** -0.5, dtype=torch.float64), -2 * math.pi * turns.sum(-1))
+            places = taps % torch.tensor(size)
+            together = (places[:, None] == places).all(-1).sum(-1)
         self.weight, self.groups = weight, groups
-        self.multiplicity = (multiplicity * outputs.prod() // grid.prod()).to(weight.device)
+        self.multiplicity = (multiplicity * math.prod(outputs) // math.prod(grid)).to(weight.device)
         self.waves = waves.to(weight.device, weight.dtype.to_complex())  # (F, s^2, K)
-        self.scale = 1 / (outputs.prod() * together).to(weight.device, weight.dtype)
+        self.scale = 1 / (math.prod(outputs) * together).to(weight.device, weight.dtype)
         step = max(1, BATCH // (math.prod(stride) * weight[:, :, 0, 0].numel()))
         self.parts = [slice(start, start + step) for start in range(0, len(frequencies), step)]
 
@@ -97,14 +99,14 @@ def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int
         raise ValueError(f"input_size={size}: must be a multiple of stride={stride}; the next larger one is {above}")
 
 
-def _points(lengths: Sequence[int] | Tensor) -> Tensor:
+def _points(lengths: Sequence[int]) -> Tensor:
     """The points of a grid, (product of lengths, 2)."""
-    return torch.cartesian_prod(*(torch.arange(int(length)) for length in lengths))
+    return torch.cartesian_prod(*map(torch.arange, lengths))
 
 
-def _one_of_each_pair(grid: Tensor) -> tuple[Tensor, Tensor]:
+def _one_of_each_pair(grid: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Of the frequencies f and -f the first one, (F, 2), and how many they are, (F,)."""
     frequencies = _points(grid)
-    place, mirrored = ((f % grid) @ torch.tensor([int(grid[1]), 1]) for f in (frequencies, -frequencies))
+    place, mirrored = ((f % torch.tensor(grid)) @ torch.tensor([grid[1], 1]) for f in (frequencies, -frequencies))
     first = place <= mirrored
     return frequencies[first], 1 + (place < mirrored)[first].long()

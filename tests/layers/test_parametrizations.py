@@ -239,3 +239,11 @@ def test_a_bounded_norm_compiles_to_one_graph():
 def test_what_has_no_meaning_is_refused(build, message: str):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_meta_tensors(name: str):
+    with torch.device("meta"):
+        conv = PARAMETRIZATIONS[name](nn.Conv2d(4, 4, 1))
+        conv(torch.empty(2, 4, *SIZE)).sum().backward()
+    assert all(parameter.grad.is_meta for parameter in conv.parameters())

@@ -1,0 +1,39 @@
+"""Polar factors of convolutions, one for each frequency."""
+
+import torch
+from torch import Tensor
+
+from spectral_repro.linalg.conv_symbol import Size, Symbol
+
+
+@torch.no_grad()
+def orthogonalise_conv(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1) -> Tensor:
+    """The kernel with all singular values of its operator set to 1, cropped to the size that it had:
+
+        crop(F^-1 U V^H),   U S V^H = B the blocks of `Symbol`, F^-1 the way back from blocks to a kernel.
+
+    U V^H is the polar factor of B, the nearest matrix with orthonormal rows or columns. The crop takes the nearest kernel of
+    the size: its singular values are 1 if the kernel fills the map, else they spread around 1. For a kernel of one tap it is the
+    polar factor of its matrix.
+
+    Args:
+        weight, input_size, stride, groups, dilation: those of `Symbol`, circular padding.
+
+    Returns:
+        A kernel of the shape of the weight, without gradient. Directions that the operator maps to 0 get arbitrary signs.
+
+    Raises:
+        ValueError: as `Symbol`.
+        torch.linalg.LinAlgError: for a weight that is not finite.
+
+    Example:
+        >>> kernel = orthogonalise_conv(torch.randn(8, 8, 3, 3), input_size=3)
+        >>> torch.dist(conv_singular_values(kernel, 3), torch.ones(72)) < 1e-4
+        tensor(True)
+    """
+    symbol = Symbol(weight, input_size, stride, groups, dilation)
+    kernel = torch.zeros_like(weight)
+    for part in symbol.parts:
+        left, _, right = torch.linalg.svd(symbol.blocks(part), full_matrices=False)
+        kernel += symbol.kernel(left @ right, part)
+    return kernel
