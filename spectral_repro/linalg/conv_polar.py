@@ -13,8 +13,8 @@ def orthogonalise_conv(weight: Tensor, input_size: Size, stride: Size = 1, group
         crop(F^-1 U V^H),   U S V^H = B the blocks of `Symbol`, F^-1 the way back from blocks to a kernel.
 
     U V^H is the polar factor of B, the nearest matrix with orthonormal rows or columns. The crop takes the nearest kernel of
-    the size: its singular values are 1 if the kernel fills the map, else they spread around 1. For a kernel of one tap it is the
-    polar factor of its matrix.
+    the size: its singular values are 1 if the kernel fills the map, else they spread around 1. For a kernel of one tap it is
+    the polar factor of its matrix.
 
     Args:
         weight, input_size, stride, groups, dilation: those of `Symbol`, circular padding.
