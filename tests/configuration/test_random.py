@@ -60,7 +60,7 @@ def try_combination(choice: dict[str, object], results: Path) -> None:
         raise AssertionError(" ".join(overrides)) from error
 
 
-@settings(max_examples=25, **EXACTLY, **QUIETLY)
+@settings(max_examples=15, **EXACTLY, **QUIETLY)
 @given(choice=chosen)
 def test_combinations_of_groups(tmp_path, choice: dict[str, object]):
     try_combination(choice, tmp_path)
@@ -89,7 +89,7 @@ def refusal(monkeypatch, capfd) -> Callable[..., str]:
     return run
 
 
-@settings(max_examples=12, **EXACTLY, **QUIETLY)
+@settings(max_examples=8, **EXACTLY, **QUIETLY)
 @given(key=st.sampled_from(keys), value=values)
 def test_malformed_values(refusal, tmp_path, key: str, value: str):
     refusal(*WITH_EVERYTHING, f"results_dir={tmp_path}", f"{key}={value}")

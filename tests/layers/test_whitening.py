@@ -2,6 +2,7 @@
 
 import copy
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -309,17 +310,16 @@ def test_the_layout_of_the_incoming_gradient_does_not_matter(images, layout, bui
 
 
 @each_layer
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_shape_dtype_and_memory_format_are_kept(images, build, training, memory_format, dtype):
-    layer = build().train(training)
-    if dtype == torch.float64:
-        layer.double()
-    x = images(8).to(dtype).contiguous(memory_format=memory_format)
-    y = layer(x)
-    assert (y.shape, y.dtype) == (x.shape, dtype)
-    assert y.is_contiguous(memory_format=memory_format)
+def test_shape_dtype_and_memory_format_are_kept(images, build):
+    formats, dtypes = (torch.contiguous_format, torch.channels_last), (torch.float32, torch.float64, torch.bfloat16)
+    for training, memory_format, dtype in product((True, False), formats, dtypes):
+        layer = build().train(training)
+        if dtype == torch.float64:
+            layer.double()
+        x = images(8).to(dtype).contiguous(memory_format=memory_format)
+        y = layer(x)
+        assert (y.shape, y.dtype) == (x.shape, dtype)
+        assert y.is_contiguous(memory_format=memory_format)
 
 
 @pytest.mark.parametrize("group_size", [2, 8])
