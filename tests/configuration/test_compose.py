@@ -8,8 +8,9 @@ import torch
 from omegaconf import DictConfig, open_dict
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.folders import CONF, read_yaml
 from spectral_repro.configuration.groups import options
+from spectral_repro.configuration.identity import digest, identity
 from spectral_repro.configuration.rules import check
 from spectral_repro.configuration.sources import FolderSource
 from spectral_repro.errors import UserError
@@ -214,3 +215,18 @@ def test_a_path_may_begin_with_the_home_folder_and_have_a_comma_if_it_exists(tmp
 def test_what_is_quoted_for_hydra_or_refers_to_another_key_stays():
     assert compose(["results_dir='a,b'"]).results_dir == "a,b"
     assert compose(["results_dir=runs/${seed}", "seed=3"]).results_dir == "runs/3"
+
+
+PRESETS = re.findall(r"^((?:norm|pooling)=\w+): (.+)$", read_yaml(CONF / "train.yaml")["hydra"]["help"]["footer"], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("preset", "long_form"), PRESETS)
+def test_a_preset_is_what_help_says_that_it_stands_for(preset: str, long_form: str):
+    assert digest(identity(compose([preset]))) == digest(identity(compose(long_form.split())))
+
+
+def test_help_has_a_line_for_every_preset(call):
+    printed = call("train", "--help").stdout
+    presets = [option for option in options("norm") if "_" in option]
+    assert {preset for preset, _ in PRESETS} == {*(f"norm={option}" for option in presets), "pooling=isqrt_cov"}
+    assert all(f"{preset}: {long_form}" in printed for preset, long_form in PRESETS)
