@@ -19,6 +19,7 @@ from spectral_repro.reporting.supplied import supply
 from spectral_repro.reporting.verdicts import judge
 
 KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline")
+QUOTES = ("'", '"')
 OF_A_COMPARISON = ("where", "metric", "baseline")
 
 
@@ -73,7 +74,7 @@ def _comparison(config: DictConfig) -> None:
     runs = select(runs, listed(config.where))
     if not runs:
         raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
-    made_by = shlex.join([*REPORT, *HydraConfig.get().overrides.task])
+    made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
     report = compare(runs, keys, config.metric, config.baseline, made_by)
     from spectral_repro.reporting.write import write
 
@@ -89,6 +90,12 @@ def listed(value: object) -> list[str]:
     if isinstance(value, ListConfig):
         return [str(each) for each in value]
     return [part.strip() for part in str(value).removeprefix("[").removesuffix("]").split(",") if part.strip()]
+
+
+def _as_typed(override: str) -> str:
+    """An override without the quotation marks that Hydra needs."""
+    key, _, value = override.partition("=")
+    return f"{key}={value[1:-1] if value[:1] in QUOTES and value[:1] == value[-1:] and len(value) > 1 else value}"
 
 
 def _out(config: DictConfig, name: str) -> Path:

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from spectral_repro.reporting.figures import INK, MOST_LINES, STYLE, Look, add_legend, laid_out, legend_height, looks
-from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
 from spectral_repro.reporting.runs import Run
@@ -35,7 +34,7 @@ class Block:
 
 
 def draw_curves(section: Section) -> Figure | None:
-    """One line for each method: the mean over the finished seeds with its 95 % t interval, or over the interrupted ones as
+    """One line for each method: mean and sample standard deviation over the finished seeds, or over the interrupted ones as
     far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what is measured after
     the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
 
@@ -143,7 +142,7 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
         marker = "o" if data["epoch"].max() <= 20 else None
         before = len(axes.lines)
         sns.lineplot(
-            data, x="epoch", y="value", errorbar=interval, err_kws={"alpha": 0.2, "linewidth": 0},
+            data, x="epoch", y="value", errorbar="sd", err_kws={"alpha": 0.2, "linewidth": 0},
             hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
             style="line", dashes={line: look.dashes for line, look in look_of.items()},
             marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,

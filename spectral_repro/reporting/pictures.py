@@ -12,10 +12,7 @@ from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.sections import Section
 from spectral_repro.reporting.spectra import draw_spectra
 
-CURVES = (
-    "Mean over the finished seeds, or over interrupted ones as far as all of them came, with its 95 % t interval "
-    "where there are two or more."
-)
+CURVES = "Mean ± sample standard deviation over the finished seeds, or over interrupted ones as far as all of them came."
 SPECTRA = (
     "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
     "mean over the seeds. TT layers count as one."

@@ -9,7 +9,6 @@ from spectral_repro.reporting.comparison import compare
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.figures import image, svg
 from spectral_repro.reporting.hover import panels
-from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.pictures import pictures
 from spectral_repro.reporting.runs import read_runs
@@ -65,11 +64,11 @@ def test_colours_tell_methods_apart_and_agree_between_panels(figure):
     assert len(set(map(tuple, colours))) == 3 and len(set(map(tuple, colours[2:]))) == 1
 
 
-def test_the_band_is_the_t_interval_of_several_seeds(figure):
+def test_the_band_is_the_standard_deviation_of_several_seeds(figure):
     band, *others = figure.axes[1].collections
     edges = band.get_paths()[0].vertices
     heights = edges[edges[:, 0] == 2][:, 1]
-    assert (heights.min(), heights.max()) == pytest.approx(interval(np.array([60.0, 80.0])))
+    assert (heights.min(), heights.max()) == pytest.approx((70 - 200**0.5, 70 + 200**0.5))
     assert all(len(path.vertices) == 0 or np.isnan(path.vertices).any() for other in others for path in other.get_paths())
 
 

@@ -13,7 +13,7 @@ def test_the_table_against_its_axis_comes_before_the_curves(make_run, read, size
         "published values in panels and at a scale of their own."
     )
     assert (
-        "95 % t interval" in curves.caption
+        "sample standard deviation" in curves.caption
         and curves.description == f"Training loss and Test accuracy against the epoch, {sizes.label}"
     )
     assert pictures(full) == pictures(times) == []

@@ -66,3 +66,43 @@ def test_a_terminal_without_utf_8_is_no_error(make_run, monkeypatch, tmp_path, e
     report.main()
     assert {"ascii": "91.00 ? 1.41", "latin-1": "91.00 ± 1.41"}[encoding] in output.getvalue().decode(encoding)
     assert "91.00 ± 1.41" in next((tmp_path / "pages").glob("digits*.md")).read_text("utf-8")
+
+
+def test_a_comparison_of_the_runs_there_are(call, make_run, tmp_path):
+    values = {"batch": (90.0, 92.0), "zca": (80.0,), "zca_pi": (93.0, 94.0)}
+    for place, (norm, accuracies) in enumerate(values.items()):
+        for seed, accuracy in enumerate(accuracies):
+            make_run(f"norm={norm}", seed=seed, accuracies=[50.0, accuracy], started=f"2026-01-01T00:00:0{place}")
+    arguments = ("compare=[norm]", "where=[dataset.name=digits,scale=paper]", "runs=runs")
+    result = call("report", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "| zca, pi " in result.stdout and "+2.50" in result.stdout
+    made = tmp_path / "results" / "comparison"
+    names = {
+        "index.html",
+        "runs.csv",
+        "curves.csv",
+        "tables.tex",
+        *(f"digits.{kind}" for kind in ("md", "tex", "csv", "png", "pdf")),
+    }
+    assert {path.name for path in made.iterdir()} == names | {f"digits-sorted.{kind}" for kind in ("png", "pdf")}
+    page = (made / "index.html").read_text()
+    assert "compare=[norm]" in page and "where=[dataset.name=digits,scale=paper]" in page
+    named = call("report", *arguments, "baseline=zca, pi", "metric=train_loss", "out=named")
+    assert named.returncode == 0 and "Difference: to zca, pi," in named.stdout, named.stderr
+
+
+def test_wrong_comparisons_are_named(call, make_run):
+    make_run("norm=batch")
+    for arguments, named in [
+        (["compare=[colour]"], ["compare=colour", "no run has such a key"]),
+        (["compare=auto", "where=[dataset.name=mnist]"], ["no run matches", "digits"]),
+        (["compare=", "metric=speed"], ["metric=speed", "test_accuracy"]),
+        (["compare=auto", "baseline=zca"], ["baseline=zca", "there are"]),
+        (["where=[seed=0]"], ["where=[seed=0]", "add compare=auto"]),
+        (["compare=auto", "paper=quickstart"], ["paper=quickstart", "name one of them"]),
+    ]:
+        result = call("report", "runs=runs", *arguments)
+        output = result.stdout + result.stderr
+        assert result.returncode == 1 and "Traceback" not in output, output
+        assert all(text in output for text in named), output
