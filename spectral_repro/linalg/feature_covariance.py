@@ -5,12 +5,15 @@ from functools import reduce
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from spectral_repro.linalg.autograd import in_full_precision
+from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
 from spectral_repro.linalg.backward import Kernel
-from spectral_repro.linalg.functions import SpectralFunction
+from spectral_repro.linalg.backward.method import first_order_alone
+from spectral_repro.linalg.functions import Restricted, SpectralFunction
+from spectral_repro.linalg.hermitian import decompose
+from spectral_repro.linalg.matrix_function import matrix_function
+from spectral_repro.linalg.selection import AboveRounding
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -34,71 +37,117 @@ def covariance_functions(
     eigenvalue, and of constant features after centring) are zero, and the kernel between two zeros is 0: no gradient passes
     there, since X has no part in it.
 
+    A second derivative, of terms that are all `Exact`, is that of f(X J X^T / P) with more positions than channels, and
+    else of Y h(Y^T Y) Y^T, Y = X J / P^(1/2), h(x) = f(x) / x: smooth as long as X keeps its rank. Where it does not, as at a
+    dead channel, the root has no second derivative, and what comes out is not finite.
+
     Args:
         features: X (..., C, P), float32 or float64.
         terms: functions with f(0) = 0 and the methods of their gradients.
         dtype: of the results F (..., C, C), of the products that form them, and of those of their gradients with V. In one
             narrower than that of X they cost F and the gradient an error of some roundings of their largest entries, while
             small eigenvalues keep the accuracy of X. Default: that of X.
+
+    Returns:
+        F (..., C, C) for every term, with a gradient in backward mode; `torch.func.grad`, `vmap` and `jacrev` work too.
+
+    Raises:
+        NotImplementedError: for a second derivative by a method that has none.
+
+    Example:
+        >>> (root,) = covariance_functions(torch.randn(8, 64, 49), [(Sqrt(), Exact())])
+        >>> root.shape
+        torch.Size([8, 64, 64])
     """
-    return _OfFeatures.apply(features, tuple(terms), dtype or features.dtype)
+    dtype = dtype or features.dtype
+    mean, eigenvalues, vectors, basis = _decomposed(features.detach())
+    return _OfFeatures.apply(features, mean, eigenvalues, vectors, basis, basis.to(dtype), tuple(terms))
+
+
+def _decomposed(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The mean, and the eigenvalues of the covariance with the eigenvectors of the smaller matrix and of the covariance."""
+    channels, positions = features.shape[-2:]
+    mean = features.mean(-1, keepdim=True)
+    centred = features - mean
+    by_gram = positions < channels
+    eigenvalues, vectors = decompose(centred.mT @ centred if by_gram else centred @ centred.mT)
+    eigenvalues = eigenvalues / positions
+    unit = torch.finfo(features.dtype).eps
+    scale = torch.maximum(eigenvalues[..., 0], unit * mean.square().amax((-2, -1)))
+    null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
+    eigenvalues = torch.where(null, 0.0, eigenvalues)
+    if not by_gram:
+        return mean, eigenvalues, vectors, vectors
+    lengths = torch.where(null, torch.inf, (positions * eigenvalues).sqrt())
+    return mean, eigenvalues, vectors, centred @ (vectors / lengths.unsqueeze(-2))
 
 
 class _OfFeatures(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @in_full_precision
-    def forward(ctx, features, terms, dtype):
-        channels, positions = features.shape[-2:]
-        mean = features.mean(-1, keepdim=True)
-        centred = features - mean
-        by_gram = positions < channels
-        eigenvalues, vectors = torch.linalg.eigh(centred.mT @ centred if by_gram else centred @ centred.mT)
-        eigenvalues, vectors = eigenvalues.flip(-1) / positions, vectors.flip(-1)
-        unit = torch.finfo(features.dtype).eps
-        scale = torch.maximum(eigenvalues[..., 0], unit * mean.square().amax((-2, -1)))
-        null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
-        eigenvalues = torch.where(null, 0.0, eigenvalues)
-        if by_gram:
-            lengths = torch.where(null, torch.inf, (positions * eigenvalues).sqrt())
-            basis = centred @ (vectors / lengths.unsqueeze(-2))
-        else:
-            basis = vectors
-        of_results = basis.to(dtype)
-        ctx.terms, ctx.by_gram = terms, by_gram
-        ctx.save_for_backward(centred, eigenvalues, vectors, basis, of_results)
+    def forward(features, mean, eigenvalues, vectors, basis, of_results, terms):
         results = []
         for function, method in terms:
-            values = method.applied(function)(eigenvalues).to(dtype)
+            values = method.applied(function)(eigenvalues).to(of_results.dtype)
             results.append((of_results * values.unsqueeze(-2)) @ of_results.mT)
         return tuple(results)
 
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.terms = inputs
+        ctx.save_for_backward(*tensors)
+
     @in_full_precision
-    @once_differentiable
     def backward(ctx, *incoming):
-        centred, eigenvalues, vectors, basis, of_results = ctx.saved_tensors
-        positions, count = centred.shape[-1], eigenvalues.shape[-1]
-        with_zero = pad(eigenvalues, (0, 1)) if ctx.by_gram else eigenvalues
-        null = eigenvalues == 0
-        between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
-        slopes = []
-        for (function, method), gradient in zip(ctx.terms, incoming, strict=True):
-            image = gradient @ of_results
-            if ctx.by_gram:
-                image += gradient.mT @ of_results
-            image = image.to(basis.dtype)
-            rotated = basis.mT @ image
-            rotated = rotated / 2 if ctx.by_gram else (rotated + rotated.mT) / 2
-            inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if ctx.by_gram else rotated)
-            among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
-            if ctx.by_gram:
-                with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
-                slopes.append((basis @ (among - rotated * with_null)).addcmul_(image, with_null, value=0.5))
-            else:
-                slopes.append(basis @ among)
-        if ctx.by_gram:
-            coordinates = 2 * (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
+        features, *decomposition = ctx.saved_tensors
+        approximate = [method for _, method in ctx.terms if not method.is_derivative]
+        if torch.is_grad_enabled() and not approximate:
+            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), features)
+            return *gradient(incoming), None, None, None, None, None, None
+        with torch.no_grad():
+            slope = _gradient(features, *decomposition, ctx.terms, incoming)
+        if approximate:
+            slope = differentiable_once(slope, first_order_alone(approximate[0]), features, *incoming)
+        return slope, None, None, None, None, None, None
+
+
+def _gradient(
+    features: Tensor,
+    mean: Tensor,
+    eigenvalues: Tensor,
+    vectors: Tensor,
+    basis: Tensor,
+    of_results: Tensor,
+    terms: Sequence[tuple[SpectralFunction, Kernel]],
+    incoming: Sequence[Tensor],
+) -> Tensor:
+    """dL/dX of dL/dF for every term, the formula of `covariance_functions`."""
+    positions, count = features.shape[-1], eigenvalues.shape[-1]
+    by_gram = positions < features.shape[-2]
+    with_zero = pad(eigenvalues, (0, 1)) if by_gram else eigenvalues
+    null = eigenvalues == 0
+    between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
+    slopes = []
+    for (function, method), gradient in zip(terms, incoming, strict=True):
+        image = gradient @ of_results
+        if by_gram:
+            image += gradient.mT @ of_results
+        image = image.to(basis.dtype)
+        rotated = basis.mT @ image
+        rotated = rotated / 2 if by_gram else (rotated + rotated.mT) / 2
+        inner = method.inner(method.applied(function), with_zero, _bordered(rotated) if by_gram else rotated)
+        among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
+        if by_gram:
+            with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
+            slopes.append((basis @ (among - rotated * with_null)).addcmul_(image, with_null, value=0.5))
         else:
-            coordinates = (basis * (2 / positions)).mT @ centred
-        return reduce(torch.add, slopes) @ coordinates, None, None
+            slopes.append(basis @ among)
+    if by_gram:
+        coordinates = 2 * (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
+    else:
+        coordinates = (basis * (2 / positions)).mT @ (features - mean)
+    return reduce(torch.add, slopes) @ coordinates
 
 
 def _bordered(rotated: Tensor) -> Tensor:
@@ -106,3 +155,17 @@ def _bordered(rotated: Tensor) -> Tensor:
     bordered = pad(rotated, (0, 1, 0, 1), value=1.0)
     bordered[..., -1, -1] = 0
     return bordered
+
+
+def _composed(features: Tensor, terms: Sequence[tuple[SpectralFunction, Kernel]], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The same functions put together from operations that are differentiable twice."""
+    channels, positions = features.shape[-2:]
+    centred = (features - features.mean(-1, keepdim=True)) / positions**0.5
+    if positions > channels:
+        matrix = centred @ centred.mT
+        return tuple(matrix_function(matrix, function, method)[0].to(dtype) for function, method in terms)
+    gram, kept = centred.mT @ centred, AboveRounding(torch.finfo(features.dtype).eps * channels)
+    return tuple(
+        (centred @ matrix_function(gram, Restricted(function.over_argument(), kept), method)[0] @ centred.mT).to(dtype)
+        for function, method in terms
+    )

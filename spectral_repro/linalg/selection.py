@@ -19,6 +19,16 @@ class Leading:
 
 
 @dataclass(frozen=True)
+class AboveRounding:
+    """Those above ``share`` of the largest; none of zeros."""
+
+    share: float
+
+    def __call__(self, eigenvalues: Tensor) -> Tensor:
+        return eigenvalues > self.share * eigenvalues[..., :1]
+
+
+@dataclass(frozen=True)
 class Information:
     """The fewest leading ones whose sum reaches ``share`` of the total; 1 keeps all."""
 
