@@ -1,13 +1,14 @@
 """Pooling of feature maps into one vector an image, by first and second moments."""
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from operator import index
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
+from spectral_repro.layers.covariance_norm import DTYPES, Decomposition
+from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
@@ -20,6 +21,7 @@ class Pooling(nn.Module, ABC):
     Args:
         in_channels: channels of the features.
         channels: C, what a 1 x 1 convolution with batch norm and ReLU reduces them to; None: no such convolution.
+        device, dtype: of the weights of that convolution and batch norm, and of the buffers of a layer that has some.
 
     Raises:
         ValueError: for ``channels`` below 1, and for an input of another shape.
@@ -27,15 +29,29 @@ class Pooling(nn.Module, ABC):
 
     out_features: int
 
-    def __init__(self, in_channels: int, channels: int | None = None):
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
         super().__init__()
         if channels is not None and channels < 1:
             raise ValueError(f"channels={channels}: must be >= 1, or None")
-        self.in_channels, self.channels = in_channels, channels or in_channels
+        self.in_channels = index(in_channels)
+        self.channels = self.in_channels if channels is None else index(channels)
         self.reduction = nn.Identity()
         if channels is not None:
-            convolution = nn.Conv2d(in_channels, channels, 1, bias=False)
-            self.reduction = nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+            convolution = nn.Conv2d(self.in_channels, self.channels, 1, bias=False, device=device, dtype=dtype)
+            norm = nn.BatchNorm2d(self.channels, device=device, dtype=dtype)
+            self.reduction = nn.Sequential(convolution, norm, nn.ReLU(inplace=True))
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew, as at first."""
+        if isinstance(self.reduction, nn.Sequential):
+            for layer in self.reduction[:2]:
+                layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
@@ -46,12 +62,26 @@ class Pooling(nn.Module, ABC):
     def pool(self, features: Tensor) -> Tensor:
         """(N, C, P) to (N, out_features)."""
 
+    def extra_repr(self) -> str:
+        return f"{self.in_channels}, channels={self.channels}"
+
 
 class AveragePooling(Pooling):
-    """The mean over the positions: C features."""
+    """The mean over the positions: C features. Arguments and errors as `Pooling`.
 
-    def __init__(self, in_channels: int, channels: int | None = None):
-        super().__init__(in_channels, channels)
+    Example:
+        >>> AveragePooling(64)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 64])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, channels, device, dtype)
         self.out_features = self.channels
 
     def pool(self, features: Tensor) -> Tensor:
@@ -65,15 +95,19 @@ class CovariancePooling(Pooling):
     Methods that decompose nothing, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance.
 
     Args:
-        in_channels, channels: see `Pooling`.
+        in_channels, channels, device, dtype: see `Pooling`.
         backward: gradient method of the square root.
-        decomposition: dtype of the covariance and its decomposition, "float64" or "float32".
+        decomposition: dtype of the covariance and its decomposition, float64 or float32, or its name.
 
     Output in the dtype of the features, of half-precision ones in float32.
 
     Raises:
         ValueError: for a method that has no meaning here, and as `Pooling`.
         torch.linalg.LinAlgError: where the decomposition refuses a batch that holds NaN or infinity.
+
+    Example:
+        >>> CovariancePooling(64)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 2080])
     """
 
     def __init__(
@@ -81,52 +115,68 @@ class CovariancePooling(Pooling):
         in_channels: int,
         channels: int | None = None,
         backward: Backward = Exact(),
-        decomposition: Literal["float64", "float32"] = "float64",
+        decomposition: Decomposition = "float64",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ):
-        super().__init__(in_channels, channels)
-        if decomposition not in ("float64", "float32"):
-            raise ValueError(f"decomposition={decomposition} must be float64 or float32")
+        super().__init__(in_channels, channels, device, dtype)
+        self.decomposition = DTYPES.get(decomposition, decomposition)
+        if self.decomposition not in DTYPES.values():
+            raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
         backward.check(Sqrt(), shift=0.0)
-        self.backward_method, self.decomposition = backward, getattr(torch, decomposition)
+        self.backward_method = backward
         self.out_features = self.channels * (self.channels + 1) // 2
 
     def pool(self, features: Tensor) -> Tensor:
         with full_precision(features.device):
             dtype = torch.promote_types(features.dtype, torch.float32)
-            return _UpperTriangle.apply(self.root(features.to(self.decomposition), dtype))
+            return _upper_triangle(self.root(features.to(self.decomposition), dtype))
 
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """The square root (N, C, C), of this dtype, of the covariance of features (N, C, P)."""
         method = self.backward_method.current
         if method.decomposes:
             return covariance_functions(features, [(Sqrt(), method)], dtype)[0]
-        return method.evaluate(covariance(features), Sqrt(), shift=0.0)[0].to(dtype)
+        return matrix_function(covariance(features), Sqrt(), method)[0].to(dtype)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_channels}, channels={self.channels}, backward={self.backward_method}, decomposition={self.decomposition}"
-        )
+        decomposition = str(self.decomposition).removeprefix("torch.")
+        return f"{super().extra_repr()}, backward={self.backward_method}, decomposition={decomposition}"
 
 
-class _UpperTriangle(torch.autograd.Function):
-    """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row.
+def _upper_triangle(matrix: Tensor) -> Tensor:
+    """The entries (N, C (C + 1) / 2) of matrices (N, C, C) on and above the diagonal, row by row."""
+    size = matrix.shape[-1]
+    row, column = torch.triu_indices(size, size, device=matrix.device)
+    places = size * row + column
+    if matrix.requires_grad:
+        return _Selected.apply(matrix.flatten(1), places)
+    return matrix.flatten(1).index_select(1, places)
 
-    Its gradient writes entries to their places, where autograd would add to them, as if a place could be met twice.
+
+class _Selected(torch.autograd.Function):
+    """Columns of a matrix, each once.
+
+    The gradient writes entries to their places, where that of torch's index_select adds to them, which takes longer.
     """
 
-    @staticmethod
-    def forward(ctx, matrix: Tensor) -> Tensor:
-        size = matrix.shape[-1]
-        row, column = torch.triu_indices(size, size, device=matrix.device)
-        ctx.size, ctx.places = size, size * row + column
-        return matrix.flatten(1).index_select(1, ctx.places)
+    generate_vmap_rule = True
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        slope = gradient.new_zeros(len(gradient), ctx.size, ctx.size)
-        slope.flatten(1).scatter_(1, ctx.places.expand_as(gradient), gradient)
-        return slope
+    def forward(rows, places):
+        return rows.index_select(1, places)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        rows, places = inputs
+        ctx.columns = rows.shape[1]
+        ctx.save_for_backward(places)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (places,) = ctx.saved_tensors
+        slope = gradient.new_zeros(gradient.shape[0], ctx.columns)
+        return slope.scatter(1, places.expand_as(gradient), gradient), None
 
 
 class ScalingEigenBranch(CovariancePooling):
@@ -136,10 +186,22 @@ class ScalingEigenBranch(CovariancePooling):
 
     The code divides A entry by entry by A / |A|_F, so that one factor for the image is left. The gradient of Q is that of
     ``backward``, that of A exact. Arguments, shapes and errors as there; the method must decompose.
+
+    Example:
+        >>> ScalingEigenBranch(64)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 2080])
     """
 
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        backward: Backward = Exact(),
+        decomposition: Decomposition = "float64",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, channels, backward, decomposition, device, dtype)
         if not self.backward_method.decomposes:
             raise ValueError(f"backward={self.backward_method} has no eigenvalues to scale: take a method that decomposes")
 
@@ -150,14 +212,28 @@ class ScalingEigenBranch(CovariancePooling):
 
 
 class BilinearPooling(Pooling):
-    """The second moment X X^T / P of the features, its signed roots entry by entry, at length 1 (Lin et al. 2015): C^2."""
+    """The second moment X X^T / P of the features, its signed roots entry by entry, at length 1 (Lin et al. 2015): C^2.
 
-    def __init__(self, in_channels: int, channels: int | None = None):
-        super().__init__(in_channels, channels)
+    Arguments and errors as `Pooling`. Computed outside autocast; output in the dtype of the features, of half-precision ones in
+    float32.
+
+    Example:
+        >>> BilinearPooling(64)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 4096])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, channels, device, dtype)
         self.out_features = self.channels**2
 
     def pool(self, features: Tensor) -> Tensor:
-        return _signed_root(features @ features.mT / features.shape[-1])
+        return _signed_root(_moment(features))
 
 
 class CompactBilinearPooling(Pooling):
@@ -166,25 +242,70 @@ class CompactBilinearPooling(Pooling):
     Two count sketches put channel c with random signs s(c), t(c) into random places h(c), k(c); their circular convolution,
     summed over the positions, keeps inner products in expectation. It is linear in X X^T: the entry (c, e) goes with the sign
     s(c) t(e) to the place h(c) + k(e). So it is a scatter of C^2 numbers here; its authors convolve by FFT at every position.
+
+    Args:
+        in_channels, channels, device, dtype: see `Pooling`.
+        out_features: number of dimensions.
+
+    Computed outside autocast; output in the dtype of the features, of half-precision ones in float32. Places and signs are
+    drawn from torch's global generator, and saved with the weights.
+
+    Raises:
+        ValueError: for ``out_features`` below 1, and as `Pooling`.
+
+    Example:
+        >>> CompactBilinearPooling(64, out_features=1024)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 1024])
     """
 
-    def __init__(self, in_channels: int, channels: int | None = None, out_features: int = 8192):
-        super().__init__(in_channels, channels)
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        out_features: int = 8192,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, channels, device, dtype)
         if out_features < 1:
             raise ValueError(f"out_features={out_features}: must be >= 1")
-        self.out_features = out_features
-        first, second = torch.randint(out_features, (2, self.channels))
-        first_signs, second_signs = 2.0 * torch.randint(2, (2, self.channels)) - 1
-        self.register_buffer("places", (first[:, None] + second) % out_features)
-        self.register_buffer("signs", first_signs[:, None] * second_signs)
+        self.out_features = index(out_features)
+        places = torch.empty(self.channels, self.channels, dtype=torch.long, device=device)
+        self.register_buffer("places", places)
+        self.register_buffer("signs", torch.empty(places.shape, device=device, dtype=dtype))
+        self._draw()
+
+    def reset_parameters(self) -> None:
+        """Draws the weights, places and signs anew, as at first."""
+        super().reset_parameters()
+        self._draw()
+
+    @torch.no_grad()
+    def _draw(self) -> None:
+        device = self.places.device
+        first, second = torch.randint(self.out_features, (2, self.channels), device=device)
+        first_signs, second_signs = 2 * torch.randint(2, (2, self.channels), device=device) - 1
+        self.places.copy_((first[:, None] + second) % self.out_features)
+        self.signs.copy_(first_signs[:, None] * second_signs)
 
     def pool(self, features: Tensor) -> Tensor:
-        moment = (features @ features.mT / features.shape[-1]).float() * self.signs
-        sketch = moment.new_zeros(len(moment), self.out_features)
+        moment = _moment(features)
+        moment = moment * self.signs.to(moment.dtype)
+        sketch = moment.new_zeros(moment.shape[0], self.out_features)
         return _signed_root(sketch.index_add(1, self.places.flatten(), moment.flatten(1)))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, out_features={self.out_features}"
+
+
+def _moment(features: Tensor) -> Tensor:
+    """X X^T / P (N, C, C) of X (N, C, P), in float32 of half-precision features: their products leave the range of float16."""
+    with full_precision(features.device):
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        return features @ features.mT / features.shape[-1]
 
 
 def _signed_root(x: Tensor) -> Tensor:
     """sign(x) sqrt(|x| + 1e-10) as a vector of length 1."""
-    x = x.float().flatten(1)
+    x = x.flatten(1)
     return normalize(x.sign() * (x.abs() + 1e-10).sqrt(), dim=1)

@@ -60,33 +60,54 @@ def covariance_functions(
         torch.Size([8, 64, 64])
     """
     dtype = dtype or features.dtype
-    mean, eigenvalues, vectors, basis = _decomposed(features.detach())
-    return _OfFeatures.apply(features, mean, eigenvalues, vectors, basis, basis.to(dtype), tuple(terms))
+    mean = features.detach().mean(-1, keepdim=True)
+    centred = _Centred.apply(features, mean)
+    eigenvalues, vectors, basis = _decomposed(centred.detach(), mean)
+    of_results = None if dtype == features.dtype else (vectors if basis is None else basis).to(dtype)
+    return _OfFeatures.apply(centred, eigenvalues, vectors, basis, of_results, tuple(terms))
 
 
-def _decomposed(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The mean, and the eigenvalues of the covariance with the eigenvectors of the smaller matrix and of the covariance."""
-    channels, positions = features.shape[-2:]
-    mean = features.mean(-1, keepdim=True)
-    centred = features - mean
+def _decomposed(centred: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The eigenvalues, the eigenvectors of the smaller matrix, and those of the covariance if it is another one."""
+    channels, positions = centred.shape[-2:]
     by_gram = positions < channels
     eigenvalues, vectors = decompose(centred.mT @ centred if by_gram else centred @ centred.mT)
     eigenvalues = eigenvalues / positions
-    unit = torch.finfo(features.dtype).eps
+    unit = torch.finfo(centred.dtype).eps
     scale = torch.maximum(eigenvalues[..., 0], unit * mean.square().amax((-2, -1)))
     null = eigenvalues <= unit * max(channels, positions) * scale.unsqueeze(-1)
     eigenvalues = torch.where(null, 0.0, eigenvalues)
     if not by_gram:
-        return mean, eigenvalues, vectors, vectors
+        return eigenvalues, vectors, None
     lengths = torch.where(null, torch.inf, (positions * eigenvalues).sqrt())
-    return mean, eigenvalues, vectors, centred @ (vectors / lengths.unsqueeze(-2))
+    return eigenvalues, vectors, centred @ (vectors / lengths.unsqueeze(-2))
+
+
+class _Centred(torch.autograd.Function):
+    """X - mean. What comes back from `_OfFeatures` is centred already, which saves passes over the features."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(features, mean):
+        return features - mean
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, incoming):
+        return incoming - incoming.mean(-1, keepdim=True) if torch.is_grad_enabled() else incoming, None
 
 
 class _OfFeatures(torch.autograd.Function):
     generate_vmap_rule = True
 
     @in_full_precision
-    def forward(features, mean, eigenvalues, vectors, basis, of_results, terms):
+    def forward(centred, eigenvalues, vectors, basis, of_results, terms):
+        basis = vectors if basis is None else basis
+        of_results = basis if of_results is None else of_results
         results = []
         for function, method in terms:
             values = method.applied(function)(eigenvalues).to(of_results.dtype)
@@ -100,31 +121,32 @@ class _OfFeatures(torch.autograd.Function):
 
     @in_full_precision
     def backward(ctx, *incoming):
-        features, *decomposition = ctx.saved_tensors
+        centred, *decomposition = ctx.saved_tensors
         approximate = [method for _, method in ctx.terms if not method.is_derivative]
         if torch.is_grad_enabled() and not approximate:
-            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), features)
-            return *gradient(incoming), None, None, None, None, None, None
+            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), centred)
+            return *gradient(incoming), None, None, None, None, None
         with torch.no_grad():
-            slope = _gradient(features, *decomposition, ctx.terms, incoming)
+            slope = _gradient(centred, *decomposition, ctx.terms, incoming)
         if approximate:
-            slope = differentiable_once(slope, first_order_alone(approximate[0]), features, *incoming)
-        return slope, None, None, None, None, None, None
+            slope = differentiable_once(slope, first_order_alone(approximate[0]), centred, *incoming)
+        return slope, None, None, None, None, None
 
 
 def _gradient(
-    features: Tensor,
-    mean: Tensor,
+    centred: Tensor,
     eigenvalues: Tensor,
     vectors: Tensor,
-    basis: Tensor,
-    of_results: Tensor,
+    basis: Tensor | None,
+    of_results: Tensor | None,
     terms: Sequence[tuple[SpectralFunction, Kernel]],
     incoming: Sequence[Tensor],
 ) -> Tensor:
     """dL/dX of dL/dF for every term, the formula of `covariance_functions`."""
-    positions, count = features.shape[-1], eigenvalues.shape[-1]
-    by_gram = positions < features.shape[-2]
+    positions, count = centred.shape[-1], eigenvalues.shape[-1]
+    by_gram = positions < centred.shape[-2]
+    basis = vectors if basis is None else basis
+    of_results = basis if of_results is None else of_results
     with_zero = pad(eigenvalues, (0, 1)) if by_gram else eigenvalues
     null = eigenvalues == 0
     between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
@@ -146,7 +168,7 @@ def _gradient(
     if by_gram:
         coordinates = 2 * (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
     else:
-        coordinates = (basis * (2 / positions)).mT @ (features - mean)
+        coordinates = (basis * (2 / positions)).mT @ centred
     return reduce(torch.add, slopes) @ coordinates
 
 
@@ -164,7 +186,7 @@ def _composed(features: Tensor, terms: Sequence[tuple[SpectralFunction, Kernel]]
     if positions > channels:
         matrix = centred @ centred.mT
         return tuple(matrix_function(matrix, function, method)[0].to(dtype) for function, method in terms)
-    gram, kept = centred.mT @ centred, AboveRounding(torch.finfo(features.dtype).eps * channels)
+    gram, kept = centred.mT @ centred, AboveRounding(torch.finfo(centred.dtype).eps * channels)
     return tuple(
         (centred @ matrix_function(gram, Restricted(function.over_argument(), kept), method)[0] @ centred.mT).to(dtype)
         for function, method in terms

@@ -294,7 +294,7 @@ def test_bilinear_pooling(images):
     signed_root = moment.sign() * (moment.abs() + 1e-10).sqrt()
     y = BilinearPooling(5)(x)
     assert relative_error(y.double(), signed_root / signed_root.norm(dim=1, keepdim=True)) < 1e-6
-    torch.testing.assert_close(y.norm(dim=1), torch.ones(8))
+    torch.testing.assert_close(y.norm(dim=1), torch.ones(8).double())
 
 
 def test_gradient_of_bilinear_pooling(images, step):
