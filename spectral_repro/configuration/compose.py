@@ -11,14 +11,12 @@ from pathlib import Path
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
 from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
 from spectral_repro.configuration.groups import options, spelled_for_hydra
-from spectral_repro.configuration.sweeps import BASIC, Sweeper
 from spectral_repro.errors import UserError
 
 WITHOUT_HYDRA = [
@@ -28,7 +26,6 @@ WITHOUT_HYDRA = [
 OWN_FOLDER = ("--config-dir", "-cd")
 REPLACING = ("--config-path", "-cp")
 
-Plugins.instance().class_name_to_class[BASIC] = Sweeper
 for launcher in options("hydra/launcher"):
     ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
 

@@ -5,16 +5,10 @@ from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.utils import get_method
 from omegaconf import DictConfig
-
-from spectral_repro.configuration.groups import spelled_for_hydra
-from spectral_repro.errors import UserError, first_line
-
-BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 class NotEmpty(Callback):
@@ -54,37 +48,6 @@ class Closing(Callback):
 
     def on_sweep_end(self, jobs: Sequence[JobReturn]) -> None:
         print(get_method(self.text)(jobs), flush=True)
-
-
-class Sweeper(Plugins.instance().class_name_to_class[BASIC]):
-    """Hydra's own sweeper, but all jobs run whatever becomes of others, and `Closing` has the last word.
-
-    Raises:
-        UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
-    """
-
-    def get_job_batch(self) -> Sequence[Sequence[str]]:
-        return [spelled_for_hydra(overrides) for overrides in super().get_job_batch()]
-
-    def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        jobs, launch = [], self.launcher.launch
-
-        def keep_results(batch: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-            try:
-                jobs.extend(launch(batch, initial_job_idx=initial_job_idx))
-            except RuntimeError as error:
-                raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
-            return ()
-
-        self.launcher.launch = keep_results
-        super().sweep(arguments)
-        for callback in self.hydra_context.callbacks.callbacks:
-            if isinstance(callback, Closing):
-                callback.on_sweep_end(jobs)
-        failed = sum(job.status == JobStatus.FAILED for job in jobs)
-        if failed:
-            raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")
-        return jobs
 
 
 def metric(final: dict[str, float]) -> str:

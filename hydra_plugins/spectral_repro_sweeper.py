@@ -1,0 +1,74 @@
+"""The sweeper of the commands. Hydra makes sweepers of this namespace package alone, and finds it by itself."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from spectral_repro.configuration.groups import spelled_for_hydra
+from spectral_repro.configuration.sweeps import Closing
+from spectral_repro.errors import UserError, first_line
+
+
+class ProductSweeper(Sweeper):
+    """Every combination of the values, as Hydra's own sweeper; but all jobs run whatever becomes of others, and `Closing` has
+    the last word.
+
+    Args:
+        max_batch_size: jobs that the launcher gets at a time; None: all.
+        params: values of keys that the command line does not name.
+    """
+
+    def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None):
+        self.max_batch_size, self.params = max_batch_size, params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """
+        Raises:
+            UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
+        """
+        combinations = self._combinations([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        size = self.max_batch_size or len(combinations)
+        jobs = []
+        for start in range(0, len(combinations), size):
+            batch = combinations[start : start + size]
+            self.validate_batch_is_legal(batch)
+            try:
+                jobs.extend(self.launcher.launch(batch, initial_job_idx=start))
+            except RuntimeError as error:
+                raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
+        for callback in self.hydra_context.callbacks.callbacks:
+            if isinstance(callback, Closing):
+                callback.on_sweep_end(jobs)
+        failed = sum(job.status == JobStatus.FAILED for job in jobs)
+        if failed:
+            raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")
+        return jobs
+
+    def _combinations(self, arguments: Sequence[str]) -> list[list[str]]:
+        values = {}
+        for override in OverridesParser.create(self.hydra_context.config_loader).parse_overrides(list(arguments)):
+            key = override.get_key_element()
+            if not override.is_sweep_override():
+                values[key] = [override.get_value_element_as_str()]
+            elif override.is_discrete_sweep():
+                values[key] = list(override.sweep_string_iterator())
+            else:
+                raise UserError(f"{override.input_line}: name the values of {key}, such as {key}=1,2")
+        pairs = [[f"{key}={value}" for value in each] for key, each in values.items()]
+        return [spelled_for_hydra(combination) for combination in product(*pairs)]
