@@ -74,7 +74,8 @@ def imported_from(environment: Path, folder: Path, **variables: str) -> Path:
 
 def test_the_wheel_holds_package_and_configuration_alone(wheel: Path):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    package = [path for path in (ROOT / "spectral_repro").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    parts = [path for part in ("spectral_repro", "hydra_plugins") for path in (ROOT / part).rglob("*")]
+    package = [path for path in parts if path.is_file() and path.suffix != ".pyc"]
     configuration = [path for path in (ROOT / "conf").rglob("*") if path.is_file()]
     expected = [path.relative_to(ROOT).as_posix() for path in package]
     expected += [f"spectral_repro/{path.relative_to(ROOT).as_posix()}" for path in configuration]
