@@ -110,6 +110,8 @@ def export(model: nn.Module) -> nn.Module:
             module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             for name in list(module.parametrizations):
                 parametrize.remove_parametrizations(module, name)
+                if name in module._buffers:  # what was a parameter made of several frozen ones
+                    module.register_parameter(name, nn.Parameter(module._buffers.pop(name), requires_grad=False))
     return plain
 
 

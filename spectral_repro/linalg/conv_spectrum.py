@@ -109,7 +109,7 @@ def _squared_bounds(blocks: Tensor) -> Tensor:
     """Upper bounds of the squared spectral norms of B (b, rows, columns): the smaller of |B|_1 |B|_inf and |B|_F^2."""
     sizes = blocks.abs()
     ones = sizes.sum(-2).amax(-1) * sizes.sum(-1).amax(-1)
-    return torch.minimum(ones, sizes.square_().sum((-2, -1)))
+    return torch.minimum(ones, torch.linalg.vector_norm(torch.view_as_real(blocks), dim=(-3, -2, -1)).square())
 
 
 def wide(blocks: Tensor) -> Tensor:

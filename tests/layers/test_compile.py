@@ -26,6 +26,11 @@ LAYERS = {
     "bilinear": lambda: layers.BilinearPooling(8),
     "compact-bilinear": lambda: layers.CompactBilinearPooling(8, out_features=32),
     "tt": lambda: layers.TTConv2d(8, 8, 3, rank=4),
+    "soc": lambda: layers.SOC(8, 8),
+    "sott": lambda: layers.SOTT(8, 8, rank=4),
+    "bounded-norm": lambda: layers.parametrizations.bounded_norm(nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect"), 4),
+    "tucker": lambda: layers.parametrizations.tucker(nn.Conv2d(8, 8, 3), rank=4),
+    "skew-orthogonal": lambda: layers.parametrizations.skew_orthogonal(nn.Conv2d(8, 8, 1)),
     "minmax": lambda: layers.MinMax(),
 }
 each_layer = pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS.keys())

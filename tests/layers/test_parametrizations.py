@@ -173,6 +173,7 @@ def test_export_saving_and_frozen_weights(name: str):
     torch.testing.assert_close(parametrized(x), y)
     frozen = PARAMETRIZATIONS[name](nn.Conv2d(4, 4, 1).requires_grad_(False))
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert [(name, p.requires_grad) for name, p in export(frozen).named_parameters()] == [("bias", False), ("weight", False)]
 
 
 @pytest.mark.parametrize("name", ["bounded_norm", "clipped_singular_values"])
