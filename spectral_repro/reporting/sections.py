@@ -81,10 +81,14 @@ class Section:
         return all(within(key, EXECUTION) for key in differing(self.protocol, self.table.protocol))
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many images its runs had, by split (train, test); empty where none of them says."""
+        return next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
+
+    @property
     def terms(self) -> list[str]:
         """The protocol in words: of a comparison, which options it has and what differs from them."""
-        sizes = next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
-        images = {f"dataset.{split}_images": count for split, count in sizes.items()}
+        images = {f"dataset.{split}_images": count for split, count in self.sizes.items()}
         scales = {run.scale for run in self.runs}
         if not self.table.baseline:
             return describe(self.protocol, self.table.protocol, scales, images)

@@ -50,10 +50,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict and what it rests on, findings of the published protocol first.
+    """A claim's verdict and the findings about its numbers.
 
     Attributes:
         scale: "full" or "reduced"; None if nothing is measured.
+        findings: those that decide first, of each number one: under the published protocol, or under the largest other one.
+        decisive: how many of the findings decide.
         missing: the numbers without a run under any protocol.
     """
 
@@ -61,20 +63,22 @@ class Judgement:
     verdict: Verdict
     scale: str | None
     findings: tuple[Finding, ...]
+    decisive: int
     missing: tuple[Number, ...]
 
     @property
     def seeds(self) -> list[int]:
-        """How many seeds the findings rest on: the fewest and the most."""
-        counts = [finding.seeds for finding in self.findings if finding.seeds]
+        """How many seeds the verdict rests on: the fewest and the most."""
+        counts = [finding.seeds for finding in self.findings[: self.decisive] if finding.seeds]
         return sorted({min(counts), max(counts)}) if counts else []
 
 
 def judge(report: Report, results: Path) -> list[Judgement]:
     """A judgement of each claim; `results` is the folder under which bench writes.
 
-    Findings under the published protocol decide wherever there are any; others decide about their own scale alone, and not at
-    all about a claim that needs the published one. A claim is contradicted as soon as one of its numbers is out of its bounds
+    Findings under the published protocol decide wherever there are any. Otherwise the largest protocol measured for a number
+    decides, for a reduced scale alone, and not at all about a claim that needs the published protocol. Runs at scale=smoke,
+    which show that something runs, decide nothing. A claim is contradicted as soon as one of its numbers is out of its bounds
     with its whole interval, and supported if all numbers of the tables that were measured keep theirs with theirs.
     """
     return [_judgement(claim, report, results) for claim in report.paper.claims]
@@ -82,12 +86,12 @@ def judge(report: Report, results: Path) -> list[Judgement]:
 
 def _judgement(claim: Claim, report: Report, results: Path) -> Judgement:
     found = {number: list(_findings(number, report, results)) for number in claim.numbers}
-    findings = sorted((each for own in found.values() for each in own), key=lambda each: not each.full)
     missing = tuple(number for number, own in found.items() if not own)
-    if not findings:
-        return Judgement(claim, "not measured", None, (), missing)
-    full = findings[0].full
-    counted = [each for each in findings if each.full == full]
+    if len(missing) == len(found):
+        return Judgement(claim, "not measured", None, (), 0, missing)
+    full = any(each.full for own in found.values() for each in own)
+    counted = [max(own, key=_size) for own in found.values() if any(each.full == full for each in own)]
+    others = [each for own in found.values() for each in own if each not in counted]
     begun = {each.number.table for each in counted}
     complete = not any(number.table in begun for number in missing)
     verdicts = {each.verdict for each in counted}
@@ -97,7 +101,16 @@ def _judgement(claim: Claim, report: Report, results: Path) -> Judgement:
         verdict = "contradicted"
     else:
         verdict = "supported" if verdicts == {"supported"} and complete else "undecided"
-    return Judgement(claim, verdict, "full" if full else "reduced", tuple(findings), missing)
+    return Judgement(claim, verdict, "full" if full else "reduced", (*counted, *others), len(counted), missing)
+
+
+def _size(finding: Finding) -> tuple[float, ...]:
+    """Orders protocols: the published one, then by images seen in training, width of the network, and seeds."""
+    if finding.full:
+        return (1,)
+    protocol = finding.section.protocol
+    images = finding.section.sizes.get("train") or protocol.get("dataset.train_images") or 0
+    return (0, images * protocol.get("trainer.epochs", 1), protocol.get("model.width") or 0, finding.seeds)
 
 
 def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding]:
@@ -107,7 +120,7 @@ def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding
             yield _finding(number, None, pd.Series([value]), (value, value), float("nan"))
         return
     for section in report.sections:
-        if section.table.name == number.table:
+        if section.table.name == number.table and {run.scale for run in section.runs} != {"smoke"}:
             values = _values(number, section)
             if len(values):
                 bounds = rate_interval(values) if number.metric == SUCCESS else interval(values)

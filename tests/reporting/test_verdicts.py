@@ -127,3 +127,23 @@ def test_a_number_of_several_rows_is_one_of_each():
 def test_a_row_that_there_is_not_is_named(judged, number, named):
     with pytest.raises(UserError, match=f"in claim it, {named}"):
         judged(number)
+
+
+def test_the_largest_protocol_decides(make_run, judged):
+    for seed in range(3):
+        make_run("norm=batch", "scale=cpu", accuracies=[70.0 + seed], seed=seed)
+        make_run("norm=batch", "scale=cpu", "trainer.epochs=12", accuracies=[90.0 + seed], seed=seed)
+        make_run("norm=batch", "scale=cpu", "dataset.train_images=500", accuracies=[50.0 + seed], seed=seed)
+    judgement = judged({"of": ["A"], "at_least": 85})
+    assert (judgement.verdict, judgement.scale, judgement.seeds, judgement.decisive) == ("supported", "reduced", [3], 1)
+    means = [finding.mean for finding in judgement.findings]
+    assert means[0] == 91 and sorted(means) == [51, 71, 91]
+    make_run("norm=batch", accuracies=[80.0], seed=0)
+    assert (again := judged({"of": ["A"], "at_least": 85})).scale == "full" and again.verdict == "undecided"
+
+
+def test_runs_at_the_scale_smoke_decide_nothing(make_run, judged):
+    for seed in range(3):
+        make_run("norm=batch", "scale=smoke", accuracies=[10.0 + seed], seed=seed)
+    judgement = judged({"of": ["A"], "at_least": 85})
+    assert judgement.verdict == "not measured" and len(judgement.missing) == 1
