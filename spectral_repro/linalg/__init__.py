@@ -6,9 +6,12 @@ from spectral_repro.linalg.conv_power import conv_power_iteration
 from spectral_repro.linalg.conv_spectrum import conv_norm, conv_norm_bound, conv_singular_values
 from spectral_repro.linalg.eigh import eigh
 from spectral_repro.linalg.matrix_function import expm, inverse_sqrtm, logm, matrix_function, powerm, sqrtm
+from spectral_repro.linalg.singular_values import clip_singular_values
+from spectral_repro.linalg.tucker import tucker2
 
 __all__ = [
     "clip_conv",
+    "clip_singular_values",
     "conv_norm",
     "conv_norm_bound",
     "conv_power_iteration",
@@ -21,4 +24,5 @@ __all__ = [
     "orthogonalise_conv",
     "powerm",
     "sqrtm",
+    "tucker2",
 ]
