@@ -34,7 +34,7 @@ from spectral_repro.training.build import (
     build_model,
     build_optimizer,
     build_schedule,
-    build_weight_spectra,
+    build_weight_control,
     load_images,
     place,
 )
@@ -259,7 +259,7 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
         model,
         optimizer,
         build_schedule(config),
-        build_weight_spectra(config, model),
+        build_weight_control(config, model),
         images,
         device,
         build_loggers(config),

@@ -35,7 +35,7 @@ COSTS = (
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class SiteContext:
     """Where a page lies in a site: links to the other pages, its own name among them, the way to the pages of runs."""
 
     links: Sequence[tuple[str, str]] = ()
@@ -48,7 +48,7 @@ def render(
     drawn: dict[str, list[Picture]],
     judgements: Sequence[Judgement] = (),
     speeds: Speeds | None = None,
-    around: Surroundings = Surroundings(),
+    around: SiteContext = SiteContext(),
 ) -> str:
     """The page, which needs nothing beside it.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from spectral_repro.reporting.archive import write_archive
 from spectral_repro.reporting.comparison import compare_treatments
 from spectral_repro.reporting.costs import Speeds
-from spectral_repro.reporting.page import TEMPLATES, Surroundings, claim
+from spectral_repro.reporting.page import TEMPLATES, SiteContext, claim
 from spectral_repro.reporting.papers import Paper
 from spectral_repro.reporting.pictures import Picture
 from spectral_repro.reporting.protocols import counted
@@ -62,11 +62,11 @@ def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str],
     links = _links("../", names, comparisons)
     lines = []
     for chapter in chapters:
-        around = Surroundings(links, chapter.paper.name, "../runs/")
+        around = SiteContext(links, chapter.paper.name, "../runs/")
         write(chapter.report, out / chapter.paper.name, chapter.judgements, speeds, around, chapter.drawn)
         lines.append(f"{chapter.paper.name}: {_counts(chapter)}; {_verdicts([chapter])}")
     if comparisons.sections:
-        write(comparisons, out / FOLDER, speeds=speeds, around=Surroundings(links, COMPARISONS, "../runs/"))
+        write(comparisons, out / FOLDER, speeds=speeds, around=SiteContext(links, COMPARISONS, "../runs/"))
         lines.append(f"{FOLDER}: {counted(len(comparisons.sections), 'table')} of runs that are not all rows of one paper")
     files = {"index.html": _index(chapters, comparisons, runs, notices).encode()}
     files |= write_archive(runs) if runs else {}

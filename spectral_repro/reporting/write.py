@@ -8,7 +8,7 @@ from spectral_repro.reporting.archive import write_archive
 from spectral_repro.reporting.costs import Speeds
 from spectral_repro.reporting.figures import image
 from spectral_repro.reporting.latex import document, latex
-from spectral_repro.reporting.page import Surroundings, render
+from spectral_repro.reporting.page import SiteContext, render
 from spectral_repro.reporting.pictures import Picture, pictures
 from spectral_repro.reporting.sections import Report
 from spectral_repro.reporting.tables import csv, markdown
@@ -25,7 +25,7 @@ def write(
     out: Path,
     judgements: Sequence[Judgement] = (),
     speeds: Speeds | None = None,
-    around: Surroundings = Surroundings(),
+    around: SiteContext = SiteContext(),
     drawn: dict[str, list[Picture]] | None = None,
 ) -> list[str]:
     """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, runs.csv, curves.csv and index.html under `out`.

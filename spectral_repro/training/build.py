@@ -17,8 +17,8 @@ from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
-from spectral_repro.training.processes import first
-from spectral_repro.training.weights import WeightSpectra
+from spectral_repro.training.processes import is_main_process
+from spectral_repro.training.weights import WeightControl
 
 
 def build_model(config: DictConfig) -> nn.Module:
@@ -102,7 +102,7 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, o
     return [group for group in groups if group["params"]]
 
 
-def build_weight_spectra(config: DictConfig, model: nn.Module) -> WeightSpectra:
+def build_weight_control(config: DictConfig, model: nn.Module) -> WeightControl:
     """Penalty, constraint and measured spectra, as far as there are any; of a model that is on its device and not compiled."""
     shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
     penalty = _instantiate(config, "penalty") if "penalty" in config else None
@@ -110,7 +110,7 @@ def build_weight_spectra(config: DictConfig, model: nn.Module) -> WeightSpectra:
     def of_the_model(key: str, *more: object) -> object:
         return _named_errors(_instantiate(config, key), key)(model, shape, *more) if key in config else None
 
-    return WeightSpectra(model, penalty, of_the_model("constraint", penalty is not None), of_the_model("spectra"))
+    return WeightControl(model, penalty, of_the_model("constraint", penalty is not None), of_the_model("spectra"))
 
 
 def build_schedule(config: DictConfig) -> Schedule:
@@ -189,7 +189,7 @@ def build_loggers(config: DictConfig) -> Loggers:
     Raises:
         UserError: for a logger whose package is missing or whose server does not let the user in.
     """
-    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if first()])
+    return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if is_main_process()])
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:

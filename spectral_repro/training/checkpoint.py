@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import write_whole
-from spectral_repro.training.processes import first
+from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.state import TrainingState
 
 UNREADABLE = (
@@ -24,7 +24,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: DictConfig, keep: 
     """Writes the state with the resolved config beside it; the weights are under ``model``. Every record of the file carries
     its CRC-32. The checkpoint that was there stays under the name ``keep``, if one is given.
     """
-    if not first():
+    if not is_main_process():
         return
     buffer = io.BytesIO()
     torch.save(state.state_dict() | {"config": OmegaConf.to_container(config, resolve=True)}, buffer)

@@ -20,7 +20,7 @@ from spectral_repro.training.build import (
     build_optimizer,
     build_schedule,
     build_study,
-    build_weight_spectra,
+    build_weight_control,
     check_images_fit,
     initialise,
     load_images,
@@ -38,7 +38,7 @@ from spectral_repro.training.environment import (
 from spectral_repro.training.faults import explain
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.memory import keep_freed
-from spectral_repro.training.processes import earliest, join
+from spectral_repro.training.processes import first_over_ranks, join
 from spectral_repro.training.run import Run, folder_of
 from spectral_repro.training.signals import unheard_children
 from spectral_repro.training.study import Measurement, image_batches
@@ -77,13 +77,13 @@ def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
     fastest = fastest_precision(device)
     other = "float32" if fastest == "bfloat16" else "bfloat16"
     begun = [each for each in (fastest, other) if folder_of(OmegaConf.merge(config, {"precision": each}))]
-    return OmegaConf.merge(config, {"precision": earliest((begun or [fastest])[0])})
+    return OmegaConf.merge(config, {"precision": first_over_ranks((begun or [fastest])[0])})
 
 
 def _attempt(config: DictConfig, run: Run, overrides: list[str], device: torch.device) -> str | None:
     """Returns what went wrong, in one line, if it can be said so."""
     try:
-        processes = run.summary.get("processes", 1) if run.states else replicas()
+        processes = run.summary.get("processes", 1) if run.checkpoints else replicas()
         if processes != replicas():
             raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
         if "study" in config and processes > 1:
@@ -144,9 +144,9 @@ def _training(config: DictConfig, run: Run, device: torch.device, loggers: Logge
     model = place(config, build_model(config), device)
     check_images_fit(config, model, device)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
-    weights = build_weight_spectra(config, model)
+    weights = build_weight_control(config, model)
     images = load_images(config)
-    if "init" in config and not run.states:
+    if "init" in config and not run.checkpoints:
         initialise(config, model, images.train, device)
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
     if isinstance(optimizer, Grassmann):

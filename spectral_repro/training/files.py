@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from spectral_repro.training.processes import first
+from spectral_repro.training.processes import is_main_process
 
 PARTIAL = ".partial"
 
@@ -13,7 +13,7 @@ def write_whole(path: Path, content: bytes, keep: Path | None = None) -> None:
     as well. ``keep`` is the name under which the old content stays; a crash may leave that one alone. Of several processes that
     train one network only the first writes.
     """
-    if not first():
+    if not is_main_process():
         return
     temporary = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:

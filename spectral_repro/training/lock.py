@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from spectral_repro.errors import UserError
-from spectral_repro.training.processes import first
+from spectral_repro.training.processes import is_main_process
 
 
 class Lock:
@@ -24,7 +24,7 @@ class Lock:
         Raises:
             UserError: if another process holds it, with the host and the number of that process.
         """
-        if self.file or not first():
+        if self.file or not is_main_process():
             return
         self.file = self.path.open("a+")
         try:

@@ -1,6 +1,6 @@
 """One run in several processes, as torchrun starts them: each does what a single one would do, with its part of every batch.
 
-All hold the same state at any step. Only the first writes and speaks.
+All of them hold the same state at any step. Only the main process writes files and prints.
 """
 
 import atexit
@@ -16,22 +16,22 @@ from spectral_repro.layers.replicas import rank, replicas, synchronise
 
 
 def join() -> None:
-    """Meets the others that torchrun has started, once in a process; does nothing without it."""
+    """Initialises the process group that torchrun has prepared, once in a process; does nothing without torchrun."""
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     atexit.register(dist.destroy_process_group)
-    if not first():
+    if not is_main_process():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
-def first() -> bool:
-    """Is this the process that writes?"""
+def is_main_process() -> bool:
+    """Is this the process that writes files and prints?"""
     return rank() == 0
 
 
-def anyone(flag: bool) -> bool:
-    """Whether it holds in any of the processes, which wait for each other; the device is not waited for."""
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set in any process. The processes wait for each other, but not for the device."""
     if replicas() == 1:
         return flag
     flags = torch.tensor(flag, dtype=torch.int)
@@ -46,8 +46,8 @@ def summed(x: Tensor) -> Tensor:
     return x
 
 
-def earliest(value: object) -> object:
-    """The value of the first process where it is not None."""
+def first_over_ranks(value: object) -> object:
+    """The value of the lowest rank that has one other than None; None if no rank has."""
     if replicas() == 1:
         return value
     values = [None] * replicas()

@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from spectral_repro.training.processes import first
+from spectral_repro.training.processes import is_main_process
 
 
 class Progress:
@@ -18,7 +18,12 @@ class Progress:
         self.epochs, self.steps, self.done = epochs, steps, done
         self.started = time.monotonic()
         self.bar = tqdm(
-            total=steps, initial=done, desc=name, unit="step", disable=not (first() and sys.stderr.isatty()), dynamic_ncols=True
+            total=steps,
+            initial=done,
+            desc=name,
+            unit="step",
+            disable=not (is_main_process() and sys.stderr.isatty()),
+            dynamic_ncols=True,
         )
 
     def look(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:

@@ -17,7 +17,7 @@ from spectral_repro.configuration.identity import digest, essentials, identity
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import PARTIAL, write_whole
 from spectral_repro.training.lock import Lock
-from spectral_repro.training.processes import anyone, first
+from spectral_repro.training.processes import any_rank, is_main_process
 
 OVER = ("finished", "diverged")
 
@@ -70,18 +70,18 @@ class Run:
         return self.checkpoint.with_name("previous.pt")
 
     @property
-    def states(self) -> list[Path]:
-        """The states to go on from, the newest first."""
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints to continue from, the newest first."""
         return [path for path in (self.checkpoint, self.previous) if path.exists() and not self.anew]
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
         """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it. Of several processes
         the first does, when all have read what was there, and the others wait for it.
         """
-        anyone(False)
-        if first():
+        any_rank(False)
+        if is_main_process():
             self._make(config, overrides)
-        anyone(False)
+        any_rank(False)
         self.summary.pop("failure", None)
         started = self.summary.get("started", datetime.now(UTC).isoformat(timespec="seconds"))
         self.update(state="running", started=started)

@@ -8,7 +8,7 @@ from torch import nn
 
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training import generators
-from spectral_repro.training.weights import WeightSpectra
+from spectral_repro.training.weights import WeightControl
 
 
 class TrainingState:
@@ -26,7 +26,7 @@ class TrainingState:
         schedule: Schedule,
         steps: int,
         scaler: torch.amp.GradScaler,
-        weights: WeightSpectra,
+        weights: WeightControl,
     ):
         self.model, self.optimizer, self.scaler, self.weights = model, optimizer, scaler, weights
         self.schedule, self.steps = schedule, steps

@@ -21,23 +21,23 @@ from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.metrics import write_metrics
 from spectral_repro.training.output_gap import output_gap
-from spectral_repro.training.processes import anyone, earliest, replicated, summed
+from spectral_repro.training.processes import any_rank, first_over_ranks, replicated, summed
 from spectral_repro.training.progress import Progress
 from spectral_repro.training.run import Run
 from spectral_repro.training.signals import StopRequest
 from spectral_repro.training.spectra import covariance_layers, log_eigenvalues, smallest_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
-from spectral_repro.training.weights import WeightSpectra
+from spectral_repro.training.weights import WeightControl
 
 PICTURES = 32  # of the first batch, for the loggers
 
 
 class Trainer:
-    """Steps, looks, epochs.
+    """Trains a network epoch by epoch, logs, writes checkpoints and evaluates.
 
-    A look reads the sums of loss and accuracy from the device, every ``trainer.log_every`` steps and at the end of an epoch;
-    between looks the trainer itself does not wait for the device. The state that the last look found in order is kept, so
-    that a loss that is not finite can be traced by replaying the steps since then under `Watch`.
+    Every ``trainer.log_every`` steps, and at the end of an epoch, it reads the sums of loss and accuracy from the device, logs
+    them and checks that the loss is finite; in between it does not wait for the device. It keeps the state of the last check
+    that passed. After a loss that is not finite it replays the steps since then under `Watch` to find the layer that broke.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Trainer:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        weights: WeightSpectra,
+        weights: WeightControl,
         images: ImageData,
         device: torch.device,
         loggers: Loggers,
@@ -68,8 +68,8 @@ class Trainer:
 
     def train(self) -> None:
         state = self.state
-        if self.run.states:
-            load_checkpoint(self.run.states, state)
+        if self.run.checkpoints:
+            load_checkpoint(self.run.checkpoints, state)
             if state.rows:
                 self._record()
             self._advance(max(state.step - 1, 0))
@@ -94,19 +94,19 @@ class Trainer:
                 if state.step == 0 and images.shape[1] in (1, 3):
                     self.loggers.log_images("train/augmented_images", self.train_batches.as_pictures(images[:PICTURES]), 0)
                 self._step(images, labels)
-                inside, stopping = state.step < end, anyone(self.stop.asked)
+                inside, stopping = state.step < end, any_rank(self.stop.asked)
                 due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
                 if inside and (due or state.step % options.log_every == 0):
-                    self._look()
+                    self._log_and_check()
                     self.good = state.snapshot()
                 if due:
                     self._save(stopping)
         except torch.linalg.LinAlgError:
             raise self._replay(state.step + 1) from None
         if start < per_epoch:
-            self._look()
+            self._log_and_check()
         self._finish_epoch(epoch + 1)
-        if anyone(self.stop.asked):
+        if any_rank(self.stop.asked):
             raise KeyboardInterrupt(self.stop.asked)
 
     def _save(self, stopping: bool) -> None:
@@ -152,8 +152,8 @@ class Trainer:
         extremes[1] = torch.minimum(extremes[1], gap)
         return norm, gap
 
-    def _look(self) -> None:
-        """Reads the sums, makes sure that the loss is finite, and shows what is new since the last look."""
+    def _log_and_check(self) -> None:
+        """Reads the sums from the device, checks that the loss is finite, and logs what is new since the last check."""
         state, now = self.state, time.monotonic()
         *new, norm, gap = torch.cat([state.sums, torch.stack([each.to(state.sums) for each in self.latest])]).tolist()
         loss, correct, count = new
@@ -269,7 +269,7 @@ class Trainer:
             yield batch
 
     def _replay(self, end: int) -> Diverged:
-        """Repeats the steps from the last good look to ``end``, watching every layer: which broke first?"""
+        """Repeats the steps from the last check that passed to ``end``, watching every layer: which broke first?"""
         state, per_epoch = self.state, len(self.train_batches)
         state.load_state_dict(self.good)
         self.model.train()
@@ -278,7 +278,7 @@ class Trainer:
             scale = state.scaler.get_scale()
             with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
                 self._step(*batch)
-            failure, skipped = earliest(watch.failure), state.scaler.get_scale() < scale
+            failure, skipped = first_over_ranks(watch.failure), state.scaler.get_scale() < scale
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
                 return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)

@@ -12,7 +12,7 @@ from spectral_repro.training.singular_values import LargestSingularValues, add_e
 
 
 @dataclass(frozen=True)
-class WeightSpectra:
+class WeightControl:
     """A penalty in the loss, a constraint after every step, a measurement after every epoch, or any of them."""
 
     network: nn.Module

@@ -18,7 +18,7 @@ from spectral_repro import constraints
 from spectral_repro.configuration.compose import compose
 from spectral_repro.linalg import backward
 from spectral_repro.optim import SGDG, AdamG
-from spectral_repro.training.build import build_model, build_optimizer, build_schedule, build_weight_spectra, load_images
+from spectral_repro.training.build import build_model, build_optimizer, build_schedule, build_weight_control, load_images
 from spectral_repro.training.trainer import Trainer
 from tests import every_class
 from tests.devices.fake_gpu import FakeGpu, run_backward
@@ -162,7 +162,7 @@ def test_steps_of_the_trainer(overrides):
     model, images, device = build_model(config), load_images(config), torch.device("cuda")
     with FakeGpu() as gpu:
         gpu.put(model)
-        optimizer, weights = build_optimizer(config, model), build_weight_spectra(config, model)
+        optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
         trainer = Trainer(config, None, model, optimizer, build_schedule(config), weights, images, device, None)
         model.train()
         batches = trainer.train_batches.epoch(0)
