@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
 from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
-from spectral_repro.configuration.groups import options, spelled_for_hydra
+from spectral_repro.configuration.groups import PATHS, is_several, options, spelled_for_hydra
 from spectral_repro.errors import UserError
 
 WITHOUT_HYDRA = [
@@ -76,6 +76,11 @@ def _arguments_read() -> Iterator[None]:
             raise UserError(f"--config-dir {folder}: no such folder")
     if replaced := [each for each in arguments if each.partition("=")[0] in (*REPLACING, "hydra.searchpath")]:
         raise UserError(f"{replaced[0].partition('=')[0]}: name a folder of your own with --config-dir FOLDER")
+    for key, _, value in (each.partition("=") for each in arguments):
+        if key in PATHS and is_several(value) and not {"-m", "--multirun"} & {*arguments}:
+            raise UserError(
+                f"{key}={value}: a comma separates paths, for which -m is missing; one path is written \"{key}='{value}'\""
+            )
     sys.argv[1:] = spelled_for_hydra(arguments)
     before = os.environ.get(OWN_FOLDERS, "")
     _, completed = _without_own_folders(os.environ.get("COMP_LINE", "").split())  # the line on which TAB was pressed

@@ -44,12 +44,19 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
 
 
 def path_spelled(path: str) -> str:
-    """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is; so is a
-    path with a comma, which separates values, unless it exists.
+    """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is. A comma
+    separates paths, unless there is a file or folder of that name.
     """
-    expanded = os.path.expanduser(path)
-    if not path or FOR_HYDRA.fullmatch(path) or ("," in path and not os.path.exists(expanded)):
+    if not path or FOR_HYDRA.fullmatch(path):
         return path
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", expanded)
-    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"'{escaped}'"
+    paths = path.split(",") if is_several(path) else [path]
+    return ",".join(_quoted(os.path.expanduser(each)) for each in paths)
+
+
+def is_several(path: str) -> bool:
+    return "," in path and not FOR_HYDRA.fullmatch(path) and not os.path.exists(os.path.expanduser(path))
+
+
+def _quoted(text: str) -> str:
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"

@@ -230,3 +230,10 @@ def test_help_has_a_line_for_every_preset(call):
     presets = [option for option in options("norm") if "_" in option]
     assert {preset for preset, _ in PRESETS} == {*(f"norm={option}" for option in presets), "pooling=isqrt_cov"}
     assert all(f"{preset}: {long_form}" in printed for preset, long_form in PRESETS)
+
+
+def test_a_comma_separates_paths_and_the_error_says_how_to_quote_it(call):
+    result = call("train", "results_dir=my runs,é", "scale=smoke")
+    assert result.returncode == 1
+    assert result.stderr.endswith("""for which -m is missing; one path is written "results_dir='my runs,é'"\n""")
+    assert compose(["results_dir='my runs,é'"]).results_dir == "my runs,é"
