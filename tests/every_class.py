@@ -55,7 +55,7 @@ Example = tuple[Callable[[], nn.Module], tuple[int, ...]]
 LAYERS: dict[str, list[Example]] = {
     "AveragePooling": [(partial(layers.AveragePooling, 8, 4), (4, 8, 5, 5))],
     "BilinearPooling": [(partial(layers.BilinearPooling, 8), (4, 8, 5, 5))],
-    "CompactBilinearPooling": [(partial(layers.CompactBilinearPooling, 8, out_features=20), (4, 8, 5, 5))],
+    "CompactBilinearPooling": [(partial(layers.CompactBilinearPooling, 8, out_features=200), (4, 8, 5, 5))],
     "CovariancePooling": [
         (partial(layers.CovariancePooling, 8, 6), (4, 8, 5, 5)),
         (partial(layers.CovariancePooling, 8, decomposition="float32"), (4, 8, 2, 2)),

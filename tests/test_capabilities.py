@@ -1,0 +1,12 @@
+"""The table of what the layers can do says what they do."""
+
+import pytest
+
+from tests import capabilities
+
+
+@pytest.mark.parametrize(
+    "column", [*capabilities.QUICK, *(pytest.param(column, marks=pytest.mark.slow) for column in capabilities.SLOW)]
+)
+def test_the_table_is_what_is_measured(column):
+    assert capabilities.measure(column) == capabilities.committed(column), "write it anew: python -m tests.capabilities"
