@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.tables import read_paper
 from spectral_repro.reporting.papers import published
 
 RESULTS = CONF.parent / "results"
@@ -35,4 +36,6 @@ def test_the_site(report):
 @pytest.mark.parametrize("paper", ["quickstart", "cho2017"])
 def test_a_paper(paper, report):
     made = report(f"paper={paper}", papers=[paper])
-    assert {path.name for path in (RESULTS / paper).glob("*.md")} - {"README.md"} == {path.name for path in made.glob("*.md")}
+    written = {path.name for path in made.iterdir()}
+    assert {f"{table}.{kind}" for table in read_paper(paper)["tables"] for kind in ("md", "tex", "csv")} <= written
+    assert {"index.html", "runs.csv", "curves.csv"} <= written and any(name.endswith(".png") for name in written)
