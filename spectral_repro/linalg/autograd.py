@@ -51,7 +51,7 @@ def differentiable_once(gradient: Tensor, reason: str, *sources: Tensor) -> Tens
     Raises:
         NotImplementedError: in a later backward or forward-mode pass through the result, with the reason as its message.
     """
-    return _Once.apply(gradient, reason, *sources) if torch.is_grad_enabled() else gradient
+    return _Once.apply(gradient, reason, *sources)
 
 
 class _Once(torch.autograd.Function):

@@ -128,7 +128,7 @@ class _OfFeatures(torch.autograd.Function):
             return *gradient(incoming), None, None, None, None, None
         with torch.no_grad():
             slope = _gradient(centred, *decomposition, ctx.terms, incoming)
-        if approximate:
+        if torch.is_grad_enabled():
             slope = differentiable_once(slope, first_order_alone(approximate[0]), centred, *incoming)
         return slope, None, None, None, None, None
 

@@ -112,7 +112,7 @@ class _WithForwardMode(_MatrixFunction):
     def jvp(ctx, tangent, *_):
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
-        return kernel_gradient(*ctx.saved_tensors, (tangent + tangent.mT) / 2, ctx.function, ctx.method)
+        return _KernelGradient.apply(*ctx.saved_tensors, (tangent + tangent.mT) / 2, ctx.function, ctx.method)
 
 
 def kernel_gradient(
@@ -167,7 +167,8 @@ class _KernelGradient(torch.autograd.Function):
             of_matrix = (of_matrix + of_matrix.mT) / 2
             change = change + _second_order(ctx.function, matrix, eigenvalues, eigenvectors, incoming, of_matrix)
         if of_incoming is not None:
-            change = change + kernel_gradient(matrix, eigenvalues, eigenvectors, of_incoming, ctx.function, ctx.method)
+            slope = _KernelGradient.apply(matrix, eigenvalues, eigenvectors, of_incoming, ctx.function, ctx.method)
+            change = change + slope
         return change
 
 

@@ -66,7 +66,9 @@ class _Iterated(torch.autograd.Function):
                 slopes.append(slope)
                 gradient = matrix.mT @ slope
             of_matrix = torch.cat(slopes, -1) @ path[..., :-1].flip(-1).mT
-        return differentiable_once(of_matrix, REASON, *sources), None, None
+        if torch.is_grad_enabled():
+            of_matrix = differentiable_once(of_matrix, REASON, *sources)
+        return of_matrix, None, None
 
     @staticmethod
     def jvp(ctx, *tangents):

@@ -108,6 +108,13 @@ def test_transforms_of_torch_give_the_gradient_of_every_method(method, symmetric
     torch.testing.assert_close(torch.einsum("ij,ijkl->kl", incoming, jacobian), expected[0])
 
 
+def test_forward_mode_over_forward_mode_needs_no_gradient_mode(symmetric):
+    matrix, of = symmetric(SPECTRA["separated"]), symmetrised(lambda a: inverse_sqrtm(a).square().sum())
+    with torch.no_grad():
+        found = torch.func.jacfwd(torch.func.jacfwd(of))(matrix)
+    torch.testing.assert_close(found, torch.autograd.functional.hessian(of, matrix))
+
+
 def test_power_iteration_takes_transforms_that_say_what_is_random(symmetric):
     matrices, of = torch.stack([symmetric(SPECTRA["separated"])] * 2), lambda a: sqrtm(a, UnrolledPowerIteration(), 0.1).sum()
     gradients = torch.func.vmap(torch.func.grad(of), randomness="same")(matrices)

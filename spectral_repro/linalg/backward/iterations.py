@@ -155,7 +155,9 @@ class _ByLyapunov(torch.autograd.Function):
         matrix, result = ctx.saved_tensors
         with torch.no_grad():
             slope = _lyapunov(matrix, result, incoming, ctx.inverse, ctx.method.iterations)
-        return differentiable_once(slope, first_order_alone(ctx.method), matrix, incoming), None, None
+        if torch.is_grad_enabled():
+            slope = differentiable_once(slope, first_order_alone(ctx.method), matrix, incoming)
+        return slope, None, None
 
     @staticmethod
     def jvp(ctx, *tangents):
