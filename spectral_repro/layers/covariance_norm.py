@@ -5,12 +5,13 @@ from operator import index
 from typing import Any, Literal, Self
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spectral_repro.layers.moments import affine, affine_without_gradient, moments, transform
-from spectral_repro.layers.replicas import whole_batch
+from spectral_repro.layers.replicas import replicas, whole_batch
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
@@ -170,10 +171,11 @@ class CovarianceNorm(_BatchNorm, ABC):
 
     def _with_batch_statistics(self, images: Tensor) -> Tensor:
         positions = images.shape[0] * images.shape[2]
-        if positions < 2 and not self.synchronised:
+        shared = self.synchronised and self.training and dist.is_available() and dist.is_initialized()
+        if positions * (replicas(self.process_group) if shared else 1) < 2:
             raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(images.shape)}")
         images, mean, covariance = moments(images, self.group_size)
-        if self.synchronised:
+        if shared:
             mean, covariance, positions = whole_batch(mean, covariance, positions, self.process_group)
         correction = positions / (positions - 1)
         matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), correction)

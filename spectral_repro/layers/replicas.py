@@ -4,15 +4,18 @@ It takes a process group of `torch.distributed` with more than one process, as `
 A layer that looks at every image by itself, as the poolings do, needs none of it.
 """
 
+import functools
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.dropout import _DropoutNd
 
 
-def replicas() -> int:
-    """How many processes share a batch."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def replicas(group: dist.ProcessGroup | None = None) -> int:
+    """How many processes share a batch: those of the group, by default all."""
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
@@ -59,9 +62,17 @@ def synchronise(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if hasattr(module, "synchronised"):
             module.synchronised = True
-        elif type(module) in SYNCHRONISED:
-            module.__class__ = SYNCHRONISED[type(module)]
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            module.__class__ = _with(_WholeBatch, type(module))
+        elif isinstance(module, _DropoutNd):
+            module.__class__ = _with(_OwnNumbers, type(module))
     return model
+
+
+@functools.cache
+def _with(forward: type, kind: type[nn.Module]) -> type[nn.Module]:
+    """The class with another forward, which calls its own."""
+    return type(kind.__name__, (forward, kind), {"synchronised": True})
 
 
 class _AllReduce(torch.autograd.Function):
@@ -76,44 +87,46 @@ class _AllReduce(torch.autograd.Function):
         return _summed(gradient, ctx.group), None
 
 
-class _WholeBatchNorm:
+class _WholeBatch:
     """y = weight * (x - mean) / sqrt(variance + eps) + bias with the statistics of the whole batch in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and dist.is_initialized()):
+            return super().forward(x)
+        self._check_input_dim(x)
+        axes, count = [axis for axis in range(x.dim()) if axis != 1], x.numel() // x.shape[1]
+        if count * replicas() < 2:
+            raise ValueError(f"expected more than 1 value per channel in training, got an input of shape {tuple(x.shape)}")
+        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), axes, correction=0)
+        mean, covariance, number = whole_batch(mean, variance[:, None, None], count)
+        variance = covariance.flatten()
+        if self.track_running_stats:
+            self._track(mean, variance * (number / (number - 1)))
+        scale = (variance + self.eps).rsqrt()
+        scale = scale if self.weight is None else scale * self.weight
+        shape, dtype = (-1, *[1] * (x.dim() - 2)), torch.promote_types(x.dtype, torch.float32)
+        y = (x - mean.to(dtype).view(shape)) * scale.to(dtype).view(shape)
+        return (y if self.bias is None else y + self.bias.view(shape)).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        self.num_batches_tracked.add_(1)
+        for running, newest in ((self.running_mean, mean), (self.running_var, variance)):
+            share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
+            running.lerp_(newest.to(running.dtype), share)
+
+
+class _OwnNumbers:
+    """Draws other random numbers in every process."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        axes = [axis for axis in range(x.dim()) if axis != 1]
-        variance, mean = torch.var_mean(x.to(torch.promote_types(x.dtype, torch.float32)), axes, correction=0)
-        mean, covariance, number = whole_batch(mean, variance[:, None, None], x.numel() // x.shape[1])
-        variance = covariance.flatten()
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            unbiased = variance * (number / (number - 1))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        scale = (variance + self.eps).rsqrt()
-        mean, scale = (part.to(self.running_mean.dtype).view(-1, *[1] * (x.dim() - 2)) for part in (mean, scale))
-        weight, bias = (part.view_as(scale) for part in (self.weight, self.bias))
-        return ((x - mean) * (weight * scale) + bias).to(x.dtype)
-
-
-class _BatchNorm1d(_WholeBatchNorm, nn.BatchNorm1d):
-    pass
-
-
-class _BatchNorm2d(_WholeBatchNorm, nn.BatchNorm2d):
-    pass
-
-
-class _Dropout(nn.Dropout):
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        generator = torch.Generator(x.device).manual_seed(torch.randint(2**62, ()).item() + rank())
-        return x * torch.empty_like(x).bernoulli_(1 - self.p, generator=generator) / (1 - self.p)
-
-
-SYNCHRONISED = {nn.BatchNorm1d: _BatchNorm1d, nn.BatchNorm2d: _BatchNorm2d, nn.Dropout: _Dropout}
+        seed = torch.randint(2**62, ()).item() + rank()
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            generator = torch.cuda.default_generators[x.device.index] if x.is_cuda else torch.default_generator
+            generator.manual_seed(seed)
+            return super().forward(x)
 
 
 def _summed(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -300,3 +300,17 @@ def test_recalibration_keeps_modes_and_needs_a_batch():
 def test_sync_batch_norms_are_not_made_of_them_silently():
     with pytest.raises(AttributeError, match="running_var"):
         nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(ZCAWhitening(8)))
+
+
+@pytest.mark.parametrize("build", [partial(ZCAWhitening, 128, None), partial(PCADenoising, 128, 16)], ids=["zca", "pca"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_training_step_needs_little_memory_beyond_input_output_and_gradients(build, memory_format):
+    """By the profiler. Tiles may take a quarter of the input each, and the d x d computations are small beside it."""
+    layer = build(decomposition="float32")
+    x, gradient = (torch.randn(512, 128, 5, 5).contiguous(memory_format=memory_format) for _ in range(2))
+    x.requires_grad_()
+    with torch.profiler.profile(profile_memory=True) as profile:
+        layer(x).backward(gradient)
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    live = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
+    assert live.max() < (2 + 1.2) * x.numel() * x.element_size()

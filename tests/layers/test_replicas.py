@@ -19,8 +19,17 @@ def group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+class Subclass(nn.BatchNorm2d):
+    pass
+
+
 LAYERS = {
     "batch": lambda: nn.BatchNorm2d(8),
+    "subclass": lambda: Subclass(8),
+    "plain": lambda: nn.BatchNorm2d(8, affine=False),
+    "no-bias": lambda: nn.BatchNorm2d(8, bias=False),
+    "untracked": lambda: nn.BatchNorm2d(8, track_running_stats=False),
+    "cumulative": lambda: nn.BatchNorm2d(8, momentum=None),
     "zca": lambda: ZCAWhitening(8, group_size=4),
     "pca": lambda: PCADenoising(8, components=3),
 }
@@ -38,7 +47,9 @@ def test_a_synchronised_layer_is_the_layer_in_one_process(layer: str):
         leaf = (1000 + x).requires_grad_()
         y = module(leaf)
         (y * slope).sum().backward()
-        results.append([y, leaf.grad, module.weight.grad, *module.state_dict().values(), module.eval()(x)])
+        results.append(
+            [y, leaf.grad, *(each.grad for each in module.parameters()), *module.state_dict().values(), module.eval()(x)]
+        )
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
 
@@ -66,3 +77,27 @@ def test_dropout_scales_what_it_keeps_and_leaves_the_generator_at_one_place():
 
 def test_one_process_is_the_first_of_one():
     assert (rank(), replicas()) == (0, 1)
+
+
+def test_a_single_value_in_a_channel_of_the_whole_batch_is_refused():
+    x = torch.randn(1, 8)
+    for layer in (nn.BatchNorm1d(8), ZCAWhitening(8), PCADenoising(8, 3)):
+        module, state = synchronise(layer), copy.deepcopy(layer.state_dict())
+        with pytest.raises(ValueError, match=r"more than (1 value|one position) per channel"):
+            module(x)
+        assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout, nn.Dropout2d, nn.AlphaDropout])
+@pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
+def test_every_dropout_is_its_own_but_for_the_numbers(dropout: type[nn.Module], probability: float):
+    torch.manual_seed(0)
+    x = torch.randn(4, 8, 5, 5)
+    y = synchronise(dropout(probability))(x)
+    assert y.isfinite().all()
+    if probability == 0.0:
+        assert torch.equal(y, x)
+    elif probability == 1.0:
+        assert torch.equal(y, dropout(1.0)(x))
+    else:
+        assert y.unique().numel() < x.numel() and not torch.equal(y, x)

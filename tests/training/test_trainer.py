@@ -105,3 +105,10 @@ def test_layouts_agree(train):
 def test_compiled_training_agrees(train):
     losses = [first_loss(train("norm=zca", f"trainer.compile={on}", "trainer.epochs=1")) for on in ("true", "false")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_statistics_are_recalibrated_before_every_evaluation(train):
+    folder = train("norm=zca", "trainer.epochs=2", "trainer.recalibrate_batches=2")
+    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    counts = {int(value) for name, value in state.items() if name.endswith("num_batches_tracked")}
+    assert counts == {2}
