@@ -32,7 +32,7 @@ def test_formula():
     torch.testing.assert_close(network(images()), hidden @ last.T)
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda units: ZCAWhitening(units, group_size=4)])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda units: ZCAWhitening(units, group_size=4, shrinkage=0.0)])
 def test_the_layer_under_study_stands_before_every_relu(norm):
     network = MLP(7, image_size=6, depth=3, norm=norm, width=8).double()
     inputs = []

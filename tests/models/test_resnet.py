@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_bottlenecks_train_with_it_everywhere():
 
 def test_a_group_that_does_not_divide_the_channels_is_refused():
     with pytest.raises(ValueError, match="group_size=16 must divide the 8 channels"):
-        resnet50(norm=ZCAWhitening, norm_placement="all", width=8)
+        resnet50(norm=partial(ZCAWhitening, group_size=16), norm_placement="all", width=8)
 
 
 def test_another_placement_is_refused():
