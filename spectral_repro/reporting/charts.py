@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from spectral_repro.reporting.hover import Panel, Series, panel
+from spectral_repro.reporting.figures import Panel, Series, panel
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 350, 10, 172

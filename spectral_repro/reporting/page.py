@@ -11,8 +11,7 @@ from markupsafe import Markup
 from spectral_repro.reporting.captions import measurement, notes
 from spectral_repro.reporting.claims import Number
 from spectral_repro.reporting.costs import Cost, Speeds
-from spectral_repro.reporting.figures import svg
-from spectral_repro.reporting.hover import panels
+from spectral_repro.reporting.figures import panels, svg
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.papers import TRAIN, Paper, Row
 from spectral_repro.reporting.pictures import Picture

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from spectral_repro.reporting.charts import chart
-from spectral_repro.reporting.hover import panels
+from spectral_repro.reporting.figures import panels
 
 
 def test_a_chart_holds_the_points_that_are_finite():
