@@ -54,7 +54,7 @@ def site(tmp_path_factory) -> Path:
     """Written from three trainings on digits at the smallest scale and a half-written folder."""
     root = tmp_path_factory.mktemp("site")
     for overrides in (["norm=batch"], ["norm=batch", "seed=1"], ["norm=zca_pi"]):
-        config = compose(["scale=smoke", "trainer.threads=1", f"results_dir={root / 'results' / 'runs'}", *overrides])
+        config = compose(["scale=smoke", "scale.name=cpu", "trainer.threads=1", f"results_dir={root / 'results' / 'runs'}", *overrides])
         execute(config, "test", overrides)
     (root / "results" / "runs" / "broken-00000000").mkdir()
     (root / "results" / "series").mkdir()
@@ -190,7 +190,7 @@ def test_in_a_browser(site, tmp_path):
         assert driver.get_log("browser") == []
     finally:
         driver.quit()
-    (command,) = (text for text in commands if "norm=pca" in text and "scale=smoke" in text)
+    (command,) = (text for text in commands if "norm=pca" in text and "scale=cpu" in text)
     python, *arguments = shlex.split(command)
     assert python == "python"
     subprocess.run(
