@@ -53,8 +53,9 @@ MISSING = shutil.which("chromium") is None or shutil.which("chromedriver") is No
 def site(tmp_path_factory) -> Path:
     """Written from three trainings on digits at the smallest scale and a half-written folder."""
     root = tmp_path_factory.mktemp("site")
+    shared = ["scale=smoke", "scale.name=cpu", "trainer.threads=1", f"results_dir={root / 'results' / 'runs'}"]
     for overrides in (["norm=batch"], ["norm=batch", "seed=1"], ["norm=zca_pi"]):
-        config = compose(["scale=smoke", "scale.name=cpu", "trainer.threads=1", f"results_dir={root / 'results' / 'runs'}", *overrides])
+        config = compose([*shared, *overrides])
         execute(config, "test", overrides)
     (root / "results" / "runs" / "broken-00000000").mkdir()
     (root / "results" / "series").mkdir()
