@@ -33,9 +33,8 @@ def test_the_site(report):
     )
 
 
-@pytest.mark.parametrize("paper", ["quickstart", "cho2017"])
-def test_a_paper(paper, report):
-    made = report(f"paper={paper}", papers=[paper])
+def test_a_paper(report):
+    made = report("paper=quickstart", papers=["quickstart"])
     written = {path.name for path in made.iterdir()}
-    assert {f"{table}.{kind}" for table in read_paper(paper)["tables"] for kind in ("md", "tex", "csv")} <= written
+    assert {f"{table}.{kind}" for table in read_paper("quickstart")["tables"] for kind in ("md", "tex", "csv")} <= written
     assert {"index.html", "runs.csv", "curves.csv"} <= written and any(name.endswith(".png") for name in written)
