@@ -17,8 +17,7 @@ from spectral_repro.errors import UserError, first_line
 
 
 class ProductSweeper(Sweeper):
-    """Every combination of the values, as Hydra's own sweeper; but all jobs run whatever becomes of others, and `Closing` has
-    the last word.
+    """Runs every combination of the values, as Hydra's own sweeper does, and all jobs even if some fail. Then calls `Closing`.
 
     Args:
         max_batch_size: jobs that the launcher gets at a time; None: all.
@@ -37,7 +36,7 @@ class ProductSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """
         Raises:
-            UserError: at the end, if any job failed; where a launcher is not at home, or has lost a job.
+            UserError: at the end, if any job failed; if the launcher is not installed, or has lost a job.
         """
         combinations = self._combinations([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
         folder = Path(self.config.hydra.sweep.dir)

@@ -34,7 +34,7 @@ def main(config: DictConfig) -> dict[str, object]:
             signal.raise_signal(signal.SIGUSR2)
         raise
     except UserError as error:
-        if hydra.mode == RunMode.MULTIRUN:  # which has the last word only when all jobs are done
+        if hydra.mode == RunMode.MULTIRUN:  # whose own errors come when all jobs are done
             print(f"job {hydra.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
     except Exception:

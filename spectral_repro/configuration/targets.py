@@ -1,4 +1,4 @@
-"""What a configuration may have made: a file of a stranger must not run code.
+"""Which classes a configuration may name: an untrusted file must not run code.
 
 Hydra 1.3 refuses the targets that it knows to be dangerous; here all are refused but those of `PACKAGES`, and of the packages
 that the user names in the environment variable `TRUSTED`, separated by colons.

@@ -80,7 +80,7 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimiz
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
-    """The groups that config.finetune makes of the parameters; what it freezes is told to need no gradient.
+    """The groups that config.finetune makes of the parameters; frozen parameters need no gradient.
 
     Raises:
         UserError: for a frozen part that the network does not have, or if nothing is left to train.

@@ -23,5 +23,5 @@ def explain(error: Exception, config: DictConfig) -> str | None:
     if torn or (isinstance(error, RuntimeError) and "DataLoader worker" in text):
         return f"a process that decodes images was killed, often for want of memory: lower dataset.workers; {AGAIN}"
     if isinstance(error, OSError):
-        return f"{first_line(error)}: make room, or mend the file or its permissions; {AGAIN}"
+        return f"{first_line(error)}: free some space, or repair the file or its permissions; {AGAIN}"
     return None

@@ -52,11 +52,11 @@ def symmetrised(function):
     return lambda a: function((a + a.mT) / 2)
 
 
-@pytest.mark.parametrize("spectrum", SPECTRA)
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("name", "spectrum"),
+    [case for case in product(FUNCTIONS, SPECTRA) if case not in product(("projector", "restricted"), ("identity",))],
+)  # a cut between equal eigenvalues has no derivative
 def test_second_and_forward_derivatives_agree_with_finite_differences(name, spectrum, symmetric):
-    if name in ("projector", "restricted") and spectrum == "identity":
-        pytest.skip("a cut between equal eigenvalues has no derivative")
     matrix = torch.stack([symmetric(SPECTRA[spectrum], seed) for seed in (0, 1)]).requires_grad_()
     function = symmetrised(FUNCTIONS[name])
     assert gradgradcheck(function, (matrix,), check_fwd_over_rev=True)
