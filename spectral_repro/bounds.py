@@ -6,8 +6,6 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval, Predicate
 
-from spectral_repro.parts import part
-
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -19,9 +17,24 @@ def each_once(values: Sequence[object]) -> bool:
     return 0 < len(values) == len(set(values))
 
 
+def training_fraction(value: str | float | Fraction) -> Fraction:
+    """The fraction of a training that a value such as 0.5, "1/2" or "100/350" stands for.
+
+    Raises:
+        ValueError: if it is not a number in [0, 1].
+    """
+    try:
+        fraction = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        fraction = None
+    if fraction is None or not 0 <= fraction <= 1:
+        raise ValueError(f"{value} must be a part of the training: a number or a fraction such as 100/350 in [0, 1]")
+    return fraction
+
+
 def _fraction(value: object) -> Fraction | None:
     try:
-        return None if isinstance(value, bool) else part(value)
+        return None if isinstance(value, bool) else training_fraction(value)
     except ValueError:
         return None
 

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 from spectral_repro.benchmarks.clipping_figure import draw
-from spectral_repro.benchmarks.clock import Job, race
+from spectral_repro.benchmarks.clock import Job, time_interleaved
 from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.linalg import clip_conv, conv_norm, conv_power_iteration
 
@@ -29,7 +29,7 @@ class Clipping:
     Args:
         networks: by name, their layers: output channels, input channels, kernel, size of the input, stride, how many of them.
         clip_to: bound of the clipping.
-        seconds, rounds: for the times of one layer, the rounds at least; see `race`.
+        seconds, rounds: for the times of one layer, the rounds at least; see `time_interleaved`.
         device, seed: where, and which random kernels.
     """
 
@@ -67,7 +67,7 @@ class Clipping:
         }
         results = {}
         jobs = {"|".join(way): job(way, run, results) for way, run in ways.items()}
-        frame = race(jobs, self.device, self.seconds, self.rounds, rehearse=self.rounds > 1)
+        frame = time_interleaved(jobs, self.device, self.seconds, self.rounds, warm_up=self.rounds > 1)
         frame[["operation", "way"]] = frame.pop("name").str.split("|", expand=True).to_numpy()
         difference = (results["clip", "clip_conv"] - results["clip", NAIVE]).abs().max().item()
         named = {"network": network, "layer": " × ".join(map(str, layer[:5])), "count": count}

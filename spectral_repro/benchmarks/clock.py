@@ -11,14 +11,14 @@ from spectral_repro.training.memory import return_freed
 Job = Callable[[], Callable[[], object]]  # runs the forward pass; what it returns runs the backward pass
 
 
-def race(
-    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, rehearse: bool = True
+def time_interleaved(
+    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, warm_up: bool = True
 ) -> pd.DataFrame:
     """Times of every job. A round times each of them once.
 
     Args:
         seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
-        rehearse: give the processor's memory that other jobs freed back to the system and run a job once before it is timed,
+        warm_up: give the processor's memory that other jobs freed back to the system and run a job once before it is timed,
             every time, so that it finds caches and memory as in a loop of its own.
 
     Returns:
@@ -26,12 +26,12 @@ def race(
     """
     rounds, start = [], perf_counter()
     while len(rounds) < least or (len(rounds) < most and perf_counter() - start < seconds):
-        rounds.append({name: _timed(job, device, rehearse) for name, job in jobs.items()})
+        rounds.append({name: _timed(job, device, warm_up) for name, job in jobs.items()})
     return pd.DataFrame([{"name": name} | _summary([times[name] for times in rounds]) for name in jobs])
 
 
-def _timed(job: Job, device: torch.device, rehearse: bool) -> tuple[float, float]:
-    if rehearse:
+def _timed(job: Job, device: torch.device, warm_up: bool) -> tuple[float, float]:
+    if warm_up:
         return_freed()
         _once(job, device)
     return _once(job, device)

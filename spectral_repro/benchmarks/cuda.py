@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spectral_repro.benchmarks.accuracy import relative_error
-from spectral_repro.benchmarks.clock import race
-from spectral_repro.benchmarks.contests import METHODS, optimizers, pooling, whitening
+from spectral_repro.benchmarks.clock import time_interleaved
+from spectral_repro.benchmarks.comparisons import METHODS, optimizers, pooling, whitening
 from spectral_repro.benchmarks.references import step, whole
 from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
@@ -29,8 +29,8 @@ class Cuda:
     Args:
         sizes, numbers: of the matrices, and how many of them are taken at once.
         entries: most numbers in all matrices together; larger batches are left out.
-        whitening, pooling, optimizers: options of the contests of these names; None: left out.
-        seconds, rounds: for each size; see `race`.
+        whitening, pooling, optimizers: options of the comparisons of these names; None: left out.
+        seconds, rounds: for each size; see `time_interleaved`.
         device, seed: where, and which random numbers.
     """
 
@@ -71,18 +71,18 @@ class Cuda:
                 "eigh": lambda given=given: root(*torch.linalg.eigh(given)),
                 "newton_schulz, 12": lambda given=given: newton_schulz(given, 12),
             }
-            frame = race({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
+            frame = time_interleaved({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
             for row in frame.itertuples():
                 error = relative_error(ways[row.name]().cpu().double(), exact.cpu()).max()
                 about = {"size": size, "number": number, "dtype": name, "way": row.name}
                 yield about | {"ms": row.total_ms, "error": float(error)}
 
     def layers(self) -> Iterator[pd.DataFrame]:
-        contests = [whitening(self.device, **options) for options in self.whitening]
-        contests += [pooling(self.device, **self.pooling), optimizers(self.device, **self.optimizers)]
-        for number, contest in enumerate(contests):
-            frame = race(contest.jobs, self.device, self.seconds, self.rounds)
-            yield frame[["name", "total_ms", "rounds"]].assign(contest=number)
+        comparisons = [whitening(self.device, **options) for options in self.whitening]
+        comparisons += [pooling(self.device, **self.pooling), optimizers(self.device, **self.optimizers)]
+        for number, comparison in enumerate(comparisons):
+            frame = time_interleaved(comparison.jobs, self.device, self.seconds, self.rounds)
+            yield frame[["name", "total_ms", "rounds"]].assign(comparison=number)
 
     def waits(self) -> Iterator[dict[str, object]]:
         """A row for each layer with SGD, and for each optimiser: how often a step waits for the device, and where."""

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from spectral_repro.benchmarks import digits
 from spectral_repro.benchmarks.accuracy import relative_error
 from spectral_repro.benchmarks.cases import Case
-from spectral_repro.benchmarks.clock import race
+from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.gradient_report import Numbers, sections
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.poster import approximation_errors, largest_factors
@@ -37,7 +37,7 @@ class Gradients:
         conditions, gaps: powers of ten of the sweeps.
         sweep_up_to: the largest size of the sweeps.
         shown: sizes of the tables and figures.
-        seconds, rounds: for the times of all methods of one case, the rounds at least; see `race`.
+        seconds, rounds: for the times of all methods of one case, the rounds at least; see `time_interleaved`.
         checked: size of the matrices that are checked in 50 digits.
         device, seed: where, and which random matrices.
     """
@@ -89,7 +89,7 @@ class Gradients:
             problem = self.problem(NAMED["separated"], size)
             for case in self.cases(problem):
                 jobs = {name: case.job(method) for name, method in self.usable(case).items()}
-                frame = race(jobs, self.device, self.seconds, self.rounds)
+                frame = time_interleaved(jobs, self.device, self.seconds, self.rounds)
                 frame["peak_mib"] = [peak(job, self.device) / 2**20 for job in jobs.values()]
                 frame[PER_MATRIX] /= problem.count
                 frames.append(frame.rename(columns={"name": "method"}).assign(**case.names, matrices=problem.count))

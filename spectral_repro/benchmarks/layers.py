@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from spectral_repro.benchmarks.clock import Job, race
+from spectral_repro.benchmarks.clock import Job, time_interleaved
 from spectral_repro.benchmarks.layer_figure import draw
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.sections import Measurement, Section, short
@@ -23,7 +23,7 @@ class Layers:
     Args:
         families: layers by family and name, each of the number of its channels; the first of a family is its plain layer.
         inputs: shapes (N, C, H, W) by family.
-        seconds, rounds: for the times of all layers of a family on one input, the rounds at least; see `race`.
+        seconds, rounds: for the times of all layers of a family on one input, the rounds at least; see `time_interleaved`.
         device, seed: where, and which random features.
     """
 
@@ -51,7 +51,7 @@ class Layers:
         features = torch.randn(*shape, device=self.device).relu().contiguous(memory_format=torch.channels_last)
         layers = {name: make(shape[1]).to(self.device) for name, make in self.families[family].items()}
         jobs = {name: passes(layer, features) for name, layer in layers.items()}
-        frame = race(jobs, self.device, self.seconds, self.rounds).rename(columns={"name": "layer"})
+        frame = time_interleaved(jobs, self.device, self.seconds, self.rounds).rename(columns={"name": "layer"})
         frame["peak_mib"] = [peak(job, self.device) / 2**20 for job in jobs.values()]
         frame["relative_time"] = frame["total_ms"] / frame["total_ms"][0]
         frame["relative_memory"] = frame["peak_mib"] / frame["peak_mib"][0]

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from spectral_repro.benchmarks.clock import race
-from spectral_repro.benchmarks.contests import Contest
+from spectral_repro.benchmarks.clock import time_interleaved
+from spectral_repro.benchmarks.comparisons import Comparison
 from spectral_repro.benchmarks.scaling import Scaling
 from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.errors import first_line
@@ -25,14 +25,14 @@ class Performance:
     """What to measure, and how much of it.
 
     Args:
-        contests: by name; each of the device and the options of that name.
-        options: of the contests that are held.
+        comparisons: by name; each of the device and the options of that name.
+        options: of the comparisons that are held.
         scaling: the layers whose time and memory are followed over sizes.
-        seconds, rounds: for each contest; see `race`.
+        seconds, rounds: for each comparison; see `time_interleaved`.
         device, seed: where, and which random numbers.
     """
 
-    contests: Mapping[str, Callable[..., Contest]]
+    comparisons: Mapping[str, Callable[..., Comparison]]
     options: Mapping[str, Mapping[str, object]]
     scaling: Scaling
     seconds: float
@@ -48,46 +48,48 @@ class Performance:
                 held.append(self.held(name))
             except RuntimeError as error:  # a compiler that is not there, memory: the others are worth having
                 failures.append(f"{name} failed: {first_line(error)}.")
-        aims, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
+        targets, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
         scaled = self.scaling.measure(self.device)
-        caption = " ".join([f"{int(aims['met'].sum())} of {len(aims)} aims are met.", *failures])
-        table = Section("performance", "What it costs", caption, table=texts(aims))
-        numbers = {"performance": aims, "times": times, "scaling": scaled}
+        caption = " ".join([f"{int(targets['met'].sum())} of {len(targets)} targets are met.", *failures])
+        table = Section("performance", "What it costs", caption, table=texts(targets))
+        numbers = {"performance": targets, "times": times, "scaling": scaled}
         return Measurement("At the machine's limit", [NOTE], numbers, [table, *self.scaling.sections(scaled)])
 
     def held(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A row for each aim of a contest, and one for each of its jobs."""
-        contest = self.contests[name](device=self.device, **self.options[name])
-        frame = race(contest.jobs, self.device, 0 if contest.rounds else self.seconds, contest.rounds or self.rounds)
+        """A row for each target of a comparison, and one for each of its jobs."""
+        comparison = self.comparisons[name](device=self.device, **self.options[name])
+        frame = time_interleaved(
+            comparison.jobs, self.device, 0 if comparison.rounds else self.seconds, comparison.rounds or self.rounds
+        )
         times = frame.set_index("name")["total_ms"].to_dict()
-        sums = {key: sum(factor * times[job] for job, factor in parts.items()) for key, parts in contest.sums.items()}
+        sums = {key: sum(factor * times[job] for job, factor in parts.items()) for key, parts in comparison.sums.items()}
         times |= sums
         rows = [
             {
-                "contest": name,
-                "what": aim.what,
-                "target": f"{'≥' if aim.faster else '≤'} {aim.target:g}",
-                "reached": aim.reached(times),
-                "ms": times[aim.of],
-                "beside_ms": times[aim.beside],
-                "met": aim.met(times),
+                "comparison": name,
+                "what": target.what,
+                "target": f"{'≥' if target.faster else '≤'} {target.bound:g}",
+                "reached": target.reached(times),
+                "ms": times[target.of],
+                "beside_ms": times[target.beside],
+                "met": target.met(times),
             }
-            for aim in contest.aims
+            for target in comparison.targets
         ]
-        contest.clean()
-        del contest
+        comparison.clean()
+        del comparison
         gc.collect()
-        return pd.DataFrame(rows), frame.assign(contest=name)
+        return pd.DataFrame(rows), frame.assign(comparison=name)
 
 
-def texts(aims: pd.DataFrame) -> pd.DataFrame:
+def texts(targets: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "what": aims["what"],
-            "target": aims["target"],
-            "reached": aims["reached"].map(lambda value: f"{value:.3g}"),
-            "ms": aims["ms"].map(short),
-            "beside (ms)": aims["beside_ms"].map(short),
-            "met": aims["met"].map({True: "yes", False: "no"}),
+            "what": targets["what"],
+            "target": targets["target"],
+            "reached": targets["reached"].map(lambda value: f"{value:.3g}"),
+            "ms": targets["ms"].map(short),
+            "beside (ms)": targets["beside_ms"].map(short),
+            "met": targets["met"].map({True: "yes", False: "no"}),
         }
     )

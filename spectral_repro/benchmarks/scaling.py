@@ -10,7 +10,7 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
-from spectral_repro.benchmarks.clock import race
+from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.sections import Section
@@ -37,7 +37,7 @@ class Scaling:
 
     Args:
         values: channels, positions, batch and group_size, ascending powers of 4 or 2.
-        rounds: of every size; see `race`.
+        rounds: of every size; see `time_interleaved`.
     """
 
     values: Mapping[str, Sequence[int]]
@@ -58,7 +58,7 @@ class Scaling:
                     else CovariancePooling(sizes["channels"])
                 )
                 jobs[str(value)] = passes(made.to(device), features.contiguous(memory_format=torch.channels_last))
-            frame = race(jobs, device, 0, self.rounds)
+            frame = time_interleaved(jobs, device, 0, self.rounds)
             for value, milliseconds, job in zip(self.values[axis], frame["total_ms"], jobs.values(), strict=True):
                 size = {"ms": milliseconds, "mib": peak(job, device) / 2**20}
                 rows.append({"layer": layer, "axis": axis, "value": value, **size})

@@ -33,7 +33,7 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
     spelled = []
     for override in overrides:
         group, equals, value = override.partition("=")
-        named = equals and re.fullmatch(r"[a-z]+", group) and (group == "experiment" or is_group(group))
+        named = equals and re.fullmatch(r"[a-z_]+", group) and (group == "experiment" or is_group(group))
         if named and NO_OPTION.fullmatch(value):
             raise UserError(f"{override}: must be null, or one of {', '.join(options(group))}")
         if named and value == "null":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-NEUTRAL = (
+IGNORED_BY_ID = (
     "backward",  # counts where a layer takes it in
     "dataset.download",
     "dataset.epochs",  # counts where trainer.epochs follows it
@@ -21,7 +21,7 @@ NEUTRAL = (
     "dataset.workers",
     "device",
     "force",
-    "gap",
+    "output_gap",
     "init.checkpoint",  # counts by its content
     "logger",
     "paper",
@@ -43,7 +43,7 @@ AS_BEFORE = {  # younger keys, and the values that mean what was done before the
 READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "logger", "paper")
 
 
-def essentials(config: DictConfig) -> DictConfig:
+def config_read(config: DictConfig) -> DictConfig:
     """What a run reads of its configuration: all of it; but a study no network, no training, and no images without batches."""
     return OmegaConf.masked_copy(config, _read(config)) if "study" in config else config
 
@@ -76,8 +76,8 @@ def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
 
 def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
     """The values that decide the result, by dotted key, of a configuration or of the plain values of one."""
-    values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else essentials(config)
-    values = {key: value for key, value in flatten(values).items() if not within(key, NEUTRAL)}
+    values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else config_read(config)
+    values = {key: value for key, value in flatten(values).items() if not within(key, IGNORED_BY_ID)}
     return {key: value for key, value in values.items() if key not in AS_BEFORE or value != AS_BEFORE[key]}
 
 

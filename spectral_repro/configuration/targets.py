@@ -19,7 +19,7 @@ PACKAGES = (
     *("spectral_repro", "torch.nn", "torch.optim"),
     *("torchvision.datasets", "torchvision.models", "torchvision.transforms"),
 )
-BUT = ("torchvision.datasets.utils",)  # downloads to, and unpacks into, any place
+REFUSED = ("torchvision.datasets.utils",)  # downloads to, and unpacks into, any place
 OF_HYDRA = ("hydra_plugins", "hydra._internal.core_plugins")  # launchers and sweepers, which Hydra alone makes
 TRUSTED = "SPECTRAL_REPRO_TARGETS"
 NAMING_CODE = ("_target_", "()", "class")  # for Hydra, and for logging
@@ -89,7 +89,7 @@ def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> None:
         UserError: for what is in none of the allowed packages.
     """
     trusted = tuple(filter(None, os.environ.get(TRUSTED, "").split(":")))
-    if not isinstance(name, str) or not _within(name, PACKAGES + more + trusted) or _within(name, BUT):
+    if not isinstance(name, str) or not _within(name, PACKAGES + more + trusted) or _within(name, REFUSED):
         raise UserError(
             f"{key}={name}: must be in {', '.join(PACKAGES)}, or in a package of yours that the environment variable "
             f"{TRUSTED} names"

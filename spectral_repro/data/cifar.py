@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spectral_repro.data.downloaded import DownloadedDataset, unpack
 from spectral_repro.data.images import ImageData, Split
-from spectral_repro.data.published import Published, unpack
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
@@ -65,7 +65,7 @@ class _Arrays(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-class _Cifar(Published):
+class _Cifar(DownloadedDataset):
     """Files of one pickled dictionary each: data (n, 3072) uint8, channel by channel and row by row, and a list of n labels."""
 
     def __init__(self, archive: type["CIFAR10"], label_key: str, num_classes: int, root: str):

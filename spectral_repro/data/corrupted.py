@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from spectral_repro.data.downloaded import fetch, unpack
 from spectral_repro.data.images import Split
-from spectral_repro.data.published import fetch, unpack
 from spectral_repro.errors import UserError, first_line
 
 CORRUPTIONS = (

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from spectral_repro.data.downloaded import fetch, unpack
+from spectral_repro.data.image_list import ImageListDataset, Labelled
 from spectral_repro.data.images import ImageData
-from spectral_repro.data.photographs import Labelled, Photographs
-from spectral_repro.data.published import fetch, unpack
 from spectral_repro.errors import UserError, first_line
 
 
 def cub(root: str, **options) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
-    Arguments and errors: see `Photographs.load`.
+    Arguments and errors: see `ImageListDataset.load`.
     """
     return _CUB(root).load(**options)
 
@@ -25,7 +25,7 @@ def cub(root: str, **options) -> ImageData:
 def cars(root: str, **options) -> ImageData:
     """8,144 training and 8,041 test images of 196 models of cars from ``root``/stanford_cars (Krause et al., 2013).
 
-    Arguments and errors: see `Photographs.load`.
+    Arguments and errors: see `ImageListDataset.load`.
     """
     return _Cars(root).load(**options)
 
@@ -33,7 +33,7 @@ def cars(root: str, **options) -> ImageData:
 def dogs(root: str, **options) -> ImageData:
     """12,000 training and 8,580 test images of 120 breeds of dogs from ``root`` (Khosla et al., 2011).
 
-    Arguments and errors: see `Photographs.load`.
+    Arguments and errors: see `ImageListDataset.load`.
     """
     return _Dogs(root).load(**options)
 
@@ -41,7 +41,7 @@ def dogs(root: str, **options) -> ImageData:
 def aircraft(root: str, download: bool = True, **options) -> ImageData:
     """6,667 training and 3,333 test images of 100 variants of aircraft from ``root``/fgvc-aircraft-2013b (Maji et al., 2013).
 
-    The published training and validation images together are the training images. Other arguments: see `Photographs.load`.
+    The published training and validation images together are the training images. Other arguments: see `ImageListDataset.load`.
 
     Args:
         download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
@@ -49,7 +49,7 @@ def aircraft(root: str, download: bool = True, **options) -> ImageData:
     return _Aircraft(root, download).load(**options)
 
 
-class _CUB(Photographs):
+class _CUB(ImageListDataset):
     """Lists with a line for each image, its number and its path, its class from 1 on, or 1 if it is for training."""
 
     lists = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
@@ -77,7 +77,7 @@ class _CUB(Photographs):
             return dict(line.split(maxsplit=1) for line in lines)
 
 
-class _Cars(Photographs):
+class _Cars(ImageListDataset):
     """Matlab files: a structure of file name and class, from 1 on, for each image."""
 
     lists = {"cars_train": "devkit/cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}
@@ -102,7 +102,7 @@ class _Cars(Photographs):
         return self.listed(annotations, labels)
 
 
-class _Dogs(Photographs):
+class _Dogs(ImageListDataset):
     """Matlab files: the paths of the images, and their classes from 1 on."""
 
     lists = ("train_list.mat", "test_list.mat")
@@ -127,7 +127,7 @@ class _Dogs(Photographs):
         return self.listed(name, labels)
 
 
-class _Aircraft(Photographs):
+class _Aircraft(ImageListDataset):
     """Lists with a line for each image, its number and its variant; the classes are the lines of variants.txt."""
 
     lists = ("data/images_variant_trainval.txt", "data/images_variant_test.txt")

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from spectral_repro.data.image_folder import labelled_splits
+from spectral_repro.data.image_list import ImageListDataset, Labelled
 from spectral_repro.data.images import ImageData
-from spectral_repro.data.photographs import Labelled, Photographs
 
 
 def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
     """1,281,167 training and 50,000 test images of 1,000 classes from ``root``/train/WNID/* and ``root``/val/WNID/*.
 
     The classes are the folders of train in the order of their names, as in torchvision. A damaged file is named when its batch
-    is made. Other arguments: see `Photographs.load`.
+    is made. Other arguments: see `ImageListDataset.load`.
 
     Args:
         num_classes: how many classes there must be.
@@ -22,7 +22,7 @@ def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
     return _ImageNet(Path(root).expanduser(), num_classes).load(**options)
 
 
-class _ImageNet(Photographs):
+class _ImageNet(ImageListDataset):
     def __init__(self, folder: Path, num_classes: int):
         source = (
             "https://image-net.org/challenges/LSVRC/2012 (ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, for registered "

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spectral_repro.data.downloaded import DownloadedDataset
 from spectral_repro.data.images import ImageData, Split
-from spectral_repro.data.published import Published
 
 
 def svhn(
@@ -32,7 +32,7 @@ def svhn(
     return _SVHN(root, extra).load(download, check_integrity, train_images, test_images)
 
 
-class _SVHN(Published):
+class _SVHN(DownloadedDataset):
     """Matlab files: X (32, 32, 3, n) uint8, and y (n, 1), the digits 1..9 and 10 for 0."""
 
     def __init__(self, root: str, extra: bool):

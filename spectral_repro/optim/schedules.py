@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral
 
-from spectral_repro.bounds import Part, PositivePart, Share
-from spectral_repro.parts import part
+from spectral_repro.bounds import Part, PositivePart, Share, training_fraction
 
 Schedule = Callable[[Fraction], float]
 
 
 def _check_part(name: str, value: Part, positive: bool = False) -> None:
     try:
-        fraction = part(value)
+        fraction = training_fraction(value)
     except ValueError as error:
         raise ValueError(f"{name}={error}") from None
     if positive and fraction == 0:
@@ -51,7 +50,7 @@ class Step:
         _check_factor("factor", self.factor)
 
     def __call__(self, progress: Fraction) -> float:
-        return self.factor ** (progress // part(self.every))
+        return self.factor ** (progress // training_fraction(self.every))
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class MultiStep:
         _check_factor("factor", self.factor)
 
     def __call__(self, progress: Fraction) -> float:
-        return self.factor ** sum(progress >= part(milestone) for milestone in self.milestones)
+        return self.factor ** sum(progress >= training_fraction(milestone) for milestone in self.milestones)
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Cosine:
         _check_factor("final", self.final)
 
     def __call__(self, progress: Fraction) -> float:
-        warmup = part(self.warmup)
+        warmup = training_fraction(self.warmup)
         if progress < warmup:
             return float(progress / warmup)
         falling = float((progress - warmup) / (1 - warmup)) if warmup < 1 else 1.0
@@ -116,7 +115,7 @@ class Cyclic:
         _check_factor("lowest", self.lowest)
 
     def __call__(self, progress: Fraction) -> float:
-        position, peak = progress * self.cycles, part(self.peak)
+        position, peak = progress * self.cycles, training_fraction(self.peak)
         position = position % 1 if progress < 1 else Fraction(1)
         height = position / peak if position < peak else (1 - position) / (1 - peak) if peak < 1 else 1
         return self.lowest + (1 - self.lowest) * float(height)

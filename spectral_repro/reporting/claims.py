@@ -11,20 +11,20 @@ class Number:
 
     Attributes:
         at_least, at_most: its bounds.
-        table, of: the row whose runs are measured; with `minus` or `per` another row of the table, the differences or quotients
-            of runs of the same seed.
+        table, row: the row whose runs are measured. With `difference_to` or `ratio_to`, another row of the table: the
+            differences or quotients of runs of the same seed.
         metric: a metric's name, or "success" for the percentage of runs that end finite; None: what the table measures.
-        file, column, where: CSV under the folder of results, and which rows of it (the largest of several counts); with `per`,
-            divided by the column in those rows.
+        file, column, where: CSV under the folder of results, and which rows of it (the largest of several counts); with
+            `ratio_to`, divided by the column in those rows.
     """
 
     at_least: float | None = None
     at_most: float | None = None
     table: str | None = None
-    of: str | None = None
-    minus: str | None = None
+    row: str | None = None
+    difference_to: str | None = None
     metric: str | None = None
-    per: str | dict[str, object] | None = None
+    ratio_to: str | dict[str, object] | None = None
     file: str | None = None
     where: dict[str, object] | None = None
     column: str | None = None
@@ -32,13 +32,15 @@ class Number:
     @property
     def rows(self) -> list[str]:
         """The rows of the table that it is made of."""
-        return [row for row in (self.of, self.minus, self.per) if row]
+        return [row for row in (self.row, self.difference_to, self.ratio_to) if row]
 
     @property
     def words(self) -> str:
         if self.file:
-            return " per ".join(f"{self.column} of {_words(each)}" for each in (self.where, self.per) if each)
-        return f"{self.of} − {self.minus}" if self.minus else f"{self.of} / {self.per}" if self.per else self.of
+            return " per ".join(f"{self.column} of {_words(each)}" for each in (self.where, self.ratio_to) if each)
+        if self.difference_to:
+            return f"{self.row} − {self.difference_to}"
+        return f"{self.row} / {self.ratio_to}" if self.ratio_to else self.row
 
     @property
     def bounds(self) -> str:
@@ -69,8 +71,6 @@ class Claim:
 
 
 def read_claim(id: str, settings: dict[str, object]) -> Claim:
-    """A claim of conf/claim; a number `of` several rows is one for each of them."""
-    numbers = [
-        Number(**(number | ({"of": row} if row else {}))) for number in settings["numbers"] for row in number.get("of", [None])
-    ]
+    """A claim of conf/claim; a number with several rows is one for each of them."""
+    numbers = [Number(**number | {"row": row}) for number in settings["numbers"] for row in number.get("row", [None])]
     return Claim(**{"id": id} | settings | {"numbers": tuple(numbers)})

@@ -18,7 +18,9 @@ from spectral_repro.reporting.sections import Entry, Report, Section
 
 REPORT = ("python", "-m", "spectral_repro.report")
 DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
-TREATMENTS = ("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient", "init", "finetune")
+TREATMENTS = (
+    *("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient_clipping", "init", "finetune"),
+)
 
 
 def compare(

@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def form(self) -> str:
-        if self.section is None or self.number.per:
+        if self.section is None or self.number.ratio_to:
             return ".3g"
         return ".0f" if self.number.metric == SUCCESS else _metric(self.number, self.section).form
 
@@ -146,7 +146,7 @@ def _read(number: Number, frame: pd.DataFrame) -> float:
     def largest(where: dict[str, object]) -> float:
         return frame[(frame[list(where)] == pd.Series(where)).all(axis=1)][number.column].max()
 
-    return largest(number.where) / (largest(number.per) if number.per else 1)
+    return largest(number.where) / (largest(number.ratio_to) if number.ratio_to else 1)
 
 
 def _values(number: Number, section: Section) -> pd.Series:
@@ -154,7 +154,7 @@ def _values(number: Number, section: Section) -> pd.Series:
     first, *second = (_by_seed(_entry(section, label), number, section) for label in number.rows)
     for other in second:
         first, other = by_seed(first), by_seed(other)
-        first = first - other if number.minus else first / other
+        first = first - other if number.difference_to else first / other
     return first.dropna()
 
 
@@ -176,5 +176,5 @@ def _published(number: Number, section: Section) -> float:
     key = "success_rate" if number.metric == SUCCESS else section.table.statistic
     first, *second = (_entry(section, label).row.published.get(key, float("nan")) for label in number.rows)
     for other in second:
-        first = first - other if number.minus else first / other
+        first = first - other if number.difference_to else first / other
     return first

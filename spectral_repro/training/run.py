@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from spectral_repro.configuration.identity import digest, essentials, identity
+from spectral_repro.configuration.identity import config_read, digest, identity
 from spectral_repro.errors import UserError
 from spectral_repro.training.files import PARTIAL, write_whole
 from spectral_repro.training.lock import Lock
@@ -93,7 +93,7 @@ class Run:
             self._clear()
             hydra_folder = self.folder / ".hydra"
             hydra_folder.mkdir(exist_ok=True)
-            OmegaConf.save(essentials(config), hydra_folder / "config.yaml", resolve=True)
+            OmegaConf.save(config_read(config), hydra_folder / "config.yaml", resolve=True)
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
 
     def update(self, **values: object) -> None:

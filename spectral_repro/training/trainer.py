@@ -61,7 +61,7 @@ class Trainer:
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
         self.state = TrainingState(model, optimizer, schedule, self.steps, scaler, weights)
-        self.max_norm = config.gradient.max_norm if "gradient" in config else None
+        self.max_norm = config.gradient_clipping.max_norm if "gradient_clipping" in config else None
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
         self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
@@ -255,10 +255,10 @@ class Trainer:
 
     def _output_gap(self) -> dict[str, float]:
         """Of the first epoch's training images, if it is asked for; the network is left in evaluation by `_evaluate`."""
-        if "gap" not in self.config:
+        if "output_gap" not in self.config:
             return {}
         with self.autocast:
-            batches = islice(self.train_batches.epoch(0), self.config.gap.batches)
+            batches = islice(self.train_batches.epoch(0), self.config.output_gap.batches)
             return {"output_gap": output_gap(self.model, self._stoppable(batches))}
 
     def _stoppable(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

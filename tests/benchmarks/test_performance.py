@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from spectral_repro.benchmarks.contests import Aim
+from spectral_repro.benchmarks.comparisons import Target
 from spectral_repro.benchmarks.scaling import PANELS, exponents, theory
 from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.folders import CONF
@@ -18,7 +18,7 @@ CONTESTS = ("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", 
 
 def test_an_aim_is_a_ratio_of_times():
     times = {"ours": 2.0, "plain": 3.0}
-    slower, faster = Aim("", "ours", "plain", 0.5), Aim("", "ours", "plain", 1.4, faster=True)
+    slower, faster = Target("", "ours", "plain", 0.5), Target("", "ours", "plain", 1.4, faster=True)
     assert slower.reached(times) == pytest.approx(2 / 3) and not slower.met(times)
     assert faster.reached(times) == 1.5 and faster.met(times)
 
@@ -42,7 +42,7 @@ def test_theory_counts_operations_and_numbers():
 def test_every_ratio_has_a_row_and_the_scaling_a_figure(suite, tmp_path: Path):
     printed = write(suite("performance").measure(), "Measured here.", tmp_path)
     rows = pd.read_csv(tmp_path / "performance.csv")
-    assert set(rows["contest"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
+    assert set(rows["comparison"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
     assert all(f"| {what}" in printed[0] for what in rows["what"])
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(tmp_path / "scaling.csv").groupby(["layer", "axis"])) == len(PANELS)
@@ -66,7 +66,7 @@ def test_ratios(name: str):
         config = hydra.compose("bench", ["suite=performance", "scale=cpu"]).suite
     suite = instantiate(config.measure, **config.scales.cpu, device=torch.device("cpu"), seed=0, _convert_="all")
     try:
-        aims, _ = suite.held(name)
+        targets, _ = suite.held(name)
     finally:
         torch.set_num_threads(threads)
-    assert aims["met"].all(), aims.to_string()
+    assert targets["met"].all(), targets.to_string()

@@ -190,7 +190,7 @@ def test_configs_are_short():
 
 
 def test_every_key_beside_those_options_has_a_rule():
-    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient=clipped"]))
+    check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient_clipping=norm"]))
     check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
     check(compose(["init=pretrained", "init.network=resnet50"]))
 

@@ -38,7 +38,7 @@ def test_what_cannot_change_the_result_stays_out(override: str):
         "model.width=32",
         "optimizer.lr=0.2",
         "schedule=cosine",
-        "gradient=clipped",
+        "gradient_clipping=norm",
         "trainer.epochs=3",
         "precision=bfloat16",
         "dataset.train_images=100",
@@ -77,7 +77,7 @@ def test_the_gradient_counts_only_where_a_layer_uses_it():
 
 
 def test_a_group_that_is_null_leaves_no_key():
-    assert not {"gradient", "init", "finetune", "pooling"} & compose([]).keys()
+    assert not {"gradient_clipping", "init", "finetune", "pooling"} & compose([]).keys()
 
 
 def test_convolutions_as_they_are_leave_no_trace():

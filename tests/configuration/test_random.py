@@ -25,7 +25,7 @@ SMALL = (
     *("dataset.train_images=4", "dataset.test_images=4", "dataset.batch_size=4", "dataset.download=false", "model.width=4"),
     *("trainer.epochs=1", "trainer.threads=1", "logger=none", "device=cpu", "dataset.root=nowhere"),
 )
-GROUPS = ("norm", "pooling", "conv", "backward", "optimizer", "gradient", "schedule", "init", "finetune")
+GROUPS = ("norm", "pooling", "conv", "backward", "optimizer", "gradient_clipping", "schedule", "init", "finetune")
 MORE = ("constraint", "penalty", "spectra")
 DATASETS = (*("digits", "random") * 8, *options("dataset"))
 EXACTLY = {"derandomize": True, "database": None, "deadline": None, "phases": [Phase.generate]}
@@ -37,7 +37,15 @@ chosen = st.fixed_dictionaries(
     | {"precision": st.sampled_from(["float32", "bfloat16", "float16"]), "trainer.channels_last": st.booleans()},
 )
 WITH_EVERYTHING = (
-    *("norm=zca", "pooling=gcp", "conv=tt", "backward=hybrid", "gradient=clipped", "constraint=clip", "penalty=orthogonal"),
+    *(
+        "norm=zca",
+        "pooling=gcp",
+        "conv=tt",
+        "backward=hybrid",
+        "gradient_clipping=norm",
+        "constraint=clip",
+        "penalty=orthogonal",
+    ),
     *("spectra=largest", "dataset=cifar10", "dataset.root=nowhere", "dataset.download=false", "trainer.threads=1"),
 )
 keys = sorted(key for key in flatten(compose(WITH_EVERYTHING)) if not key.startswith("logger") and "._" not in key)

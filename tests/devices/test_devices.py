@@ -155,7 +155,7 @@ def test_what_a_step_must_not_do_is_found():
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("model=alexnet_small", "norm=zca", "pooling=gcp", "optimizer=sgdg", "gradient=clipped", "schedule=cosine"),
+        ("model=alexnet_small", "norm=zca", "pooling=gcp", "optimizer=sgdg", "gradient_clipping=norm", "schedule=cosine"),
         ("model=wrn16_4", "norm=pca", "conv=tt", "penalty=orthogonal", "constraint=divide_by_largest", "optimizer=adamg"),
         ("model=lipconvnet5", "conv=sott", "optimizer=sgd"),
     ],

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import pytest
 
+from spectral_repro.bounds import training_fraction
 from spectral_repro.optim.schedules import Constant, Cosine, Cyclic, MultiStep, Step
-from spectral_repro.parts import part
 
 
 @pytest.mark.parametrize("epochs", [350, 10, 7])
@@ -45,13 +45,13 @@ def test_constant():
 
 @pytest.mark.parametrize(("value", "fraction"), [("100/350", Fraction(2, 7)), (0.1, Fraction(1, 10)), (1, 1), ("0.25", 0.25)])
 def test_parts_are_exact(value, fraction):
-    assert part(value) == fraction
+    assert training_fraction(value) == fraction
 
 
 @pytest.mark.parametrize("value", ["x", "1/0", "3/2", -0.1, None])
 def test_what_is_no_part_is_refused(value):
     with pytest.raises(ValueError, match="part of the training"):
-        part(value)
+        training_fraction(value)
 
 
 @pytest.mark.parametrize(

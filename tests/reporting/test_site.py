@@ -37,7 +37,7 @@ claims:
   whitens:
     claim: Whitening does not lose a point.
     published: 91 against 90 %.
-    numbers: [{table: digits, of: ["ZCA, SVD-PI"], minus: Batch norm, at_least: -1}]
+    numbers: [{table: digits, row: ["ZCA, SVD-PI"], difference_to: Batch norm, at_least: -1}]
   exact:
     claim: The factor is bounded.
     published: null

@@ -62,7 +62,7 @@ def runs(make_run):
     ],
 )
 def test_a_difference_over_common_seeds_against_its_bounds(runs, judged, bounds, verdict):
-    judgement = judged({"of": ["B"], "minus": "A"} | bounds)
+    judgement = judged({"row": ["B"], "difference_to": "A"} | bounds)
     (finding,) = judgement.findings
     assert (judgement.verdict, judgement.scale, judgement.seeds) == (verdict, "full", [3])
     assert finding.mean == pytest.approx(2) and finding.published == pytest.approx(2)
@@ -70,17 +70,17 @@ def test_a_difference_over_common_seeds_against_its_bounds(runs, judged, bounds,
 
 
 def test_a_quotient(runs, judged):
-    (finding,) = judged({"of": ["B"], "per": "A", "at_least": 1}).findings
+    (finding,) = judged({"row": ["B"], "ratio_to": "A", "at_least": 1}).findings
     assert finding.mean == pytest.approx(np.mean([81.5 / 80, 87 / 85, 92.5 / 90]))
 
 
 def test_runs_of_different_scale_never_meet(runs, judged):
-    judgement = judged({"of": ["C"], "minus": "A", "at_least": 0})
+    judgement = judged({"row": ["C"], "difference_to": "A", "at_least": 0})
     assert judgement.verdict == "not measured" and judgement.findings == ()
 
 
 def test_a_reduced_scale_decides_about_itself_alone(runs, judged):
-    number = {"of": ["C"], "at_least": 70}
+    number = {"row": ["C"], "at_least": 70}
     assert [(each.verdict, each.scale) for each in (judged(number), judged(number, full=True))] == [
         ("supported", "reduced"),
         ("undecided", "reduced"),
@@ -88,18 +88,18 @@ def test_a_reduced_scale_decides_about_itself_alone(runs, judged):
 
 
 def test_one_number_out_of_its_bounds_contradicts_and_a_missing_row_leaves_undecided(runs, judged, make_run):
-    held, broken = {"of": ["B"], "minus": "A", "at_least": 1}, {"of": ["A"], "at_most": 10}
+    held, broken = {"row": ["B"], "difference_to": "A", "at_least": 1}, {"row": ["A"], "at_most": 10}
     assert judged(held, broken).verdict == "contradicted"
     make_run("norm=zca_pi", accuracies=[80.0])
-    few = judged(held, {"of": ["C"], "at_least": 10})
+    few = judged(held, {"row": ["C"], "at_least": 10})
     assert few.verdict == "undecided" and few.findings[1].seeds == 1, "one seed decides nothing"
 
 
 def test_a_rate_of_success_has_its_own_interval(make_run, judged):
     for seed in range(3):
         make_run("norm=zca_svd", state="diverged", accuracies=[30.0], seed=seed)
-    never, seldom = judged({"of": ["B"], "metric": "success", "at_least": 90}), judged(
-        {"of": ["B"], "metric": "success", "at_most": 10}
+    never, seldom = judged({"row": ["B"], "metric": "success", "at_least": 90}), judged(
+        {"row": ["B"], "metric": "success", "at_most": 10}
     )  # fmt: skip
     assert (never.verdict, seldom.verdict) == ("contradicted", "undecided")
     assert never.findings[0].mean == 0 and never.findings[0].published == 40
@@ -108,7 +108,7 @@ def test_a_rate_of_success_has_its_own_interval(make_run, judged):
 
 
 def test_a_number_of_a_file(judged, tmp_path):
-    number = {"file": "bench/it.csv", "where": {"name": "a"}, "column": "ms", "per": {"name": "b"}, "at_least": 2}
+    number = {"file": "bench/it.csv", "where": {"name": "a"}, "column": "ms", "ratio_to": {"name": "b"}, "at_least": 2}
     assert judged(number).verdict == "not measured"
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "it.csv").write_text("name,ms\na,3\na,5\nb,2\n")
@@ -117,12 +117,14 @@ def test_a_number_of_a_file(judged, tmp_path):
 
 
 def test_a_number_of_several_rows_is_one_of_each():
-    claim = read_claim("it", {"claim": "", "published": None, "numbers": [{"table": "t", "of": ["A", "B"], "minus": "C"}]})
+    claim = read_claim(
+        "it", {"claim": "", "published": None, "numbers": [{"table": "t", "row": ["A", "B"], "difference_to": "C"}]}
+    )
     assert [number.words for number in claim.numbers] == ["A − C", "B − C"]
 
 
 @pytest.mark.parametrize(
-    ("number", "named"), [({"of": ["D"]}, "D: no row of table digits"), ({"of": ["A"], "table": "x"}, "table=x")]
+    ("number", "named"), [({"row": ["D"]}, "D: no row of table digits"), ({"row": ["A"], "table": "x"}, "table=x")]
 )
 def test_a_row_that_there_is_not_is_named(judged, number, named):
     with pytest.raises(UserError, match=f"in claim it, {named}"):
@@ -134,16 +136,16 @@ def test_the_largest_protocol_decides(make_run, judged):
         make_run("norm=batch", "scale=cpu", accuracies=[70.0 + seed], seed=seed)
         make_run("norm=batch", "scale=cpu", "trainer.epochs=12", accuracies=[90.0 + seed], seed=seed)
         make_run("norm=batch", "scale=cpu", "dataset.train_images=500", accuracies=[50.0 + seed], seed=seed)
-    judgement = judged({"of": ["A"], "at_least": 85})
+    judgement = judged({"row": ["A"], "at_least": 85})
     assert (judgement.verdict, judgement.scale, judgement.seeds, judgement.decisive) == ("supported", "reduced", [3], 1)
     means = [finding.mean for finding in judgement.findings]
     assert means[0] == 91 and sorted(means) == [51, 71, 91]
     make_run("norm=batch", accuracies=[80.0], seed=0)
-    assert (again := judged({"of": ["A"], "at_least": 85})).scale == "full" and again.verdict == "undecided"
+    assert (again := judged({"row": ["A"], "at_least": 85})).scale == "full" and again.verdict == "undecided"
 
 
 def test_runs_at_the_scale_smoke_decide_nothing(make_run, judged):
     for seed in range(3):
         make_run("norm=batch", "scale=smoke", accuracies=[10.0 + seed], seed=seed)
-    judgement = judged({"of": ["A"], "at_least": 85})
+    judgement = judged({"row": ["A"], "at_least": 85})
     assert judgement.verdict == "not measured" and len(judgement.missing) == 1

@@ -18,7 +18,7 @@ MLP = ("model=mlp", "norm=null", "init=xavier", "model.depth=3", "optimizer.lr=0
 def test_every_epoch_has_its_gap_and_the_training_does_not_feel_it(train):
     """The last one is that of the weights that the run leaves, batch by batch of the first epoch."""
     plain = pd.read_csv(train(*MLP) / "metrics.csv")
-    folder = train(*MLP, "gap=outputs", "force=true")
+    folder = train(*MLP, "output_gap=singular_values", "force=true")
     measured, config = pd.read_csv(folder / "metrics.csv"), compose([*MLP, "scale=smoke"])
     assert measured["train_loss"].tolist() == plain["train_loss"].tolist()
     assert "output_gap" not in plain and measured["output_gap"].between(0, math.sqrt(2 - 2 / math.sqrt(10))).all()
@@ -36,9 +36,9 @@ def test_every_epoch_has_its_gap_and_the_training_does_not_feel_it(train):
     assert measured["output_gap"].iloc[-1] == pytest.approx(sum(gaps) / 4, rel=1e-5)
     assert output_gap(network, batches[:2]) == pytest.approx(sum(gaps[:2]) / 2, rel=1e-5)
 
-    few = pd.read_csv(train(*MLP, "gap=outputs", "gap.batches=2", "force=true") / "metrics.csv")
+    few = pd.read_csv(train(*MLP, "output_gap=singular_values", "output_gap.batches=2", "force=true") / "metrics.csv")
     assert few["output_gap"].iloc[-1] == pytest.approx(sum(gaps[:2]) / 2, rel=1e-5)
 
 
 def test_it_is_no_part_of_the_identity():
-    assert identity(compose(["gap=outputs", "gap.batches=3"])) == identity(compose([]))
+    assert identity(compose(["output_gap=singular_values", "output_gap.batches=3"])) == identity(compose([]))

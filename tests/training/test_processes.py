@@ -21,7 +21,7 @@ MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-1")
 CASES = {
     "batch": ("init=svd", "init.images=16"),
     "zca": ("norm=zca", "norm.group_size=4", *MLP, "constraint=divide_by_largest", "constraint.linear_to=1"),
-    "pca": ("norm=pca", "norm.group_size=4", "norm.components=2", *MLP, "gradient=clipped", "gap=outputs"),
+    "pca": ("norm=pca", "norm.group_size=4", "norm.components=2", *MLP, "gradient_clipping=norm", "output_gap=singular_values"),
     "pooling": ("pooling=gcp", "pooling.channels=6", "trainer.channels_last=false"),
     "tt_clip": ("conv=tt", "conv.rank=6", "constraint=clip", "constraint.clip_to=0.5", "penalty=orthogonal"),
     "sgdg": ("optimizer=sgdg",),
@@ -78,7 +78,7 @@ def test_two_processes_train_what_one_does(case: str, dtype: str, of_two: Path, 
     for key, value in expected["model"].items():
         error = (found["model"][key] - value).abs().max() / value.abs().max().clamp_min(1)
         assert error < TOLERANCE[dtype], key
-    columns = [*METRICS, "output_gap"] if "gap=outputs" in CASES[case] else METRICS
+    columns = [*METRICS, "output_gap"] if "output_gap=singular_values" in CASES[case] else METRICS
     expected, found = (pd.read_csv(folder / "metrics.csv")[columns] for folder in (one, two))
     pd.testing.assert_frame_equal(found, expected, rtol=TOLERANCE[dtype])
 

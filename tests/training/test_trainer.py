@@ -72,13 +72,13 @@ def test_a_long_gradient_is_shortened_and_a_short_one_left(train, monkeypatch, p
     first, longest = free[0].norm().item(), max(gradient.norm().item() for gradient in free)
 
     gradients.clear()
-    rows = pd.read_csv(train(*options, "gradient=clipped", f"gradient.max_norm={first / 4}") / "metrics.csv")
+    rows = pd.read_csv(train(*options, "gradient_clipping=norm", f"gradient_clipping.max_norm={first / 4}") / "metrics.csv")
     torch.testing.assert_close(gradients[0], free[0] / 4, rtol=1e-4, atol=1e-7)
     assert all(gradient.norm().item() <= 1.0001 * first / 4 for gradient in gradients)
     assert rows["largest_gradient"][0] >= 0.9999 * first  # before it is shortened
 
     gradients.clear()
-    train(*options, "gradient=clipped", f"gradient.max_norm={2 * longest}")
+    train(*options, "gradient_clipping=norm", f"gradient_clipping.max_norm={2 * longest}")
     assert len(gradients) == len(free) and all(map(torch.equal, gradients, free))
 
 

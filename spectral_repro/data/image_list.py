@@ -17,7 +17,7 @@ Labelled = dict[str, int]
 
 
 @dataclass
-class Photographs(ABC):
+class ImageListDataset(ABC):
     """A data set of photographs in its published files.
 
     Attributes:

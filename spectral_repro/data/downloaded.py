@@ -17,7 +17,7 @@ from spectral_repro.errors import UserError
 
 
 @dataclass
-class Published(ABC):
+class DownloadedDataset(ABC):
     """The files of a data set as they were published.
 
     Attributes:

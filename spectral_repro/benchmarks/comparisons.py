@@ -45,40 +45,40 @@ METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newt
 
 
 @dataclass(frozen=True)
-class Aim:
-    """``of`` takes at most ``target`` times what ``beside`` takes; with ``faster`` it is at least ``target`` times as fast."""
+class Target:
+    """``of`` takes at most ``bound`` times what ``beside`` takes; with ``faster`` it is at least ``bound`` times as fast."""
 
     what: str
     of: str
     beside: str
-    target: float
+    bound: float
     faster: bool = False
 
     def reached(self, times: Mapping[str, float]) -> float:
         return times[self.beside] / times[self.of] if self.faster else times[self.of] / times[self.beside]
 
     def met(self, times: Mapping[str, float]) -> bool:
-        return self.reached(times) >= self.target if self.faster else self.reached(times) <= self.target
+        return self.reached(times) >= self.bound if self.faster else self.reached(times) <= self.bound
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Jobs of a round, and the aims for their medians.
+class Comparison:
+    """Jobs of a round, and the targets for their medians.
 
     Args:
         rounds: where fewer than elsewhere do.
-        sums: names for sums of medians times factors, which an aim may have beside it.
+        sums: names for sums of medians times factors, which a target may have beside it.
         clean: removes what the jobs leave.
     """
 
     jobs: Mapping[str, Job]
-    aims: Sequence[Aim]
+    targets: Sequence[Target]
     rounds: int | None = None
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     clean: Callable[[], None] = lambda: None
 
 
-def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int], channels_last: bool) -> Contest:
+def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int], channels_last: bool) -> Comparison:
     layout, name = (torch.channels_last, "NHWC") if channels_last else (torch.contiguous_format, "NCHW")
     features = torch.randn(*shape, device=device).contiguous(memory_format=layout)
     channels = shape[1]
@@ -93,14 +93,14 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
     jobs |= {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
     jobs["loops of SVD-PI"] = passes(Function(partial(looped_whitening, group_size=group_sizes[0])), features)
     whitenings = [key for key in layers if key.startswith("ZCA")]
-    aims = [Aim(f"{key} / BatchNorm2d, {name}", key, "BatchNorm2d", 2) for key in whitenings]
-    aims += [Aim(f"ZCA, d = {d} / roofline, {name}", f"ZCA, d = {d}", f"roofline, d = {d}", 1.5) for d in group_sizes]
-    aims.append(Aim(f"PCA / roofline, {name}", "PCA", f"roofline, d = {channels}", 1.5))
-    aims.append(Aim(f"loops of SVD-PI / {first}, {name}", first, "loops of SVD-PI", 4, faster=True))
-    return Contest(jobs, aims)
+    targets = [Target(f"{key} / BatchNorm2d, {name}", key, "BatchNorm2d", 2) for key in whitenings]
+    targets += [Target(f"ZCA, d = {d} / roofline, {name}", f"ZCA, d = {d}", f"roofline, d = {d}", 1.5) for d in group_sizes]
+    targets.append(Target(f"PCA / roofline, {name}", "PCA", f"roofline, d = {channels}", 1.5))
+    targets.append(Target(f"loops of SVD-PI / {first}, {name}", first, "loops of SVD-PI", 4, faster=True))
+    return Comparison(jobs, targets)
 
 
-def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], many: Sequence[int]) -> Contest:
+def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], many: Sequence[int]) -> Comparison:
     few, middling, many = (torch.randn(*shape, device=device).relu() for shape in (few, middling, many))
     layer = CovariancePooling(few.shape[1])
     upper = torch.triu_indices(few.shape[1], few.shape[1], device=device)
@@ -116,17 +116,19 @@ def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], m
         "eigh alone": whole(lambda: torch.linalg.eigh(matrices)),
     }
     shapes = [" × ".join(map(str, x.shape)) for x in (few, middling, many)]
-    aims = [
-        Aim(f"SVD-based pooling / pooling, {shapes[0]}", "few positions", "few positions, SVD of the whole", 20, faster=True),
-        Aim(f"pooling / eigh of the whole, {shapes[1]}", "middling", "middling, eigh of the whole", 0.7),
-        Aim(f"pooling / eigh alone, {shapes[2]}", "many", "eigh alone", 1.3),
+    targets = [
+        Target(
+            f"SVD-based pooling / pooling, {shapes[0]}", "few positions", "few positions, SVD of the whole", 20, faster=True
+        ),
+        Target(f"pooling / eigh of the whole, {shapes[1]}", "middling", "middling, eigh of the whole", 0.7),
+        Target(f"pooling / eigh alone, {shapes[2]}", "many", "eigh alone", 1.3),
     ]
-    return Contest(jobs, aims)
+    return Comparison(jobs, targets)
 
 
-def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]]]) -> Contest:
+def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]]]) -> Comparison:
     """Every shape of a network's convolutions once. ``within``: all below 98 % and 67 % of the bound."""
-    jobs, aims = {}, []
+    jobs, targets = {}, []
     for network, shapes in networks.items():
         kernels = []
         for outputs, inputs, kernel, size, stride in shapes:
@@ -138,12 +140,12 @@ def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]
             f"{network}, at 98 %": whole(partial(_each, kernels, lambda w, n, s, norm: clip_conv(w, n, norm / 0.98, s))),
             f"{network}, at 67 %": whole(partial(_each, kernels, lambda w, n, s, norm: clip_conv(w, n, norm / 0.67, s))),
         }
-        aims += [
-            Aim(f"clip_conv / Gram eigh, {network}", f"{network}, above", f"{network}, Gram", 1.1),
-            Aim(f"clip_conv, all within 98 % / Gram eigh, {network}", f"{network}, at 98 %", f"{network}, Gram", 0.25),
-            Aim(f"clip_conv, all within 67 % / Gram eigh, {network}", f"{network}, at 67 %", f"{network}, Gram", 0.25),
+        targets += [
+            Target(f"clip_conv / Gram eigh, {network}", f"{network}, above", f"{network}, Gram", 1.1),
+            Target(f"clip_conv, all within 98 % / Gram eigh, {network}", f"{network}, at 98 %", f"{network}, Gram", 0.25),
+            Target(f"clip_conv, all within 67 % / Gram eigh, {network}", f"{network}, at 67 %", f"{network}, Gram", 0.25),
         ]
-    return Contest(jobs, aims, rounds=1)
+    return Comparison(jobs, targets, rounds=1)
 
 
 def _each(kernels: Sequence[tuple[Tensor, int, int, float]], clip: Callable[..., object]) -> None:
@@ -151,7 +153,7 @@ def _each(kernels: Sequence[tuple[Tensor, int, int, float]], clip: Callable[...,
         clip(*kernel)
 
 
-def optimizers(device: torch.device, width: int) -> Contest:
+def optimizers(device: torch.device, width: int) -> Comparison:
     def stepping(make: Callable[[nn.Module], torch.optim.Optimizer]) -> Job:
         model = wrn28_10(num_classes=10, width=width).to(device)
         optimizer = make(model)
@@ -174,16 +176,16 @@ def optimizers(device: torch.device, width: int) -> Contest:
     sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True)
     plain = stepping(lambda model: sgd(model.parameters()))
     jobs = {"SGD foreach": plain, "products": whole(products)}
-    aims = []
+    targets = []
     for kind in (SGDG, AdamG):
         name = kind.__name__
         jobs |= {f"{name}, omega = 0": sphere(kind, 0.0), f"{name}, omega = 0.1": sphere(kind, 0.1)}
-        aims.append(Aim(f"{name}, omega = 0 / SGD foreach", f"{name}, omega = 0", "SGD foreach", 1.5))
-        aims.append(Aim(f"{name}, omega = 0.1 / (1.2 products + 1.5 SGD)", f"{name}, omega = 0.1", "allowed", 1))
-    return Contest(jobs, aims, sums={"allowed": {"products": 1.2, "SGD foreach": 1.5}})
+        targets.append(Target(f"{name}, omega = 0 / SGD foreach", f"{name}, omega = 0", "SGD foreach", 1.5))
+        targets.append(Target(f"{name}, omega = 0.1 / (1.2 products + 1.5 SGD)", f"{name}, omega = 0.1", "allowed", 1))
+    return Comparison(jobs, targets, sums={"allowed": {"products": 1.2, "SGD foreach": 1.5}})
 
 
-def pipeline(device: torch.device, images: int, width: int) -> Contest:
+def pipeline(device: torch.device, images: int, width: int) -> Comparison:
     """One epoch of CIFAR-like images with crop, flip and normalisation; and a step of a ResNet-18 on as many."""
     pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(10, (images,))
@@ -191,7 +193,7 @@ def pipeline(device: torch.device, images: int, width: int) -> Contest:
     batches = Batches(Split(pixels, labels), 128, mean, std, crop_padding=4, flip=True, device=device)
     crop, mirror = transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()
     augment = transforms.Compose([crop, mirror, transforms.ToTensor(), transforms.Normalize(mean, std)])
-    loader = DataLoader(Photographs(pixels, labels, augment), 128, shuffle=True, num_workers=2)
+    loader = DataLoader(ImageListDataset(pixels, labels, augment), 128, shuffle=True, num_workers=2)
     model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
     batch = next(iter(batches.epoch(0)))
@@ -200,14 +202,14 @@ def pipeline(device: torch.device, images: int, width: int) -> Contest:
         "DataLoader": whole(lambda: list(map(len, loader))),
         "ResNet-18": whole(lambda: step(model, optimizer, *batch)),
     }
-    aims = [
-        Aim("images/s, batches / DataLoader with PIL transforms, 2 workers", "batches", "DataLoader", 8, faster=True),
-        Aim("batches / ResNet-18 steps", "batches", "epoch of steps", 0.02),
+    targets = [
+        Target("images/s, batches / DataLoader with PIL transforms, 2 workers", "batches", "DataLoader", 8, faster=True),
+        Target("batches / ResNet-18 steps", "batches", "epoch of steps", 0.02),
     ]
-    return Contest(jobs, aims, sums={"epoch of steps": {"ResNet-18": len(batches)}})
+    return Comparison(jobs, targets, sums={"epoch of steps": {"ResNet-18": len(batches)}})
 
 
-class Photographs(Dataset):
+class ImageListDataset(Dataset):
     """Images as PIL opens them, transformed one by one."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Image.Image], Tensor]):
@@ -220,7 +222,7 @@ class Photographs(Dataset):
         return self.transform(Image.fromarray(self.arrays[index])), self.labels[index]
 
 
-def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Contest:
+def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Comparison:
     """A training step of ResNet-18 on CIFAR-sized images, as the reference takes it and as the trainer can."""
     images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
 
@@ -241,11 +243,13 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
     if compiled:
         jobs["channels_last, bfloat16, compiled"] = stepping(torch.channels_last, torch.bfloat16, True)
     best = "channels_last, bfloat16"
-    aims = [Aim(f"ResNet-18, images/s, {key} / reference", key, "reference", 3, faster=True) for key in jobs if best in key]
-    return Contest(jobs, aims, rounds=3)
+    targets = [
+        Target(f"ResNet-18, images/s, {key} / reference", key, "reference", 3, faster=True) for key in jobs if best in key
+    ]
+    return Comparison(jobs, targets, rounds=3)
 
 
-def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
+def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
     """A step of the trainer beside forward, backward and step alone, on the same images."""
     folder = tempfile.TemporaryDirectory()
     config = compose([f"results_dir={folder.name}", "logger=none", *overrides])
@@ -272,10 +276,10 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Contest:
         made._step(*batch)
 
     jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch))}
-    return Contest(jobs, [Aim("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)], clean=folder.cleanup)
+    return Comparison(jobs, [Target("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)], clean=folder.cleanup)
 
 
-def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
+def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:
     """Whole commands: two runs side by side and in sequence; a run of one step beside an import and a bare step."""
     folder, numbers = tempfile.TemporaryDirectory(), count()
 
@@ -299,11 +303,11 @@ def processes(device: torch.device, overrides: Sequence[str]) -> Contest:
         "one step": whole(lambda: together([command(*one_step)])),
         "import and bare step": whole(lambda: together([[sys.executable, "-c", BARE_STEP]])),
     }
-    aims = [
-        Aim("two runs side by side / in sequence", "side by side", "in sequence", 1),
-        Aim("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
+    targets = [
+        Target("two runs side by side / in sequence", "side by side", "in sequence", 1),
+        Target("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
     ]
-    return Contest(jobs, aims, rounds=2, clean=folder.cleanup)
+    return Comparison(jobs, targets, rounds=2, clean=folder.cleanup)
 
 
 BARE_STEP = """
