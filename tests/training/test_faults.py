@@ -252,6 +252,8 @@ def test_out_of_memory(train, undisturbed, tmp_path, monkeypatch, exhaust: Calla
     assert Outcome(train(*RUN)) == expected
 
 
+# torch raises the error in a signal handler, which may run inside a callback of the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_is_killed(train, undisturbed, images, tmp_path, monkeypatch):
     expected = undisturbed(*RUN, *images)
 
