@@ -84,11 +84,8 @@ def parameters(made: Callable) -> tuple[dict[str, object], bool]:
 
 
 def _signatures(made: Callable) -> Iterator[inspect.Signature]:
-    if not isinstance(made, type):
-        yield _signature(made)
-        return
     yield _signature(made)
-    for base in made.__mro__[1:-1]:
+    for base in made.__mro__[1:-1] if isinstance(made, type) else ():
         if "__init__" in vars(base):
             yield _signature(base)
 

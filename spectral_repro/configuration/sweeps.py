@@ -48,10 +48,3 @@ class Closing(Callback):
 
     def on_sweep_end(self, jobs: Sequence[JobReturn]) -> None:
         print(get_method(self.text)(jobs), flush=True)
-
-
-def metric(final: dict[str, float]) -> str:
-    """The test accuracy in the last row of metrics.csv, of a study the first value there."""
-    if "test_accuracy" in final:
-        return f"test accuracy {final['test_accuracy']:.2f} %"
-    return "".join(f"{name} {value:.4g}" for name, value in list(final.items())[1:2])
