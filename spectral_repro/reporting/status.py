@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from spectral_repro.configuration.sweeps import metric
 from spectral_repro.reporting.papers import TRAIN
 from spectral_repro.reporting.runs import Run, read_runs
 from spectral_repro.training.lock import holder
@@ -37,6 +36,13 @@ def line(run: Run, state: str, root: Path) -> str:
     done, final = part_done(run), run.summary.get("final") or {}
     left = clock(time_left(run, done, root)) if state == "running" and done else ""
     return f"{state:<11} {100 * done:5.1f} %  {left:>10}  {metric(final):<22}  {run.folder}"
+
+
+def metric(final: dict[str, float]) -> str:
+    """The test accuracy in the last row of metrics.csv, of a study the first value there."""
+    if "test_accuracy" in final:
+        return f"test accuracy {final['test_accuracy']:.2f} %"
+    return "".join(f"{name} {value:.4g}" for name, value in list(final.items())[1:2])
 
 
 def part_done(run: Run) -> float:
