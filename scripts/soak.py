@@ -26,7 +26,7 @@ from spectral_repro.reporting.runs import read_run
 from spectral_repro.training.checkpoint import read_checkpoint
 from spectral_repro.training.execute import execute
 from spectral_repro.training.files import PARTIAL
-from spectral_repro.training.run import OVER, Run
+from spectral_repro.training.run_folder import OVER, Run
 
 EXPERIMENTS = (
     ("wang2019/resnet18_zca_d4", "model.width=4"),

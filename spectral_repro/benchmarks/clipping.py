@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from spectral_repro.benchmarks.clipping_figure import draw
 from spectral_repro.benchmarks.clock import Job, time_interleaved
-from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.linalg import clip_conv, conv_norm, conv_power_iteration
 
 NAIVE = "SVD at every frequency"
@@ -40,13 +40,13 @@ class Clipping:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         torch.manual_seed(self.seed)
         layers = [(network, layer) for network, layers in self.networks.items() for layer in layers]
         numbers = pd.concat([self.compared(*pair) for pair in tqdm(layers, "layers", disable=None)], ignore_index=True)
         totals = summed(numbers)
         frames = {"layers": numbers, "clipping": totals}
-        return Measurement("Singular values of convolutions", [NOTE], frames, sections(totals))
+        return SuiteResult("Singular values of convolutions", [NOTE], frames, displays(totals))
 
     def compared(self, network: str, layer: Sequence[int]) -> pd.DataFrame:
         """A row for each operation and way: milliseconds, and how far the clipped kernel is from the naive one at most."""
@@ -126,13 +126,13 @@ def summed(numbers: pd.DataFrame) -> pd.DataFrame:
     return totals.assign(speedup=naive / totals["seconds"]).reset_index()
 
 
-def sections(totals: pd.DataFrame) -> list[Section]:
+def displays(totals: pd.DataFrame) -> list[Display]:
     caption = "Seconds for all convolutions of a network; × faster: than an SVD at every frequency."
-    figure = Section("clipping", "Clipping and norms of whole networks", caption, figure=draw(totals))
+    figure = Display("clipping", "Clipping and norms of whole networks", caption, figure=draw(totals))
     return [figure, *(table(network, frame) for network, frame in totals.groupby("network", sort=False))]
 
 
-def table(network: str, frame: pd.DataFrame) -> Section:
+def table(network: str, frame: pd.DataFrame) -> Display:
     caption = (
         f"Seconds for all its convolutions. Clipped kernels agree with those of the SVD to {short(frame['difference'].max())}."
     )
@@ -142,4 +142,4 @@ def table(network: str, frame: pd.DataFrame) -> Section:
         "× faster": frame["speedup"].map(short),
     }
     name = "_".join(["clipping", *network.lower().replace(",", "").replace("-", "_").split()])
-    return Section(name, network, caption, table=pd.DataFrame(columns))
+    return Display(name, network, caption, table=pd.DataFrame(columns))

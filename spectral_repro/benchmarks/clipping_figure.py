@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_repro.benchmarks.sections import short
+from spectral_repro.benchmarks.results import short
 from spectral_repro.reporting.figures import STYLE
 
 

@@ -6,7 +6,7 @@ from time import perf_counter
 import pandas as pd
 import torch
 
-from spectral_repro.training.memory import return_freed
+from spectral_repro.training.environment import return_freed
 
 Job = Callable[[], Callable[[], object]]  # runs the forward pass; what it returns runs the backward pass
 

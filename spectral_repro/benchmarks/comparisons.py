@@ -38,7 +38,7 @@ from spectral_repro.training.build import (
     load_images,
     place,
 )
-from spectral_repro.training.run import Run
+from spectral_repro.training.run_folder import RunFolder
 from spectral_repro.training.trainer import Trainer
 
 METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newton_schulz": NewtonSchulz(10)}
@@ -259,7 +259,7 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
     bare_optimizer = build_optimizer(config, bare)
     made = Trainer(
         config,
-        Run(config, "bench"),
+        RunFolder(config, "bench"),
         model,
         optimizer,
         build_schedule(config),

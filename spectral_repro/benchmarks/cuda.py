@@ -14,7 +14,7 @@ from spectral_repro.benchmarks.accuracy import relative_error
 from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.comparisons import METHODS, optimizers, pooling, whitening
 from spectral_repro.benchmarks.references import step, whole
-from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
 from spectral_repro.linalg.roots import newton_schulz
 from spectral_repro.optim import SGDG, AdamG
@@ -45,7 +45,7 @@ class Cuda:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         torch.manual_seed(self.seed)
         pairs = [(d, n) for d in self.sizes for n in self.numbers if n * d * d <= self.entries]
         roots = pd.DataFrame([row for pair in tqdm(pairs, "matrices", disable=None) for row in self.roots(*pair)])
@@ -53,12 +53,12 @@ class Cuda:
         waits = pd.DataFrame(list(self.waits()))
         numbers = {"roots": roots, "layers": layers, "waits": waits}
         caption = "Milliseconds for all matrices together; error: largest |F - exact| / |exact| of the square root."
-        sections = [
-            Section("roots", "Square roots of many matrices", caption, table=shown(roots)),
-            Section("layers", "Layers and optimisers", "Forward and backward pass, or a step.", table=shown(layers)),
-            Section("waits", "Waiting for the device", "Synchronisations of a training step.", table=shown(waits)),
+        displays = [
+            Display("roots", "Square roots of many matrices", caption, table=shown(roots)),
+            Display("layers", "Layers and optimisers", "Forward and backward pass, or a step.", table=shown(layers)),
+            Display("waits", "Waiting for the device", "Synchronisations of a training step.", table=shown(waits)),
         ]
-        return Measurement("On this device", ["Medians of interleaved rounds."], numbers, sections)
+        return SuiteResult("On this device", ["Medians of interleaved rounds."], numbers, displays)
 
     def roots(self, size: int, number: int) -> Iterator[dict[str, object]]:
         """A row for each dtype and way: milliseconds, and the error of the square root of covariances of 4 d positions."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from spectral_repro.benchmarks import gradient_figures as figures
-from spectral_repro.benchmarks.sections import Section, short
+from spectral_repro.benchmarks.results import Display, short
 from spectral_repro.benchmarks.spectra import NAMED
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
 
@@ -24,35 +24,35 @@ class Numbers:
     factors: pd.DataFrame
 
 
-def sections(numbers: Numbers, shown: Sequence[int]) -> list[Section]:
+def displays(numbers: Numbers, shown: Sequence[int]) -> list[Display]:
     """Errors at the first of the sizes shown, times at all of them."""
     accuracy = numbers.accuracy[numbers.accuracy["size"] == shown[0]]
     return [*_figures(numbers, accuracy, shown), *_errors(accuracy), *_times(numbers.times, shown), *_checks(numbers)]
 
 
-def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> list[Section]:
+def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> list[Display]:
     return [
-        Section(
+        Display(
             "error_by_condition",
             "Error against the condition number",
             f"Relative error of dL/dA, median over the matrices, d = {shown[0]}; eigenvalues from 1 to 1 / condition number in "
             "equal ratios. A cross at the top: some or all gradients are not finite.",
             figure=figures.sweep(accuracy, "condition"),
         ),
-        Section(
+        Display(
             "feature_error_by_condition",
             "Error of the gradient of features",
             "The same for dL/dX of features X with A = X Xᵀ, which is what the layers before get: directions that the features "
             "hardly have count for less.",
             figure=figures.sweep(accuracy, "condition", "feature_error"),
         ),
-        Section(
+        Display(
             "error_by_gap",
             "Error against the gap between eigenvalues",
             f"Relative error of dL/dA for pairs of eigenvalues a and a (1 − gap), a from 1 to {2 / shown[0]:.2g}.",
             figure=figures.sweep(accuracy, "gap"),
         ),
-        Section(
+        Display(
             "error_by_time",
             "Error against time",
             "Relative error of dL/dA for separated eigenvalues, against the time of the forward and backward pass for one "
@@ -62,10 +62,10 @@ def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> 
     ]
 
 
-def _errors(accuracy: pd.DataFrame) -> list[Section]:
+def _errors(accuracy: pd.DataFrame) -> list[Display]:
     size, matrices = accuracy["size"].iloc[0], accuracy["matrices"].iloc[0]
     by_function = [
-        Section(
+        Display(
             f"errors_{function}_{dtype}",
             f"{task.title}, {dtype}",
             f"Relative error of dL/dA, median over the finite ones of {matrices} matrices, d = {size}; in brackets its angle "
@@ -76,7 +76,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Section]:
         for dtype in DTYPES
     ]
     of_features = [
-        Section(
+        Display(
             f"feature_errors_{dtype}",
             f"Gradient of features, {dtype}",
             f"Relative error of dL/dX, A = X Xᵀ, where the features have little or nothing of some directions; d = {size}.",
@@ -84,7 +84,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Section]:
         )
         for dtype in DTYPES
     ]
-    broken = Section(
+    broken = Display(
         "not_finite",
         "Gradients that are not finite",
         f"Percent of the matrices of a spectrum, over all functions, d = {size}. Methods and spectra that are not listed: "
@@ -94,9 +94,9 @@ def _errors(accuracy: pd.DataFrame) -> list[Section]:
     return [*by_function, *of_features, broken]
 
 
-def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Section]:
+def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Display]:
     return [
-        Section(
+        Display(
             f"times_{dtype}",
             f"Time and memory, square root, {dtype}",
             "Milliseconds for the forward and backward pass of one matrix of a batch, median of interleaved rounds. Memory: "
@@ -107,10 +107,10 @@ def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Section]:
     ]
 
 
-def _checks(numbers: Numbers) -> list[Section]:
+def _checks(numbers: Numbers) -> list[Display]:
     factors = numbers.factors.assign(**{name: numbers.factors[name].map("{:.2e}".format) for name in ("published", "own")})
     return [
-        Section(
+        Display(
             "approximation_error",
             "The poster's approximation errors",
             "|series(r) − 1 / (1 − r)| for the ratio r of two eigenvalues. Recipe: how the published figures come about, "
@@ -119,14 +119,14 @@ def _checks(numbers: Numbers) -> list[Section]:
             "that its errors are rounding; those of Taylor are r^101 / (1 − r) and rounding.",
             table=approximation(numbers.approximation),
         ),
-        Section(
+        Display(
             "largest_factor",
             "The poster's upper bounds of the gradient",
             "The largest factor between two eigenvalues clamped to the rounding unit u = 2.2e−16: |P(1) / Q(1)| / u (Padé, "
             "Q(1) = 0 but for rounding in 20 digits), 101 / u (Taylor), the limit (truncated), 1 / u (TopN).",
             table=factors,
         ),
-        Section(
+        Display(
             "precision",
             "The exact gradient in 50 digits",
             f"Relative errors against 50 digits, d = {numbers.precision['size'].max()}. Reference: what all methods are "

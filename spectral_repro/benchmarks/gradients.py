@@ -11,11 +11,11 @@ from spectral_repro.benchmarks import digits
 from spectral_repro.benchmarks.accuracy import relative_error
 from spectral_repro.benchmarks.cases import Case
 from spectral_repro.benchmarks.clock import time_interleaved
-from spectral_repro.benchmarks.gradient_report import Numbers, sections
+from spectral_repro.benchmarks.gradient_report import Numbers, displays
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.poster import approximation_errors, largest_factors
 from spectral_repro.benchmarks.problems import Problem, draw
-from spectral_repro.benchmarks.sections import Measurement
+from spectral_repro.benchmarks.results import SuiteResult
 from spectral_repro.benchmarks.spectra import NAMED, Spectrum, sweeps
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
 from spectral_repro.linalg.backward import Backward, Exact, TopN
@@ -57,7 +57,7 @@ class Gradients:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         torch.manual_seed(self.seed)
         numbers = Numbers(
             accuracy=self.accuracy(),
@@ -67,7 +67,7 @@ class Gradients:
             factors=largest_factors(self.published["largest_factor"]),
         )
         files = {"gradients": numbers.accuracy, "times": numbers.times, "precision": numbers.precision}
-        return Measurement("Gradients of matrix functions", self.left_out(), files, sections(numbers, self.shown))
+        return SuiteResult("Gradients of matrix functions", self.left_out(), files, displays(numbers, self.shown))
 
     def accuracy(self) -> pd.DataFrame:
         """A row for each method, function, size, spectrum and dtype, with the numbers of `Case.accuracy`."""

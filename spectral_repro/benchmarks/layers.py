@@ -11,7 +11,7 @@ from tqdm import tqdm
 from spectral_repro.benchmarks.clock import Job, time_interleaved
 from spectral_repro.benchmarks.layer_figure import draw
 from spectral_repro.benchmarks.memory import peak
-from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 
 TITLES = {"norm": "Norm layers", "pooling": "Pooling layers"}
 
@@ -34,14 +34,14 @@ class Layers:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         torch.manual_seed(self.seed)
         numbers = pd.concat([self.compared(*pair) for pair in tqdm(list(self.pairs()), "layers", disable=None)])
         note = (
             "float32 features in channels_last, training mode; forward and backward pass, median of interleaved rounds, each "
             "time right after a run that is not timed."
         )
-        return Measurement("Spectral layers beside the plain ones", [note], {"layers": numbers}, sections(numbers))
+        return SuiteResult("Spectral layers beside the plain ones", [note], {"layers": numbers}, displays(numbers))
 
     def pairs(self) -> Iterator[tuple[str, Sequence[int]]]:
         return ((family, shape) for family in self.families for shape in self.inputs[family])
@@ -72,15 +72,15 @@ def passes(layer: nn.Module, features: Tensor) -> Job:
     return forward
 
 
-def sections(numbers: pd.DataFrame) -> list[Section]:
-    figure = Section(
+def displays(numbers: pd.DataFrame) -> list[Display]:
+    figure = Display(
         "layers",
         "Time of the layers",
         "Milliseconds of the forward and backward pass, median; whiskers: quartiles of their sum.",
         figure=draw(numbers),
     )
     tables = [
-        Section(
+        Display(
             "_".join(("layers", family, *shape.split(" × "))),
             f"{TITLES[family]}, features {shape}",
             f"The last two columns: how many times those of the plain layer, {frame['layer'].iloc[0]}.",

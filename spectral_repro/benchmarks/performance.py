@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.comparisons import Comparison
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.benchmarks.scaling import Scaling
-from spectral_repro.benchmarks.sections import Measurement, Section, short
 from spectral_repro.errors import first_line
 
 NOTE = (
@@ -40,7 +40,7 @@ class Performance:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         torch.manual_seed(self.seed)
         held, failures = [], []
         for name in tqdm(self.options, "performance", disable=None):
@@ -51,9 +51,9 @@ class Performance:
         targets, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
         scaled = self.scaling.measure(self.device)
         caption = " ".join([f"{int(targets['met'].sum())} of {len(targets)} targets are met.", *failures])
-        table = Section("performance", "What it costs", caption, table=texts(targets))
+        table = Display("performance", "What it costs", caption, table=texts(targets))
         numbers = {"performance": targets, "times": times, "scaling": scaled}
-        return Measurement("At the machine's limit", [NOTE], numbers, [table, *self.scaling.sections(scaled)])
+        return SuiteResult("At the machine's limit", [NOTE], numbers, [table, *self.scaling.displays(scaled)])
 
     def held(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """A row for each target of a comparison, and one for each of its jobs."""

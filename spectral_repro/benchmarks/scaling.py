@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
-from spectral_repro.benchmarks.sections import Section
+from spectral_repro.benchmarks.results import Display
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
 from spectral_repro.reporting.figures import STYLE
 
@@ -64,13 +64,13 @@ class Scaling:
                 rows.append({"layer": layer, "axis": axis, "value": value, **size})
         return pd.DataFrame(rows)
 
-    def sections(self, numbers: pd.DataFrame) -> list[Section]:
+    def displays(self, numbers: pd.DataFrame) -> list[Display]:
         start = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in START.items())
         caption = f"One size varies, from {start}, channels_last; exponents fitted to the larger half of the sizes."
         table = exponents(numbers)
         return [
-            Section("scaling", "How cost grows", caption, figure=draw(numbers)),
-            Section(
+            Display("scaling", "How cost grows", caption, figure=draw(numbers)),
+            Display(
                 "exponents",
                 "Exponents",
                 caption,

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from spectral_repro.benchmarks.poster import largest_factors
-from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.linalg.backward import Gapped
 
 
@@ -28,16 +28,16 @@ class Series:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         numbers = pd.concat([self.factors(name, method) for name, method in self.methods.items()], ignore_index=True)
         largest = largest_factors(self.published)
         note = "In float64; the exact factor is 1 / (1 − r) of the same r."
-        sections = [
-            Section("series", "Errors of the factors", "Relative to 1 / (1 − r).", table=wide(numbers, "relative_error")),
-            Section("factors", "Factors", "Times the larger eigenvalue.", table=wide(numbers, "factor")),
-            Section("largest", "The largest factors", "As on song2021's poster.", table=largest.map(written)),
+        displays = [
+            Display("series", "Errors of the factors", "Relative to 1 / (1 − r).", table=wide(numbers, "relative_error")),
+            Display("factors", "Factors", "Times the larger eigenvalue.", table=wide(numbers, "factor")),
+            Display("largest", "The largest factors", "As on song2021's poster.", table=largest.map(written)),
         ]
-        return Measurement("Series of the gradients", [note], {"series": numbers, "largest": largest}, sections)
+        return SuiteResult("Series of the gradients", [note], {"series": numbers, "largest": largest}, displays)
 
     def factors(self, name: str, method: Gapped) -> pd.DataFrame:
         """A row for each ratio r: the factor between the eigenvalues 1 and r, and how far it is from 1 / (1 - r)."""

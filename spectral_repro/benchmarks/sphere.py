@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from spectral_repro.benchmarks.sections import Measurement, Section, short
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.benchmarks.tasks import DTYPES
 from spectral_repro.optim.grassmann import Grassmann
 
@@ -31,14 +31,14 @@ class Sphere:
     device: torch.device
     seed: int
 
-    def measure(self) -> Measurement:
+    def measure(self) -> SuiteResult:
         jobs = [(name, dtype) for name in self.optimizers for dtype in DTYPES]
         numbers = pd.DataFrame([row for job in tqdm(jobs, "sphere", disable=None) for row in self.drift(*job)])
         note = (
             "Gradients are random, every row of length 1 before the part along the weight is taken off it and it is cut to "
             "the optimiser's grad_clip; learning rates and all else as in conf/optimizer. No step normalises a weight."
         )
-        return Measurement("Weights on the sphere", [note], {"sphere": numbers}, [section(numbers)])
+        return SuiteResult("Weights on the sphere", [note], {"sphere": numbers}, [display(numbers)])
 
     def drift(self, name: str, dtype: str) -> Iterator[dict[str, object]]:
         """A row for each look: the largest | |y| - 1 | over all rows y, in float64."""
@@ -57,10 +57,10 @@ class Sphere:
                 yield about | {"deviation": (lengths - 1).abs().max().item()}
 
 
-def section(numbers: pd.DataFrame) -> Section:
+def display(numbers: pd.DataFrame) -> Display:
     wide = numbers.pivot(index=["optimizer", "dtype"], columns="steps", values="deviation").map(short)
     wide.columns = [f"after {steps:,} step{'s' * (steps > 1)}" for steps in wide.columns]
-    return Section(
+    return Display(
         "sphere",
         "Weights on the sphere",
         f"The largest | |y| − 1 | over {numbers['rows'].iloc[0]} rows y.",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from spectral_repro.reporting.papers import TRAIN
 from spectral_repro.reporting.runs import Run, read_runs
-from spectral_repro.training.lock import holder
-from spectral_repro.training.progress import clock
+from spectral_repro.training.files import holder
+from spectral_repro.training.loggers import clock
 
 KILLED = "killed"  # says of itself that it is running, and no process is at work on it
 

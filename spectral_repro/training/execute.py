@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -13,7 +14,6 @@ from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.grassmann import Grassmann
 from spectral_repro.optim.groups import table
-from spectral_repro.training import generators
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -33,15 +33,15 @@ from spectral_repro.training.environment import (
     describe_machine,
     fastest_precision,
     git_state,
+    keep_freed,
     versions,
 )
-from spectral_repro.training.faults import explain
+from spectral_repro.training.faults import explain, unheard_children
 from spectral_repro.training.loggers import Loggers
-from spectral_repro.training.memory import keep_freed
 from spectral_repro.training.processes import first_over_ranks, join
-from spectral_repro.training.run import Run, folder_of
-from spectral_repro.training.signals import unheard_children
-from spectral_repro.training.study import Measurement, image_batches
+from spectral_repro.training.run_folder import RunFolder, folder_of
+from spectral_repro.training.state import seed_all
+from spectral_repro.training.study import image_batches, measure
 from spectral_repro.training.trainer import Trainer
 
 TORCH_THREADS = torch.get_num_threads()
@@ -59,7 +59,7 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
     keep_freed()
     device = choose_device(config.device, job)
     config = _with_precision(pinned(config), device)
-    with Run(config, name) as run:
+    with RunFolder(config, name) as run:
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):
@@ -80,7 +80,7 @@ def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
     return OmegaConf.merge(config, {"precision": first_over_ranks((begun or [fastest])[0])})
 
 
-def _attempt(config: DictConfig, run: Run, overrides: list[str], device: torch.device) -> str | None:
+def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: torch.device) -> str | None:
     """Returns what went wrong, in one line, if it can be said so."""
     try:
         processes = run.summary.get("processes", 1) if run.checkpoints else replicas()
@@ -90,7 +90,7 @@ def _attempt(config: DictConfig, run: Run, overrides: list[str], device: torch.d
             raise UserError("study: measured by one process; start it without torchrun")
         threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
-        generators.seed_all(config.seed)
+        seed_all(config.seed)
         loggers = build_loggers(config)
         task = (_study if "study" in config else _training)(config, run, device, loggers)
         with closing(loggers), _ending(config, run):
@@ -114,7 +114,7 @@ def _attempt(config: DictConfig, run: Run, overrides: list[str], device: torch.d
 
 
 @contextmanager
-def _ending(config: DictConfig, run: Run) -> Iterator[None]:
+def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
     """Puts down in summary.json how a run ended that did not finish, if anything can still be written."""
     try:
         yield
@@ -140,7 +140,7 @@ class Task:
     images: ImageData | None
 
 
-def _training(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
+def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:
     model = place(config, build_model(config), device)
     check_images_fit(config, model, device)
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
@@ -157,11 +157,11 @@ def _training(config: DictConfig, run: Run, device: torch.device, loggers: Logge
     return Task(trainer.train, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
 
 
-def _study(config: DictConfig, run: Run, device: torch.device, loggers: Loggers) -> Task:
+def _study(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:
     study = build_study(config)
     images = load_images(config) if "batches" in config.study else None
     batches = [image_batches(config, images.train, device)] if images else []
-    return Task(Measurement(config, run, study, batches, device, loggers).measure, f"study {type(study).__name__}", images)
+    return Task(partial(measure, config, run, study, batches, device, loggers), f"study {type(study).__name__}", images)
 
 
 def _about(images: ImageData | None) -> dict[str, object]:

@@ -1,4 +1,9 @@
-"""Faults of the machine in one line each."""
+"""What may end a run too early: a request to stop, and faults of the machine."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import torch
 from omegaconf import DictConfig
@@ -25,3 +30,34 @@ def explain(error: Exception, config: DictConfig) -> str | None:
     if isinstance(error, OSError):
         return f"{first_line(error)}: free some space, or repair the file or its permissions; {AGAIN}"
     return None
+
+
+class StopRequest:
+    """While active, Ctrl-C, SIGTERM and SIGUSR2 are only noted in ``asked``, by their number; a second one acts at once."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def __enter__(self) -> "StopRequest":
+        self.previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = number
+        signal.signal(number, self.previous[number])
+
+
+@contextmanager
+def unheard_children() -> Iterator[None]:
+    """Meanwhile no child process that ends is heard of: for each that is killed torch's data loader raises an error, wherever
+    the program is.
+    """
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)

@@ -1,6 +1,7 @@
-"""Where a run shows its scalars while it trains."""
+"""Where a run shows how it goes: loggers, and a progress bar in a terminal."""
 
 import json
+import sys
 import time
 from contextlib import ExitStack
 from typing import Annotated, Literal, Protocol
@@ -8,16 +9,18 @@ from typing import Annotated, Literal, Protocol
 from annotated_types import Predicate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from tqdm import tqdm
 
 from spectral_repro.configuration.identity import identity
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.training.run import Run
+from spectral_repro.training.processes import is_main_process
+from spectral_repro.training.run_folder import RunFolder
 
 RESULTS = ("test/", "train/loss", "train/accuracy", "study/")  # scalars that say how good a run is
 
 
 class Logger(Protocol):
-    def open(self, run: Run, config: DictConfig, step: int) -> None:
+    def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         """Begins with a run that has done ``step`` steps, or goes on with it."""
 
     def log(self, scalars: dict[str, float], step: int) -> None: ...
@@ -37,7 +40,7 @@ class Loggers:
     def __init__(self, loggers: list[Logger]):
         self.loggers, self.opened = loggers, ExitStack()
 
-    def open(self, run: Run, config: DictConfig, step: int) -> None:
+    def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         for logger in self.loggers:
             logger.open(run, config, step)
             self.opened.callback(logger.close)
@@ -65,7 +68,7 @@ class TensorBoard:
     metrics of the run.
     """
 
-    def open(self, run: Run, config: DictConfig, step: int) -> None:
+    def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         if any(run.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
@@ -127,7 +130,7 @@ class WandB:
         except wandb.Error as error:
             raise self._unreachable(error) from error
 
-    def open(self, run: Run, config: DictConfig, step: int) -> None:
+    def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         self.run = run
         try:
             self.twin = self.wandb.init(
@@ -163,3 +166,44 @@ class WandB:
         return UserError(
             f"logger.wandb.mode={self.mode}: {first_line(error).rstrip('.')}; set WANDB_API_KEY, or logger.wandb.mode=offline"
         )
+
+
+class Progress:
+    """Progress over the steps of a run.
+
+    Throughput and time left are those of this process: steps done before an interruption do not count.
+    """
+
+    def __init__(self, name: str, steps: int, done: int, epochs: int):
+        self.epochs, self.steps, self.done = epochs, steps, done
+        self.started = time.monotonic()
+        self.bar = tqdm(
+            total=steps,
+            initial=done,
+            desc=name,
+            unit="step",
+            disable=not (is_main_process() and sys.stderr.isatty()),
+            dynamic_ncols=True,
+        )
+
+    def look(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {images_per_second:.0f} images/s", refresh=False)
+        self.bar.update(step - self.bar.n)
+
+    def epoch(self, step: int, row: dict[str, float]) -> None:
+        left = (time.monotonic() - self.started) / max(step - self.done, 1) * (self.steps - step)
+        self.bar.write(
+            f"epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %  "
+            f"test loss {row['test_loss']:.4f}  accuracy {row['test_accuracy']:.2f} %  "
+            f"{row['images_per_second']:.0f} images/s  {clock(left)} left"
+        )
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

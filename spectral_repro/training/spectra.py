@@ -1,9 +1,13 @@
-"""What a training looks at in the spectra of its layers."""
+"""What a training measures of its layers' covariances and of the network's outputs."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from spectral_repro.layers.covariance_norm import CovarianceNorm
+from spectral_repro.linalg.orthogonality import singular_value_gap
+from spectral_repro.training.processes import summed
 
 
 def covariance_layers(model: nn.Module) -> dict[str, CovarianceNorm]:
@@ -50,3 +54,14 @@ def log_eigenvalues(layers: dict[str, CovarianceNorm]) -> dict[str, Tensor]:
         f"log10_eigenvalues/{name}": layer.eigenvalues.detach().flatten().log10().cpu() for name, layer in layers.items()
     }
     return {name: finite for name, each in logarithms.items() if len(finite := each[each.isfinite()])}
+
+
+@torch.inference_mode()
+def output_gap(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """The mean over batches of images, each divided among the processes, of the `singular_value_gap` of the network's outputs.
+
+    Its mode is left as it is (daneshmand2021, Figure 3b).
+    """
+    outputs = (network(images).double() for images, _ in batches)
+    grams = torch.stack([each.mT @ each for each in outputs])
+    return singular_value_gap(summed(grams)).mean().item()

@@ -1,14 +1,39 @@
 """Everything that decides how a training goes on."""
 
 import copy
+import random
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import nn
 
 from spectral_repro.optim.schedules import Schedule
-from spectral_repro.training import generators
 from spectral_repro.training.weights import WeightControl
+
+
+def seed_all(seed: int) -> None:
+    """Seeds the random generators of the process: torch's on the CPU and on the device, NumPy's, Python's."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def generator_states(device: torch.device) -> dict[str, object]:
+    """The states of the random generators, as tensors and plain values."""
+    legacy = np.random.get_state(legacy=False)
+    numpy = legacy | {"state": legacy["state"] | {"key": torch.from_numpy(legacy["state"]["key"])}}
+    found = {"cpu": torch.get_rng_state(), "numpy": numpy, "python": random.getstate()}
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def restore_generators(states: dict[str, object], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"].cpu())
+    numpy = states["numpy"]
+    np.random.set_state(numpy | {"state": numpy["state"] | {"key": numpy["state"]["key"].cpu().numpy()}})
+    random.setstate(states["python"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
 class TrainingState:
@@ -50,7 +75,7 @@ class TrainingState:
             "extremes": self.extremes,
             "seconds": self.seconds,
             "rows": self.rows,
-            "generators": generators.states(self.device),
+            "generators": generator_states(self.device),
         }
 
     def load_state_dict(self, state: dict[str, object]) -> None:
@@ -61,7 +86,7 @@ class TrainingState:
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])
-        generators.restore(state["generators"], self.device)
+        restore_generators(state["generators"], self.device)
 
     def start_epoch(self) -> None:
         self.sums.zero_()

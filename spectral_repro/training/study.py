@@ -10,9 +10,9 @@ from torch import Tensor
 from spectral_repro.data.images import Split
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_batches
+from spectral_repro.training.files import write_metrics
 from spectral_repro.training.loggers import Loggers
-from spectral_repro.training.metrics import write_metrics
-from spectral_repro.training.run import Run
+from spectral_repro.training.run_folder import RunFolder
 
 
 def image_batches(config: DictConfig, split: Split, device: torch.device) -> Tensor:
@@ -28,22 +28,22 @@ def image_batches(config: DictConfig, split: Split, device: torch.device) -> Ten
     return torch.stack(list(islice(whole, config.study.batches)))
 
 
-class Measurement:
-    """A study's rows, from nothing but the seed and the images it is given; metrics.csv and loggers get them all at once."""
-
-    def __init__(
-        self, config: DictConfig, run: Run, study: Callable[..., list[dict[str, float]]], images: list[Tensor],
-        device: torch.device, loggers: Loggers,
-    ):  # fmt: skip
-        self.config, self.run, self.study, self.images, self.loggers = config, run, study, images, loggers
-        self.generator = torch.Generator(device).manual_seed(config.seed)
-
-    def measure(self) -> None:
-        self.loggers.open(self.run, self.config, 0)
-        rows = self.study(self.generator, *self.images)
-        write_metrics(self.run.folder / "metrics.csv", rows)
-        for index, *values in map(dict.items, rows):
-            self.loggers.log({f"study/{name}": value for name, value in values}, index[1])
-        self.run.update(state="finished", final=rows[-1])
-        means = [f"{name} {value:.4g}" for name, value in rows[-1].items() if not name.endswith("_std")]
-        print(f"{self.run.folder}: {', '.join(means)}")
+def measure(
+    config: DictConfig,
+    run: RunFolder,
+    study: Callable[..., list[dict[str, float]]],
+    images: list[Tensor],
+    device: torch.device,
+    loggers: Loggers,
+) -> None:
+    """Calls the study with a generator of the run's seed and the images that it is given; metrics.csv and the loggers get its
+    rows all at once.
+    """
+    loggers.open(run, config, 0)
+    rows = study(torch.Generator(device).manual_seed(config.seed), *images)
+    write_metrics(run.folder / "metrics.csv", rows)
+    for index, *values in map(dict.items, rows):
+        loggers.log({f"study/{name}": value for name, value in values}, index[1])
+    run.update(state="finished", final=rows[-1])
+    means = [f"{name} {value:.4g}" for name, value in rows[-1].items() if not name.endswith("_std")]
+    print(f"{run.folder}: {', '.join(means)}")

@@ -18,14 +18,12 @@ from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.build import build_batches
 from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
-from spectral_repro.training.loggers import Loggers
-from spectral_repro.training.metrics import write_metrics
-from spectral_repro.training.output_gap import output_gap
+from spectral_repro.training.faults import StopRequest
+from spectral_repro.training.files import write_metrics
+from spectral_repro.training.loggers import Loggers, Progress
 from spectral_repro.training.processes import any_rank, first_over_ranks, replicated, summed
-from spectral_repro.training.progress import Progress
-from spectral_repro.training.run import Run
-from spectral_repro.training.signals import StopRequest
-from spectral_repro.training.spectra import covariance_layers, log_eigenvalues, smallest_gap, spectrum_scalars
+from spectral_repro.training.run_folder import RunFolder
+from spectral_repro.training.spectra import covariance_layers, log_eigenvalues, output_gap, smallest_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
 from spectral_repro.training.weights import WeightControl
 
@@ -43,7 +41,7 @@ class Trainer:
     def __init__(
         self,
         config: DictConfig,
-        run: Run,
+        run: RunFolder,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,

@@ -14,7 +14,7 @@ from PIL import Image
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, image_folder
 from spectral_repro.training.build import build_batches, load_images
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest
 
 CLASSES = ("10", "9", "cat")  # in the order of their names
 MODES = ("RGB", "L", "P", "RGBA")

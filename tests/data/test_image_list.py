@@ -20,7 +20,7 @@ from torchvision import transforms
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, fine_grained, imagenet
 from spectral_repro.training.build import load_images
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest
 
 Listed = list[tuple[str, int]]  # path and class
 TRAIN = [("a", 0), ("b", 1), ("c", 2), ("d", 1), ("e", 0), ("f", 2)]

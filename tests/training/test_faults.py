@@ -20,10 +20,8 @@ from PIL import Image
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
-from spectral_repro.training.faults import explain
-from spectral_repro.training.files import PARTIAL
-from spectral_repro.training.lock import holder
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest, explain
+from spectral_repro.training.files import PARTIAL, holder
 from spectral_repro.training.trainer import Trainer
 
 RUN = (

@@ -6,7 +6,7 @@ import torch
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_batches, build_model, initialise, load_images
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest
 
 DEEP = ("dataset=random", "model=alexnet_deep", "model.num_layers=2", "dataset.batch_size=12", "optimizer.lr=0.001")
 SVD = (*DEEP, "init=svd", "init.images=20")

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from wandb.proto.wandb_internal_pb2 import Record
 
 from spectral_repro.errors import UserError
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest
 
 OFFLINE = ("logger=wandb", "logger.wandb.mode=offline")
 

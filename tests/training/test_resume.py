@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spectral_repro.training.signals import StopRequest
+from spectral_repro.training.faults import StopRequest
 
 TRAIN = (
     "norm=zca_pi",

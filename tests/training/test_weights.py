@@ -15,8 +15,8 @@ from spectral_repro.constraints.operators import operators
 from spectral_repro.errors import UserError
 from spectral_repro.linalg import conv_norm
 from spectral_repro.training.build import build_model
-from spectral_repro.training.signals import StopRequest
-from spectral_repro.training.singular_values import add_epoch
+from spectral_repro.training.faults import StopRequest
+from spectral_repro.training.weights import add_epoch
 
 TT = ("conv=tt", "conv.rank=6")
 

@@ -15,8 +15,7 @@ from yaml import YAMLError
 
 from spectral_repro.configuration.identity import config_read, digest, identity
 from spectral_repro.errors import UserError
-from spectral_repro.training.files import PARTIAL, write_whole
-from spectral_repro.training.lock import Lock
+from spectral_repro.training.files import PARTIAL, Lock, write_whole
 from spectral_repro.training.processes import any_rank, is_main_process
 
 OVER = ("finished", "diverged")
@@ -27,7 +26,7 @@ def folder_of(config: DictConfig) -> Path | None:
     return next(Path(config.results_dir).expanduser().glob(f"*-{digest(identity(config))}"), None)
 
 
-class Run:
+class RunFolder:
     """One training, found again by its identity whatever name it was started under.
 
     ``summary`` is what summary.json holds; `update` changes it on disk. Within a with statement the folder belongs to this
@@ -49,7 +48,7 @@ class Run:
         self._wall_time_before = self.summary["wall_time_s"]
         self._started = time.monotonic()
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """metrics.csv, as a run writes it."""
 
-from spectral_repro.training.metrics import write_metrics
+from spectral_repro.training.files import write_metrics
 
 
 def test_a_run_may_go_on_with_fewer_columns_than_it_began_with(tmp_path):

@@ -1,4 +1,4 @@
-"""What a suite hands back: numbers, and the tables and figures made of them."""
+"""The result of a suite: numbers, and the tables and figures made of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class Section:
+class Display:
     """A table of texts or a figure under a title; ``caption`` says what it shows."""
 
     name: str
@@ -19,13 +19,13 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """``notes`` hold for all of it; ``numbers`` are written as CSV by their names, ``sections`` make everything else."""
+class SuiteResult:
+    """What a suite measured: ``notes`` about all of it, ``numbers`` by the names of their CSV files, tables and figures."""
 
     title: str
     notes: Sequence[str]
     numbers: dict[str, pd.DataFrame]
-    sections: Sequence[Section]
+    displays: Sequence[Display]
 
 
 def short(value: float) -> str:
