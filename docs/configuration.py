@@ -1,0 +1,72 @@
+"""The configuration reference, made from the files of conf/ and the signatures of the classes that they name."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from spectral_repro.configuration.arguments import parameters, rule_of
+from spectral_repro.configuration.rules import RULES
+from spectral_repro.configuration.targets import locate
+
+GROUPS = {
+    "What is built": ("model", "norm", "conv", "pooling", "backward", "init"),
+    "How it is trained": (
+        *("dataset", "optimizer", "schedule", "trainer", "scale", "constraint", "penalty", "gradient_clipping", "finetune"),
+        *("spectra", "output_gap", "logger", "study"),
+    ),
+    "What is measured": ("metrics", "suite"),
+}
+COMMANDS = ("train", "evaluate", "report", "bench")
+KEY = re.compile(r"(?P<key>[a-z]\w*): *(?P<default>[^#\s].*?)(?: +# *(?P<meaning>.*))?$")
+
+
+def configuration_reference(conf: Path) -> str:
+    """Keys of every command and of every option of every group: default, what is allowed and meaning, in Markdown."""
+    lines = ["# Configuration", "", "Made from `conf/` and the signatures of the classes that it names."]
+    lines += ["", "## Keys of the commands", ""]
+    for command in COMMANDS:
+        lines += [f"### spectral_repro.{command}", "", *table(conf / f"{command}.yaml", rules={})]
+    for title, groups in GROUPS.items():
+        lines += [f"## {title}", ""]
+        for group in (each for each in groups if (conf / each).is_dir()):
+            lines += [f"### {group}", ""]
+            for file in sorted((conf / group).glob("*.yaml")):
+                lines += [f"#### `{group}={file.stem}`", "", *about(file), *table(file, allowed(group, file))]
+    return "\n".join(lines) + "\n"
+
+
+def about(file: Path) -> list[str]:
+    """The comment at the head of a file, and the class that it builds."""
+    comments = []
+    for line in file.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @"):
+            comments.append(line.lstrip("# "))
+    target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
+    words = " ".join(comments)
+    words = words[:1].upper() + words[1:] + "." * (bool(words) and not words.endswith("."))
+    return [f"{words} Builds `{target}`.".strip() if target else words, ""] if words or target else []
+
+
+def allowed(group: str, file: Path) -> dict[str, str]:
+    """What each key may be, in words."""
+    prefix = f"{group}."
+    words = {key.removeprefix(prefix): rule.allowed for key, rule in RULES.items() if key.startswith(prefix)}
+    target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
+    if target:
+        annotations, _ = parameters(locate(target, f"{group}._target_"))
+        words |= {name: rule.allowed for name, annotation in annotations.items() if (rule := rule_of(annotation))}
+    return words
+
+
+def table(file: Path, rules: dict[str, str]) -> list[str]:
+    """Keys at the top level of a file."""
+    rows = []
+    for line in file.read_text().splitlines():
+        found = KEY.match(line)
+        if found and found["key"] not in ("defaults", "hydra") and found["default"]:
+            cells = (f"`{found['key']}`", f"`{found['default']}`", rules.get(found["key"], ""), found["meaning"] or "")
+            rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return ["| key | default | allowed | meaning |", "|---|---|---|---|", *rows, ""] if rows else []
