@@ -46,7 +46,8 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
     """A row for each run: its configuration, what it measured, where; see `tidy`.
 
     Args:
-        places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and ``results/*/runs.csv``.
+        places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and
+            ``results/*/runs.csv``.
 
     Raises:
         UserError: nothing is there.
