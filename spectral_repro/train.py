@@ -14,7 +14,10 @@ from spectral_repro.configuration.folders import CONF, read_yaml
 from spectral_repro.configuration.rules import check
 from spectral_repro.errors import UserError
 
-NAMING = ("pooling", "backward", "optimizer", "schedule", "init", "finetune", "gradient_clipping", "constraint", "penalty")
+NAMING = (
+    *("pooling", "backward", "loss", "optimizer", "param_groups", "schedule", "init", "finetune", "gradient_clipping"),
+    *("constraint", "penalty"),
+)
 
 
 @command("train")

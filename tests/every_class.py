@@ -54,6 +54,7 @@ Example = tuple[Callable[[], nn.Module], tuple[int, ...]]
 # of every layer and function of spectral_repro.layers: how to make a module, and the shape of its input
 LAYERS: dict[str, list[Example]] = {
     "AveragePooling": [(partial(layers.AveragePooling, 8, 4), (4, 8, 5, 5))],
+    "MaxPooling": [(partial(layers.MaxPooling, 8, 4), (4, 8, 5, 5))],
     "BilinearPooling": [(partial(layers.BilinearPooling, 8), (4, 8, 5, 5))],
     "CompactBilinearPooling": [(partial(layers.CompactBilinearPooling, 8, out_features=200), (4, 8, 5, 5))],
     "CovariancePooling": [

@@ -38,6 +38,7 @@ AS_BEFORE = {  # younger keys, and the values that mean what was done before the
     "norm.shrinkage": 0,
     "norm.running": "matrix",
     "trainer.recalibrate_batches": 0,
+    "dataset.views": "plain",
 }
 
 READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "logger", "paper")

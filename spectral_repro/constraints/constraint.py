@@ -20,7 +20,7 @@ class Constraint(ABC):
     """Changes the weights in place after every ``every``-th step.
 
     A TT layer is bounded through its core, which has the singular values of the whole as far as the frames are orthonormal.
-    Where no penalty keeps them so, their triangular factors go into the core first.
+    Where no penalty keeps them so, their triangular factors go into the core first. Frozen weights are left as they are.
 
     Args:
         network: on its device, not yet compiled.
@@ -51,7 +51,8 @@ class Constraint(ABC):
     ):
         self.clip_to, self.every, self.linear_to = clip_to, every, linear_to
         self.batch_norm_to, self.batch_norm_every = batch_norm_to, batch_norm_every
-        self.bounded = [operator for operator in operators(network, image_shape) if self._bound(operator.layer) is not None]
+        found = [operator for operator in operators(network, image_shape) if operator.layer.weight.requires_grad]
+        self.bounded = [operator for operator in found if self._bound(operator.layer) is not None]
         for operator in self.bounded:
             if is_parametrized(operator.layer, "weight"):
                 raise ValueError(

@@ -13,13 +13,14 @@ from torch.nn.functional import pad
 from spectral_repro.data.images import Split
 
 VIEWS = {"plain": 1, "mirrored": 2, "ten_crop": 10}
+OF_ALL_EPOCHS = (0, 0, 1)  # in the place of an epoch's number: 2**64, which no epoch has
 
 
 class Batches:
     """Shuffled, cropped, mirrored and normalised batches of a split.
 
-    Each image is framed by ``crop_padding`` pixels on every side, cropped to its own size at a random place, mirrored with
-    probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
+    Each image is framed by ``crop_padding`` pixels on every side, cropped to its own size at a random place, mirrored in half
+    of the cases and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
     made on the CPU at its start: they depend on (seed, epoch) alone. Images in memory stay on the device as one uint8 tensor,
     and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits. The
     cut of a file (`ImageFiles`) gets a random number that depends on (seed, epoch) as well.
@@ -35,7 +36,8 @@ class Batches:
         crop_padding: width of the frame, in pixels; 0: no crop.
         crop_fill: what the frame shows: "black", or the image mirrored at its edge, "reflect" without and "symmetric" with the
             outermost pixels twice.
-        flip: mirror left and right at random.
+        flip: mirror left and right: False, True, with probability 1/2 in every epoch, or "alternating", with probability 1/2 in
+            epoch 0 and then in every second epoch, so that any two epochs in a row show both sides of an image (Jordan 2024).
         shuffle: a new order in every epoch; False: the order of the split.
         views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
         device: where images and batches lie.
@@ -57,7 +59,7 @@ class Batches:
         seed: int = 0,
         crop_padding: int = 0,
         crop_fill: Literal["black", "reflect", "symmetric"] = "black",
-        flip: bool = False,
+        flip: bool | Literal["alternating"] = False,
         shuffle: bool = True,
         views: Literal["plain", "mirrored", "ten_crop"] = "plain",
         device: torch.device | str = "cpu",
@@ -76,6 +78,7 @@ class Batches:
         self.files = None if isinstance(split.images, Tensor) else split.images
         self.pixels = None if self.files else self._pixels(split.images)
 
+        self.mirrored_first = torch.randint(2, (len(self.labels),), generator=_generator(seed, *OF_ALL_EPOCHS))
         row = torch.arange(self.size, device=device)[:, None] * self.padded_size
         column = torch.arange(self.size, device=device)
         self.window = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # of a crop: pixels as they are, mirrored
@@ -122,13 +125,13 @@ class Batches:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
         files what its cut chooses; all (N * views,) int64.
         """
-        entropy = np.random.SeedSequence((self.seed, epoch)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(entropy[0]))
-        count = len(self.labels)
+        generator, count = _generator(self.seed, epoch), len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         top, left = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
-        mirrored = torch.randint(1 + self.flip, (count,), generator=generator)
+        mirrored = torch.randint(1 + (self.flip is True), (count,), generator=generator)
         cut = torch.randint(2**63 - 1, (count,), generator=generator) if self.files else None
+        if self.flip == "alternating":
+            mirrored = (self.mirrored_first[order] + epoch) % 2
         if self.views > 1:
             order, top, left = (choice.repeat_interleave(self.views) for choice in (order, top, left))
             view = torch.arange(self.views).repeat(count)
@@ -164,3 +167,8 @@ class Batches:
         rows = table.index_select(0, pixels.flatten()).view(-1, self.size * self.channels)
         images = torch.addcmul(self.shift, rows, self.scale).view(-1, self.size, self.size, self.channels)
         return images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
+
+
+def _generator(*entropy: int) -> torch.Generator:
+    (state,) = np.random.SeedSequence(entropy).generate_state(1)
+    return torch.Generator().manual_seed(int(state))

@@ -8,6 +8,7 @@ from spectral_repro.layers.pooling import (
     BilinearPooling,
     CompactBilinearPooling,
     CovariancePooling,
+    MaxPooling,
     ScalingEigenBranch,
 )
 from spectral_repro.layers.recalibration import recalibrate
@@ -24,6 +25,7 @@ __all__ = [
     "BilinearPooling",
     "CompactBilinearPooling",
     "CovariancePooling",
+    "MaxPooling",
     "MinMax",
     "PCADenoising",
     "Replacement",

@@ -88,6 +88,28 @@ class AveragePooling(Pooling):
         return features.mean(-1)
 
 
+class MaxPooling(Pooling):
+    """The maximum over the positions: C features. Arguments and errors as `Pooling`.
+
+    Example:
+        >>> MaxPooling(64)(torch.randn(8, 64, 7, 7)).shape
+        torch.Size([8, 64])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        super().__init__(in_channels, channels, device, dtype)
+        self.out_features = self.channels
+
+    def pool(self, features: Tensor) -> Tensor:
+        return features.amax(-1)
+
+
 class CovariancePooling(Pooling):
     """The upper triangle of the square root of the covariance of the features over the positions (song2021): C (C + 1) / 2.
 

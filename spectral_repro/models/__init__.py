@@ -1,5 +1,6 @@
 """Networks, each taking its layers as factories."""
 
+from spectral_repro.models.airbench import AirBench
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
 from spectral_repro.models.deep_alexnet import DeepAlexNet
 from spectral_repro.models.lipconvnet import LipConvnet, lipconvnet5, lipconvnet20, lipconvnet30
@@ -22,6 +23,7 @@ from spectral_repro.models.wide_resnet import WideResNet, wrn16_4, wrn16_10, wrn
 __all__ = [
     "MLP",
     "VGG",
+    "AirBench",
     "AlexNet",
     "DeepAlexNet",
     "LipConvnet",

@@ -22,24 +22,24 @@ class ImageClassifier(nn.Module):
     pooling: nn.Module
     classifier: nn.Module
 
-    def add_classifier(self, channels: int, pooling: Callable[[int], Pooling], num_classes: int) -> None:
+    def add_classifier(self, channels: int, pooling: Callable[[int], Pooling], num_classes: int, bias: bool = True) -> None:
         """A pooling of so many channels, and a linear layer behind it."""
         self.pooling = pooling(channels)
-        self.classifier = nn.Linear(self.pooling.out_features, num_classes)
+        self.classifier = nn.Linear(self.pooling.out_features, num_classes, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.pooling(self.features(x)))
 
 
-def norms_by_place(norm: Norm, placement: Placement) -> tuple[Norm, Norm]:
-    """The norm of the stem and that of all other places: batch norm unless the placement is "all".
+def norms_by_place(norm: Norm, placement: Placement, other: Norm = nn.BatchNorm2d) -> tuple[Norm, Norm]:
+    """The norm of the stem and that of all other places: the ``other`` one unless the placement is "all".
 
     Raises:
         ValueError: for another placement.
     """
     if placement not in ("stem", "all"):
         raise ValueError(f"norm_placement={placement} must be stem or all")
-    return norm, norm if placement == "all" else nn.BatchNorm2d
+    return norm, norm if placement == "all" else other
 
 
 def convolution(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""Random initial weights of a network.
+"""Initial weights of a network: random ones, the identity, whitened patches.
 
 They, and all that a network can start from, are called with the network, which they change in place, and a function of a
 number: that many training images, the first ones as the training will see them, (number, C, H, W).
@@ -10,6 +10,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import unfold
+
+from spectral_repro.bounds import Count, Positive
+from spectral_repro.linalg import eigh
 
 FirstImages = Callable[[int], Tensor]
 Initialisation = Callable[[nn.Module, FirstImages], None]
@@ -32,10 +36,64 @@ def orthogonal(model: nn.Module, first_images: FirstImages) -> None:
 
 
 @torch.no_grad()
-def _draw(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    """New weights for convolutions and linear layers, drawn on the CPU and so the same on every device."""
+def dirac(model: nn.Module, first_images: FirstImages) -> None:
+    """Convolutions whose first outputs are their inputs: the identity on as many channels as both have. The kernels of further
+    outputs, and all other layers, keep the weights that they have (Jordan 2024, airbench).
+    """
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
+            nn.init.dirac_(layer.weight[: layer.weight.shape[1]])
+
+
+@torch.no_grad()
+def patches(
+    model: nn.Module,
+    first_images: FirstImages,
+    *,
+    images: Count = 5000,
+    eps: Positive = 5e-4,
+    others: Initialisation | None = None,
+) -> None:
+    """The first convolution from whitened patches of the training images (Jordan 2024, airbench).
+
+    With eigenvalues lambda_i, in descending order, and eigenvectors v_i of the covariance of the patches (C k k numbers each)
+    that the convolution sees, its kernels are v_i / sqrt(lambda_i + eps) for i = 1, ..., C_out / 2, and then their negatives.
+    Its bias stays.
+
+    Args:
+        model: whose first convolution has an even number of output channels, 2 C k k at most.
+        images: training images that the patches are from.
+        eps: added to the eigenvalues.
+        others: start of the other layers, applied after it; a frozen first convolution keeps its patches. None: as they are.
+
+    Raises:
+        ValueError: if there is no such convolution.
+
+    Example:
+        >>> patches(network, lambda number: training_images[:number], others=dirac)
+    """
+    first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or first.groups > 1 or len(first.weight) % 2 or len(first.weight) > 2 * first.weight[0].numel():
+        found = f"{first.weight[0].numel()} inputs and {len(first.weight)} outputs" if first is not None else "none"
+        raise ValueError(
+            "patches: the network's first convolution must have an even number of output channels, at most twice the numbers "
+            f"of a patch (found: {found}); model=airbench has one"
+        )
+    seen = unfold(first_images(images), first.kernel_size, first.dilation, first.padding, first.stride)  # (N, C k k, P)
+    centred = seen - seen.mean((0, 2))[:, None]
+    covariance = (centred @ centred.mT).mean(0, dtype=torch.float64) / seen.shape[-1]
+    eigenvalues, eigenvectors = eigh(covariance)
+    kernels = (eigenvectors / (eigenvalues + eps).sqrt()).mT[: len(first.weight) // 2]
+    first.weight.copy_(torch.cat([kernels, -kernels]).view_as(first.weight))
+    if others is not None:
+        others(model, first_images)
+
+
+@torch.no_grad()
+def _draw(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
+    """New weights for convolutions and linear layers that are trained, drawn on the CPU and so the same on every device."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
             layer.weight.copy_(draw(torch.empty(layer.weight.shape)))
             if layer.bias is not None:
                 layer.bias.zero_()

@@ -1,8 +1,9 @@
-"""Which parameters of a network are optimised on the sphere, and which of the others decay (as cho2017's code sorts them)."""
+"""Parameter groups: by kind, and for optimisers on the sphere (as cho2017's code sorts them)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.optimizer import ParamsT
 
 from spectral_repro.optim.adamg import AdamG
@@ -10,6 +11,7 @@ from spectral_repro.optim.grassmann import Grassmann
 from spectral_repro.optim.sgdg import SGDG
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def sgdg(
@@ -122,6 +124,51 @@ def sphere_groups(
     if not any(group.get("grassmann") for group in groups):
         raise ValueError("no convolution that is trained has fewer channels than inputs: nothing to optimise on the sphere")
     return groups
+
+
+def groups_by_kind(
+    params: ParamsT,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    norms: Mapping[str, float],
+    biases: Mapping[str, float],
+) -> list[dict[str, object]]:
+    """Parameter groups for any optimiser, with other learning rates and weight decays for normalisations and biases.
+
+    A group that is given becomes up to three: weights, the parameters of normalisations, and biases of other layers. In the
+    last two ``lr`` and ``weight_decay`` are those of the given group, or else of the optimiser, times a factor.
+
+    Args:
+        params: what to optimise: parameters, named parameters, or groups of either.
+        model: the network that they belong to.
+        lr, weight_decay: those of the optimiser.
+        norms, biases: factors under "lr" and "weight_decay". A weight decay with the factor 1 is left to the optimiser.
+
+    Returns:
+        Groups with the names of their parameters; none is empty.
+
+    Raises:
+        TypeError, ValueError: see `sphere_groups`.
+
+    Example:
+        >>> factors = {"norms": {"lr": 64, "weight_decay": 0}, "biases": {"lr": 1, "weight_decay": 1}}
+        >>> optimizer = torch.optim.SGD(groups_by_kind(network.parameters(), network, 0.1, 5e-4, **factors), lr=0.1)
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    of_norms = {id(each) for module in model.modules() if isinstance(module, NORMS) for each in module.parameters()}
+    groups = []
+    for given in _given(params):
+        kinds = {"weights": [], "norms": [], "biases": []}
+        for name, parameter in _named(given.pop("params"), names):
+            kind = "norms" if id(parameter) in of_norms else "biases" if parameter.dim() < 2 else "weights"
+            kinds[kind].append((name, parameter))
+        for kind, factors in (("weights", {}), ("norms", norms), ("biases", biases)):
+            group = given | {"params": kinds[kind], "lr": given.get("lr", lr) * factors.get("lr", 1)}
+            if (factor := factors.get("weight_decay", 1)) != 1:
+                group["weight_decay"] = given.get("weight_decay", weight_decay) * factor
+            groups.append(group)
+    return [group for group in groups if group["params"]]
 
 
 def _given(params: ParamsT) -> list[dict[str, object]]:

@@ -97,6 +97,31 @@ class Cosine:
 
 
 @dataclass(frozen=True)
+class Triangular:
+    """A linear rise from ``start`` to 1 until ``peak``, then a linear fall to ``final``.
+
+    Raises:
+        ValueError: for a ``peak`` outside [0, 1], or a negative ``start`` or ``final``.
+    """
+
+    start: float = 0.2
+    peak: Part = 0.23
+    final: float = 0.07
+
+    def __post_init__(self) -> None:
+        _check_factor("start", self.start)
+        _check_part("peak", self.peak)
+        _check_factor("final", self.final)
+
+    def __call__(self, progress: Fraction) -> float:
+        peak = training_fraction(self.peak)
+        if progress < peak:
+            return self.start + (1 - self.start) * float(progress / peak)
+        fallen = float((progress - peak) / (1 - peak)) if peak < 1 else 0.0
+        return 1 + (self.final - 1) * fallen
+
+
+@dataclass(frozen=True)
 class Cyclic:
     """``cycles`` triangles: a linear rise from ``lowest`` to 1 until ``peak`` of the cycle, then a linear fall back.
 

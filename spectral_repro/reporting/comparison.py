@@ -20,6 +20,7 @@ REPORT = ("python", "-m", "spectral_repro.report")
 DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
 TREATMENTS = (
     *("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient_clipping", "init", "finetune"),
+    *("loss", "param_groups"),
 )
 
 

@@ -15,6 +15,7 @@ from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
+from spectral_repro.optim.groups import groups_by_kind
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import is_main_process
@@ -74,9 +75,16 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimiz
     what they are in it.
     """
     factory = _instantiate(config, "optimizer")
-    parameters = trained_parameters(config, model) if "finetune" in config else model.parameters()
+    parameters = trained_parameters(config, model) if "finetune" in config else _trained(model)
+    if "param_groups" in config:
+        weight_decay = config.optimizer.get("weight_decay", 0.0)
+        parameters = groups_by_kind(parameters, model, config.optimizer.lr, weight_decay, **config.param_groups)
     made_of = (parameters,) if isinstance(factory.func, type) else (parameters, model)
     return _named_errors(factory, "optimizer")(*made_of)
+
+
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
@@ -155,7 +163,7 @@ def build_batches(
     dataset = config.dataset
     crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
     options = crop | {"flip": dataset.flip} if train else {"views": dataset.get("views", "plain")}
-    return Batches(
+    return _named_errors(Batches, "dataset")(
         split,
         batch_size=dataset.batch_size,
         mean=list(dataset.mean),

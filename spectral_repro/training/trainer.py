@@ -59,6 +59,8 @@ class Trainer:
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
         self.state = TrainingState(model, optimizer, schedule, self.steps, scaler, weights)
+        loss = config.get("loss", {})
+        self.label_smoothing, self.summed = loss.get("label_smoothing", 0.0), loss.get("reduction") == "sum"
         self.max_norm = config.gradient_clipping.max_norm if "gradient_clipping" in config else None
         self.layers = covariance_layers(model)
         methods = [getattr(module, "backward_method", None) for module in model.modules()]
@@ -119,10 +121,10 @@ class Trainer:
         self._advance(state.step)
         with self.autocast:
             logits = self.replica(images)
-            loss = cross_entropy(logits, labels)
+            loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         state.optimizer.zero_grad(set_to_none=True)
-        share = len(labels) / self.train_batches.length(state.step % len(self.train_batches))
-        loss_of_batch = loss * (share * replicas())  # its average over the processes is that of the whole batch
+        images_of_batch = 1 if self.summed else self.train_batches.length(state.step % len(self.train_batches))
+        loss_of_batch = loss * (len(labels) * replicas() / images_of_batch)  # its average over the processes is the whole's
         state.scaler.scale(state.weights.penalised(loss_of_batch)).backward()
         norm, _ = self.latest = self._note_extremes()
         if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient

@@ -26,7 +26,7 @@ SMALL = (
     *("trainer.epochs=1", "trainer.threads=1", "logger=none", "device=cpu", "dataset.root=nowhere"),
 )
 GROUPS = ("norm", "pooling", "conv", "backward", "optimizer", "gradient_clipping", "schedule", "init", "finetune")
-MORE = ("constraint", "penalty", "spectra")
+MORE = ("loss", "param_groups", "constraint", "penalty", "spectra")
 DATASETS = (*("digits", "random") * 8, *options("dataset"))
 EXACTLY = {"derandomize": True, "database": None, "deadline": None, "phases": [Phase.generate]}
 QUIETLY = {"suppress_health_check": list(HealthCheck)}

@@ -76,6 +76,20 @@ def test_crops_and_mirrorings_are_equally_likely():
     assert chi_squared < 40.8  # 17 degrees of freedom, p = 0.001
 
 
+def test_alternating_mirroring_shows_both_sides_in_any_two_epochs():
+    count = 200
+    batches = plain(coordinates(count, 3), 64, flip="alternating", seed=4)
+    sides = torch.empty(4, count, dtype=torch.bool)
+    for epoch in range(4):
+        for image in gather(batches, epoch)[0]:
+            number, *_, mirrored = draws(image, 0)
+            sides[epoch, number] = mirrored
+    assert (sides[0] != sides[1]).all() and torch.equal(sides[0], sides[2]) and torch.equal(sides[1], sides[3])
+    assert 60 < sides[0].sum() < 140, "100 expected, standard deviation 7"
+    other = plain(coordinates(count, 3), 64, flip="alternating", seed=5)
+    assert not torch.equal(other.mirrored_first, batches.mirrored_first)
+
+
 def test_frame_is_black_before_normalisation():
     split = Split(torch.full((64, 3, 4, 4), 255, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
     images, _ = gather(Batches(split, 64, MEAN, STD, crop_padding=4), epoch=0)

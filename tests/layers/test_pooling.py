@@ -13,6 +13,7 @@ from spectral_repro.layers.pooling import (
     BilinearPooling,
     CompactBilinearPooling,
     CovariancePooling,
+    MaxPooling,
     ScalingEigenBranch,
 )
 from spectral_repro.linalg import matrix_function
@@ -34,6 +35,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 ISQRT = NewtonSchulz(5, forward="newton_schulz")
 HEADS = {
     "average": AveragePooling,
+    "maximum": MaxPooling,
     "covariance": CovariancePooling,
     "isqrt": lambda *channels: CovariancePooling(*channels, backward=ISQRT, decomposition="float32"),
     "scaling eigen branch": ScalingEigenBranch,
@@ -110,7 +112,7 @@ def test_one_vector_an_image(head, channels, batch, height, width, step):
 def test_number_of_features(channels):
     numbers = {name: (head(12, channels).out_features, head(channels).out_features) for name, head in HEADS.items()}
     triangle = channels * (channels + 1) // 2
-    expected = {"average": channels, "bilinear": channels**2, "compact bilinear": 50}
+    expected = {"average": channels, "maximum": channels, "bilinear": channels**2, "compact bilinear": 50}
     assert numbers == {name: (expected.get(name, triangle),) * 2 for name in HEADS}
     assert CompactBilinearPooling(channels).out_features == 8192
 
@@ -165,7 +167,7 @@ def test_dead_images_give_zeros_and_no_gradient(head, step):
     y, gradient = step(head(6), torch.zeros(2, 6, 5, 5))
     assert y.abs().max() == 0
     assert gradient.isfinite().all()
-    assert head is HEADS["average"] or gradient.abs().max() == 0
+    assert head in (HEADS["average"], HEADS["maximum"]) or gradient.abs().max() == 0
 
 
 @EVERY_HEAD
@@ -176,6 +178,11 @@ def test_no_images_no_vectors(head, size, step):
 
 
 # Average
+
+
+def test_maximum(images):
+    x = images(6).float()
+    torch.testing.assert_close(MaxPooling(6)(x), x.flatten(2).max(2).values)
 
 
 def test_average(images):

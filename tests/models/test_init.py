@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_repro.models.init import kaiming, orthogonal, xavier
+from spectral_repro.models.init import dirac, kaiming, orthogonal, xavier
 from tests.tolerance import assert_near, sampling_error
 
 
@@ -56,3 +56,23 @@ def test_orthogonal():
     for layer in (model[0], model[2][0], model[3]):
         rows = layer.weight.flatten(1)
         assert_near(rows @ rows.mT, 2 * torch.eye(len(rows)), terms=rows.numel())
+
+
+def test_dirac_passes_the_first_channels_on():
+    """A convolution to more channels begins with its input, one to fewer channels is the beginning of its input."""
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, padding=1, bias=False), nn.Conv2d(6, 3, 5, padding=2, bias=False))
+    before = model[0].weight.detach().clone()
+    dirac(model, no_images)
+    x = torch.randn(2, 4, 7, 7)
+    torch.testing.assert_close(model[0](x)[:, :4], x)
+    torch.testing.assert_close(model(x), x[:, :3])
+    assert torch.equal(model[0].weight[4:], before[4:])
+
+
+@pytest.mark.parametrize("init", [xavier, kaiming, orthogonal, dirac])
+def test_frozen_weights_are_kept(init):
+    model = network()
+    model[0].weight.requires_grad_(False)
+    before = model[0].weight.clone()
+    init(model, no_images)
+    assert torch.equal(model[0].weight, before)

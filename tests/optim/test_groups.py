@@ -7,7 +7,7 @@ from torch import nn
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.layers import ZCAWhitening
-from spectral_repro.models import resnet18, resnext50_32x4d, wrn16_4
+from spectral_repro.models import AirBench, resnet18, resnext50_32x4d, wrn16_4
 from spectral_repro.optim import SGDG, AdamG, adamg, sgdg
 from spectral_repro.training.build import build_model, build_optimizer
 
@@ -101,3 +101,44 @@ def test_errors_name_the_key():
     config.optimizer.momentum = 1.5
     with pytest.raises(UserError, match=r"^optimizer\.momentum=1\.5: must be in \[0, 1\)$"):
         build_optimizer(config, build_model(config))
+
+
+# groups by kind
+
+
+def by_kind(*overrides: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+    config = compose(["scale=smoke", "param_groups=by_kind", *overrides])
+    model = build_model(config)
+    return model, build_optimizer(config, model)
+
+
+def test_norms_and_biases_have_rates_of_their_own():
+    factors = ["param_groups.norms.lr=64", "param_groups.norms.weight_decay=0.5", "param_groups.biases.lr=2"]
+    model, made = by_kind("model=airbench", "optimizer.lr=0.01", "optimizer.weight_decay=1e-3", *factors)
+    assert isinstance(model, AirBench)
+    weights, norms, biases = made.param_groups
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.01, 0.64, 0.02])
+    assert [group["weight_decay"] for group in made.param_groups] == pytest.approx([1e-3, 5e-4, 1e-3])
+    assert biases["param_names"] == ["patches.bias"]
+    assert len(norms["param_names"]) == 6 and all(name.endswith("bias") for name in norms["param_names"])
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert "patches.weight" in frozen
+    assert sorted(sum(names(made), [])) == sorted(dict(model.named_parameters()).keys() - frozen)
+
+
+def test_every_norm_is_one(subtests):
+    for norm in ("zca", "pca"):
+        with subtests.test(norm=norm):
+            _, made = by_kind(f"norm={norm}", "param_groups.norms.lr=3")
+            assert {"stem_norm.weight", "stem_norm.bias"} <= set(names(made)[1])
+
+
+def test_kinds_within_groups_of_a_fine_tuning_and_on_the_sphere():
+    finetune = ["finetune=default", "finetune.classifier_factor=5", "param_groups.norms.lr=10"]
+    _, made = by_kind("optimizer.lr=0.01", *finetune)
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.01, 0.1, 0.05, 0.05])
+    _, made = by_kind("optimizer=sgdg", "model=wrn16_4", "param_groups.norms.lr=10", "param_groups.norms.weight_decay=2")
+    rest, sphere, norms, bias = made.param_groups
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([0.01, 0.2, 0.1, 0.01])
+    assert [group["weight_decay"] for group in (rest, norms, bias)] == pytest.approx([5e-4, 1e-3, 0])
+    assert sphere["grassmann"] and not any(name.endswith("bias") for name in sphere["param_names"])

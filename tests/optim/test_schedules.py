@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 
 from spectral_repro.bounds import training_fraction
-from spectral_repro.optim.schedules import Constant, Cosine, Cyclic, MultiStep, Step
+from spectral_repro.optim.schedules import Constant, Cosine, Cyclic, MultiStep, Step, Triangular
 
 
 @pytest.mark.parametrize("epochs", [350, 10, 7])
@@ -33,6 +33,14 @@ def test_cosine_with_warmup():
 def test_cyclic_is_made_of_triangles():
     schedule = Cyclic(cycles=2, peak="2/5", lowest=0.1)
     assert [schedule(Fraction(k, 20)) for k in (0, 2, 4, 7, 10, 14, 20)] == pytest.approx([0.1, 0.55, 1, 0.55, 0.1, 1, 0.1])
+
+
+def test_triangular():
+    schedule = Triangular(start=0.2, peak=0.25, final=0.04)
+    parts = (0, Fraction(1, 8), Fraction(1, 4), Fraction(5, 8), 1)
+    assert [schedule(Fraction(part)) for part in parts] == pytest.approx([0.2, 0.6, 1, 0.52, 0.04])
+    assert [Triangular(peak=peak, start=0.5, final=0)(Fraction(1, 2)) for peak in (0, 1)] == pytest.approx([0.5, 0.75])
+    assert Triangular(peak=1)(Fraction(1)) == 1
 
 
 def test_cyclic_that_only_rises():
@@ -63,6 +71,9 @@ def test_what_is_no_part_is_refused(value):
         (MultiStep, {"milestones": [0.5, 1.5]}, r"^milestones=1\.5 must be a part of the training"),
         (Cosine, {"warmup": -0.1}, r"^warmup=-0\.1 must be a part of the training"),
         (Cosine, {"final": -0.1}, r"^final=-0\.1: must be >= 0$"),
+        (Triangular, {"start": -1}, r"^start=-1: must be >= 0$"),
+        (Triangular, {"peak": 1.5}, r"^peak=1\.5 must be a part of the training"),
+        (Triangular, {"final": -1}, r"^final=-1: must be >= 0$"),
         (Cyclic, {"cycles": 0}, r"^cycles=0: must be a whole number >= 1$"),
         (Cyclic, {"peak": 2}, r"^peak=2 must be a part of the training"),
         (Cyclic, {"lowest": float("nan")}, r"^lowest=nan: must be >= 0$"),

@@ -82,6 +82,28 @@ def test_a_long_gradient_is_shortened_and_a_short_one_left(train, monkeypatch, p
     assert len(gradients) == len(free) and all(map(torch.equal, gradients, free))
 
 
+def test_a_summed_loss_is_the_mean_at_another_learning_rate(train):
+    """4 images a batch, 30 in all: the last batch has 2, whose gradient the sum weighs half as much."""
+    options = ("trainer.epochs=1", "dataset.batch_size=4", "logger=none", "optimizer.weight_decay=0", "loss=cross_entropy")
+    runs = [
+        pd.read_csv(train(*options, f"dataset.train_images={count}", *more) / "metrics.csv")["train_loss"][0]
+        for count in (32, 30)
+        for more in (("optimizer.lr=0.1",), ("optimizer.lr=0.025", "loss.reduction=sum"))
+    ]
+    assert runs[0] == pytest.approx(runs[1], rel=1e-4)
+    assert runs[2] == pytest.approx(runs[3], rel=1e-4), "the loss of a batch is before its step"
+
+
+def test_label_smoothing_counts_in_training_alone(train):
+    def losses(smoothing: float) -> pd.Series:
+        options = ("trainer.epochs=1", "logger=none", "optimizer.lr=1e-9", "loss=cross_entropy")
+        return pd.read_csv(train(*options, f"loss.label_smoothing={smoothing}") / "metrics.csv").iloc[0]
+
+    plain, smooth, uniform = losses(0), losses(0.5), losses(1)
+    assert smooth["train_loss"] == pytest.approx((plain["train_loss"] + uniform["train_loss"]) / 2, rel=1e-4)
+    assert smooth["test_loss"] == pytest.approx(plain["test_loss"], rel=1e-4)
+
+
 def test_only_networks_with_a_covariance_have_a_gap(train):
     assert "smallest_gap" not in pd.read_csv(train("norm=batch", "trainer.epochs=1") / "metrics.csv")
 
