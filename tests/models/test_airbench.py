@@ -1,6 +1,7 @@
 """The network of airbench: its size, what is frozen, where the layer under study stands, and its first convolution."""
 
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,12 +19,11 @@ from tests.tolerance import assert_near
     ("options", "count"), [({"width": 64, "widening": (1, 2, 2)}, 569_656), ({"width": 32, "widening": (1, 2, 4)}, 295_096)]
 )
 def test_size(options: dict, count: int):
-    """Counted by hand: patches 288 + 24, convolutions 9 C_in C_out, two numbers a channel of each norm, 10 C of the classifier."""
+    """And what of it is trained: a bias of the patches, 9 C_in C_out of a convolution, one number a channel of a norm."""
     network = AirBench(**options)
     assert sum(p.numel() for p in network.parameters()) == count
     channels = [24, *(options["width"] * factor for factor in options["widening"])]
-    pairs = list(zip(channels, channels[1:], strict=False))
-    trained = 24 + sum(9 * b * (a + b) + 2 * b for a, b in pairs) + 10 * channels[-1]
+    trained = 24 + sum(9 * b * (a + b) + 2 * b for a, b in pairwise(channels)) + 10 * channels[-1]
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == trained
 
 

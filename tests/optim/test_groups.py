@@ -116,14 +116,14 @@ def test_norms_and_biases_have_rates_of_their_own():
     factors = ["param_groups.norms.lr=64", "param_groups.norms.weight_decay=0.5", "param_groups.biases.lr=2"]
     model, made = by_kind("model=airbench", "optimizer.lr=0.01", "optimizer.weight_decay=1e-3", *factors)
     assert isinstance(model, AirBench)
-    weights, norms, biases = made.param_groups
+    _, norms, biases = made.param_groups
     assert [group["lr"] for group in made.param_groups] == pytest.approx([0.01, 0.64, 0.02])
     assert [group["weight_decay"] for group in made.param_groups] == pytest.approx([1e-3, 5e-4, 1e-3])
     assert biases["param_names"] == ["patches.bias"]
     assert len(norms["param_names"]) == 6 and all(name.endswith("bias") for name in norms["param_names"])
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     assert "patches.weight" in frozen
-    assert sorted(sum(names(made), [])) == sorted(dict(model.named_parameters()).keys() - frozen)
+    assert sorted(name for group in names(made) for name in group) == sorted(dict(model.named_parameters()).keys() - frozen)
 
 
 def test_every_norm_is_one(subtests):
