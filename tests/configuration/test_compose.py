@@ -38,7 +38,7 @@ def test_every_kind_of_experiment_builds(paper: str, composed, subtests):
         if experiment.startswith(f"{paper}/"):
             with subtests.test(experiment=experiment):
                 config = composed(f"experiment={experiment}")
-                config.model.width = 4
+                config.model.width = 64 if paper == "common_ground" else 4  # whose groups of channels are to fit
                 with open_dict(config):
                     config.pop("init", None)
                 assert_builds(config)
