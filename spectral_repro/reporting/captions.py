@@ -16,7 +16,7 @@ def caption(section: Section) -> str:
 
 
 def measurement(section: Section) -> str:
-    """What the numbers are, where they come from, and on what machine they were measured."""
+    """What the numbers are, where they come from, and where and with which code they were measured."""
     runs = section.results
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {_when(section)}{_over(seeds, section.table.statistic)}."]
@@ -49,7 +49,7 @@ def _when(section: Section) -> str:
 
 def _over(seeds: list[int], statistic: Statistic) -> str:
     if len(seeds) > 1:
-        median = ", and median with its 95 % percentile bootstrap interval," if statistic == "median" else ""
+        median = ", and median, with its 95 % interval from six seeds on," if statistic == "median" else ""
         return f", mean ± sample standard deviation{median} over seeds {ranges(seeds)}"
     return f", seed {seeds[0]}" if seeds else ""
 
@@ -64,22 +64,29 @@ def _machine(runs: list[Run]) -> str:
     def different(values: list[object]) -> list[str]:
         return sorted({str(value) for value in values if value is not None})
 
-    devices = different([run.summary.get("device") for run in runs])
-    threads = different([run.summary.get("threads") for run in runs])
+    commits = different([run.commit for run in runs])
     versions = different([run.versions.get("torch") for run in runs])
     days = different([(run.summary.get("started") or "")[:10] or None for run in runs])
-    parts = [" and ".join(devices) or "an unnamed device"]
-    parts += [f"{number} thread{'s' * (number != '1')}" for number in threads]
+    parts = [" and ".join(different([run.machine for run in runs]))]
     parts += [f"torch {version}" for version in versions]
+    parts += [f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}"] if commits else []
     parts += [" to ".join(dict.fromkeys((days[0], days[-1])))] if days else []
     return ", ".join(parts)
 
 
 def notes(section: Section) -> list[str]:
-    """What the table cannot show: divergences, runs left out of the means, weights to start from, peculiarities of the data."""
+    """What the table cannot show: divergences, seeds with several runs, runs left out of the means, times that cannot be
+    compared, weights to start from, peculiarities of the data.
+    """
     lines = []
+    times = [metric.words.lower() for metric in (section.table.metric, *section.table.also) if metric.timing]
+    if times and len(section.machines) > 1:
+        lines.append(f"No {times[0]} is shown, as the runs come from different machines: {'; '.join(section.machines)}.")
     for entry in section.entries:
         lines += [f"{entry.row.label}, seed {run.seed}: {divergence(run)}." for run in entry.in_state("diverged")]
+        for seed, runs in entry.repeated.items():
+            folders = ", ".join(run.folder for run in runs)
+            lines.append(f"{entry.row.label}, seed {seed}: the mean of its {len(runs)} runs, {folders}.")
         failed = {run.seed: failure(run) for run in entry.in_state("failed")}
         lines += [f"{entry.row.label}, seed {seed}: failed, {error}." for seed, error in failed.items() if error]
         left = [run.state for run in entry.runs if run not in section.results]

@@ -14,7 +14,7 @@ from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.papers import Axis, Paper, Row, Table
 from spectral_repro.reporting.protocols import counted, hashable
 from spectral_repro.reporting.runs import Run
-from spectral_repro.reporting.sections import Entry, Report, Section
+from spectral_repro.reporting.sections import Entry, Report, Section, by_machine
 
 REPORT = ("python", "-m", "spectral_repro.report")
 DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
@@ -54,7 +54,8 @@ def compare(
     several = [rows for rows in groups if len(rows) > 1]
     left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
     paper = Paper("comparison", "Comparison", "", compared, (), command)
-    sections = _named([_section(paper, list(rows.values()), measured) for rows in several or groups])
+    found = [_section(paper, list(rows.values()), measured) for rows in several or groups]
+    sections = _named([part for section in found for part in by_machine(section)])
     labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
     if baseline is not None and baseline not in labels:
         raise UserError(f"baseline={baseline}: no row is called so; there are {'; '.join(labels)}")
@@ -213,7 +214,7 @@ def _with_baseline(section: Section, baseline: str | None) -> Section:
     """The section with its differences to this row, which becomes the first one, or else to its first row with a result."""
     entries = sorted(section.entries, key=lambda entry: entry.row.label != baseline)
     labels = [entry.row.label for entry in entries]
-    with_result = [entry.row.label for entry in entries if entry.values(section.table.metric).count()]
+    with_result = [entry.row.label for entry in entries if section.values(entry, section.table.metric).count()]
     reference = baseline if baseline in labels else (with_result or labels)[0]
     table = replace(section.table, rows=tuple(entry.row for entry in entries), baseline=reference)
     return replace(section, table=table, entries=tuple(entries))

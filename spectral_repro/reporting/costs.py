@@ -18,13 +18,13 @@ IMAGES = {  # training images where a configuration takes all of them
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a training on a device, from images/s of `runs` runs there of the same network on images of the same size.
+    """Seconds of a training on a machine, from images/s of `runs` runs there of the same network on images of the same size.
 
     Attributes:
         same: were these runs of the very row, or of other treatments of the network?
     """
 
-    device: str
+    machine: str
     seconds: float
     images_per_second: float
     runs: int
@@ -32,30 +32,30 @@ class Cost:
 
 
 class Speeds:
-    """The images/s of all runs, by device and network."""
+    """The images/s of all runs, by machine and network."""
 
     def __init__(self, runs: Iterable[Run]):
         self._runs = defaultdict(list)
         for run in runs:
-            if run.summary.get("images_per_second") and run.summary.get("device"):
+            if run.summary.get("images_per_second"):
                 self._runs[_network(run.identity)].append(run)
 
     def cost(self, values: Values, compared: Values) -> list[Cost]:
-        """Of one run with these values, on each device with a run of its network; none if nobody has measured it.
+        """Of one run with these values, on each machine with a run of its network; none if nobody has measured it.
 
         Args:
             values: what decides its result.
             compared: those of the values that tell it from the other rows: runs that share them are asked first.
         """
         images = values.get("dataset.train_images") or IMAGES.get(values.get("dataset.name"))
-        by_device = defaultdict(list)
+        by_machine = defaultdict(list)
         for run in self._runs[_network(values)]:
-            by_device[run.summary["device"]].append(run)
+            by_machine[run.machine].append(run)
         costs = []
-        for device, runs in by_device.items() if images else ():
+        for machine, runs in by_machine.items() if images else ():
             own = [run for run in runs if compared.items() <= run.identity.items()]
             speed = median(run.summary["images_per_second"] for run in own or runs)
-            costs.append(Cost(device, images * values["trainer.epochs"] / speed, speed, len(own or runs), bool(own)))
+            costs.append(Cost(machine, images * values["trainer.epochs"] / speed, speed, len(own or runs), bool(own)))
         return costs
 
 

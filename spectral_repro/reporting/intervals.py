@@ -1,5 +1,6 @@
-"""Intervals of a statistic over seeds."""
+"""Confidence intervals and tests of a few values, one for each seed."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -7,36 +8,111 @@ import pandas as pd
 from scipy import stats
 
 Statistic = Literal["mean", "median"]
+Values = pd.Series | np.ndarray
+LEVEL = 0.05
+FEWEST = 3  # seeds that decide anything
+MOST = 1000  # seeds that are worth naming
 
 
-def interval(values: pd.Series | np.ndarray, statistic: Statistic = "mean") -> tuple[float, float]:
+def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, float]:
     """The 95 % confidence interval of a mean or median over seeds.
 
     Of the mean it is Student's t interval, mean ± t(0.975, n - 1) s / sqrt(n), which keeps its 95 % for few seeds as well. Of
-    the median it is the percentile bootstrap interval of 1000 draws.
+    the median it is the interval between two of the values that needs no assumption about their distribution; it exists for
+    six values and more, as even the smallest and the largest of five hold the median in 94 % of cases alone.
 
     Args:
-        values: one for each seed.
+        values: one for each seed; for a mean of any shape, the seeds in the last dimension.
         statistic: what the interval is of.
 
     Returns:
-        Its two ends; NaN where there are too few values: a mean needs two of them, a median one.
+        Its two ends; NaN where there are too few values.
     """
-    count = len(values)
-    if count < (2 if statistic == "mean" else 1):
+    values = np.asarray(values, dtype=float)
+    seeds = values.shape[-1]
+    if seeds < (2 if statistic == "mean" else 1):
         return float("nan"), float("nan")
-    if statistic == "mean":
-        mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(count)
-        reach = stats.t.ppf(0.975, count - 1) * error
-        return float(mean - reach), float(mean + reach)
-    draws = np.random.default_rng(0).choice(values, (1000, count))
-    return tuple(np.percentile(np.median(draws, axis=1), (2.5, 97.5)))
+    if statistic == "median":
+        return tuple(stats.quantile_test(values, p=0.5).confidence_interval(1 - LEVEL))
+    mean, error = values.mean(-1), values.std(-1, ddof=1) / np.sqrt(seeds)
+    reach = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * error
+    return mean - reach, mean + reach
 
 
-def rate_interval(values: pd.Series) -> tuple[float, float]:
+def rate_interval(values: Values) -> tuple[float, float]:
     """The 95 % interval of Clopper and Pearson of the mean of values that are 0 or 100.
 
     Three successes of three do not prove a rate of 100 %: 29 to 100.
     """
-    share = stats.binomtest(int((values > 0).sum()), len(values)).proportion_ci(0.95)
+    share = stats.binomtest(int((values > 0).sum()), len(values)).proportion_ci(1 - LEVEL)
     return 100 * share.low, 100 * share.high
+
+
+def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
+    """The two-sided p value of Student's t test against the bound that is nearest to the mean.
+
+    It is below 0.05 exactly where the 95 % t interval lies within the bounds, or wholly outside of them.
+
+    Args:
+        values: one for each seed.
+        least, most: the bounds, which may be infinite.
+        seeds: numbers of seeds to assume in the place of those there are, with the same mean and standard deviation.
+
+    Returns:
+        One for each number of seeds; 1 where there are fewer than two values.
+    """
+    if len(values) < 2:
+        return np.ones(np.shape(seeds))
+    seeds = np.asarray(len(values) if seeds is None else seeds)
+    mean, std = np.mean(values), np.std(values, ddof=1)
+    distance = min(abs(mean - least), abs(mean - most))
+    if std == 0:
+        return np.full(seeds.shape, float(distance == 0))
+    return 2 * stats.t.sf(distance * np.sqrt(seeds) / std, seeds - 1)
+
+
+def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
+    """The same of a rate of success, by the binomial test that Clopper and Pearson's interval belongs to.
+
+    Args:
+        values: 0 or 100, one for each seed.
+        least, most: the bounds in percent.
+        seeds: numbers of seeds to assume in the place of those there are, with the same rate.
+    """
+    seeds = np.asarray(len(values) if seeds is None else seeds)
+    rate = np.mean(values > 0)
+    successes = np.rint(rate * seeds)
+    p = np.zeros(seeds.shape)
+    for bound in (least / 100, most / 100):
+        if np.isfinite(bound):
+            above = rate > bound
+            tail = stats.binom.sf(successes - 1, seeds, bound) if above else stats.binom.cdf(successes, seeds, bound)
+            p = np.maximum(p, tail)
+    return np.minimum(2 * p, 1)
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """The p values of several tests, corrected after Holm: the probability of any wrong decision stays at the level.
+
+    The k-th smallest of m is multiplied by m - k + 1, and is never below the ones before it.
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values)
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return np.minimum(corrected, 1)
+
+
+def seeds_needed(test: Callable[..., np.ndarray], values: Values, least: float, most: float, level: float) -> float:
+    """How many seeds, those there are among them, would decide at this level if mean and spread stay as they are.
+
+    It is the fewest for which the p value is small enough, infinite beyond `MOST`.
+
+    Args:
+        test: `p_value` or `rate_p_value`.
+        values, least, most: as for the test.
+        level: which p value decides.
+    """
+    seeds = np.arange(max(FEWEST, len(values) + 1), MOST + 1)
+    enough = test(values, least, most, seeds) <= level
+    return float(seeds[enough.argmax()]) if enough.any() else float("inf")

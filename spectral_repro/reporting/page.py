@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,6 +13,7 @@ from spectral_repro.reporting.captions import measurement, notes
 from spectral_repro.reporting.claims import Number
 from spectral_repro.reporting.costs import Cost, Speeds
 from spectral_repro.reporting.figures import panels, svg
+from spectral_repro.reporting.intervals import MOST
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.papers import TRAIN, Paper, Row
 from spectral_repro.reporting.pictures import Picture
@@ -69,22 +71,25 @@ def render(
 def claim(judgement: Judgement, paper: Paper) -> dict[str, object]:
     """A claim's verdict in words, with its numbers and the commands that measure it."""
     seeds = " to ".join(map(str, judgement.seeds))
-    words = [f"{judgement.scale} scale" if seeds else "exact" if judgement.findings else ""]
+    words = ["" if seeds or not judgement.findings else "exact"]
+    words += [f"{judgement.scale} scale"] if seeds and judgement.verdict == "undecided" else []
     words += [f"{seeds} seed{'s' * (judgement.seeds != [1])}"] if seeds else []
     if judgement.missing and judgement.findings:
         words.append(f"{counted(len(judgement.missing), 'number')} of {len(judgement.claim.numbers)} not measured")
     if judgement.claim.full and judgement.scale != "full":
         words.append("needs the published protocol")
+    if judgement.needed:
+        words.append(f"{_needed(judgement.needed)} seeds would decide it")
     return {
         "id": judgement.claim.id,
         "claim": judgement.claim.claim,
         "published": judgement.claim.published,
-        "verdict": judgement.verdict,
+        "verdict": judgement.words,
         "evidence": ", ".join(filter(None, words)),
         "missing": judgement.missing,
         "commands": [judgement.claim.command] if judgement.claim.command else _commands(judgement, paper),
         "findings": _plain(
-            ["Number", "Bounds", "Measured", "95 % interval", "Seeds", "Published", "Verdict", "Protocol"],
+            ["Number", "Bounds", "Measured", "95 % interval", "Seeds", "p", "Published", "Verdict", "Seeds needed", "Protocol"],
             [_finding(finding, paper) for finding in judgement.findings],
         ),
     }
@@ -114,12 +119,18 @@ def _finding(finding: Finding, paper: Paper) -> list[str]:
         f"{what}, success (%)" if number.metric == "success" else what,
         number.bounds,
         text(finding.mean, form),
-        f"{text(finding.low, form)} to {text(finding.high, form)}" if finding.seeds > 1 else UNKNOWN,
+        between(*finding.interval, form) if finding.seeds > 1 else UNKNOWN,
         str(finding.seeds or UNKNOWN),
+        f"{finding.p:.2g}" if finding.seeds > 1 else UNKNOWN,
         text(finding.published, form),
-        finding.verdict,
+        finding.verdict or "does not count",
+        _needed(finding.needed) if finding.needed else UNKNOWN,
         finding.section.label if finding.section else number.file,
     ]
+
+
+def _needed(seeds: float) -> str:
+    return f"{seeds:,.0f}" if isfinite(seeds) else f"more than {MOST:,}"
 
 
 def _plain(columns: list[str], rows: list[list[str]]) -> dict[str, object]:
@@ -167,7 +178,7 @@ def _cost(costs: list[Cost], section: Section) -> str:
     texts = []
     for cost in costs:
         whose = "its own" if cost.same else "other"
-        texts.append(f"{duration(cost.seconds)} at {cost.images_per_second:,.0f} images/s of {whose} runs, {cost.device}")
+        texts.append(f"{duration(cost.seconds)} at {cost.images_per_second:,.0f} images/s of {whose} runs, {cost.machine}")
     return "; ".join(texts) or "not measured"
 
 
@@ -252,13 +263,13 @@ def _run(row: Row, run: Run, metric: Metric) -> dict[str, object]:
         "time": UNKNOWN if summary.get("wall_time_s") is None else duration(summary["wall_time_s"]),
         "speed": text(summary.get("images_per_second"), ",.0f"),
         "device": summary.get("device") or UNKNOWN,
-        "versions": ", ".join([*(f"{name} {version}" for name, version in run.versions.items()), *commit(run)]),
+        "versions": ", ".join(
+            [
+                *(f"{name} {version}" for name, version in run.versions.items()),
+                *([f"commit {run.commit}"] if run.commit else []),
+            ]
+        ),
     }
-
-
-def commit(run: Run) -> list[str]:
-    git = run.summary.get("git")
-    return [f"commit {git['commit'][:7]}{' with changes' if git['dirty'] else ''}"] if git else []
 
 
 def duration(seconds: float) -> str:

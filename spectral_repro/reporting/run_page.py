@@ -8,7 +8,7 @@ import pandas as pd
 
 from spectral_repro.reporting.captions import divergence
 from spectral_repro.reporting.charts import Chart, chart
-from spectral_repro.reporting.page import TEMPLATES, commit, duration
+from spectral_repro.reporting.page import TEMPLATES, duration
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.tables import UNKNOWN
 
@@ -79,7 +79,7 @@ def _environment(run: Run) -> list[tuple[str, str]]:
         "Memory (GiB)": machine.get("memory_gib"),
         "Platform": machine.get("platform"),
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
-        "Code": ", ".join(commit(run)),
+        "Code": run.commit and f"commit {run.commit}",
     }
     return [(key, str(value)) for key, value in pairs.items() if value not in (None, "")]
 

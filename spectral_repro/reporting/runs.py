@@ -14,6 +14,7 @@ from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.metrics import EVALUATED
+from spectral_repro.reporting.protocols import counted
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -97,6 +98,22 @@ class Run:
     @property
     def versions(self) -> dict[str, str]:
         return self.summary.get("versions") or {}
+
+    @property
+    def machine(self) -> str:
+        """What its times depend on: "2 x Some CPU, 1 thread"."""
+        parts = [self.summary.get("device") or "an unnamed device"]
+        if (processes := self.summary.get("processes") or 1) > 1:
+            parts.append(f"{processes} processes")
+        if threads := self.summary.get("threads"):
+            parts.append(counted(threads, "thread"))
+        return ", ".join(parts)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the code, and whether there were changes that are not in it."""
+        git = self.summary.get("git")
+        return f"{git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git else None
 
     @property
     def largest_gradient(self) -> float:

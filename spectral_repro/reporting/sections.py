@@ -36,30 +36,46 @@ class Entry:
         end = self.row.over[1] if self.row.over else float("inf")
         return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
 
-    def values(self, metric: Metric) -> pd.Series:
-        """Of the measured runs, by seed, which several may share; NaN where a run lacks the metric."""
-        found = [metric.of(run.metrics, self.row.over) for run in self.measured]
-        return pd.Series(found, index=[run.seed for run in self.measured], dtype=float)
+    @property
+    def repeated(self) -> dict[int, list[Run]]:
+        """The seeds with several measured runs, whose means count."""
+        runs = defaultdict(list)
+        for run in self.measured:
+            runs[run.seed].append(run)
+        return {seed: own for seed, own in runs.items() if len(own) > 1}
 
     @property
     def successes(self) -> pd.Series:
-        """100 for each finished run and 0 for each diverged one, by seed."""
+        """By seed: 100 where its runs finished, 0 where one of them diverged."""
         ended = self.in_state("finished", "diverged")
-        return pd.Series([100.0 * (run.state == "finished") for run in ended], index=[run.seed for run in ended], dtype=float)
+        return by_seed(((run.seed, 100.0 * (run.state == "finished")) for run in ended), "min")
+
+
+def by_seed(values: Iterable[tuple[int, float]], statistic: str = "mean") -> pd.Series:
+    """One value for each seed, in their order: the mean of its runs, or another statistic that pandas has."""
+    frame = pd.DataFrame(values, columns=["seed", "value"]).astype({"value": float})
+    return frame.groupby("seed")["value"].agg(statistic)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table under one protocol."""
+    """A table under one protocol; one of times, on one machine.
+
+    Attributes:
+        machine: where the runs were made, of a table of times whose runs come from several machines.
+    """
 
     paper: Paper
     table: Table
     protocol: Values
     entries: tuple[Entry, ...]
+    machine: str | None = None
 
     @property
     def name(self) -> str:
-        return self.table.name if self.exact else f"{self.table.name}-{digest(self.protocol)}"
+        if self.exact and not self.machine:
+            return self.table.name
+        return f"{self.table.name}-{digest(self.protocol | ({'machine': self.machine} if self.machine else {}))}"
 
     @property
     def runs(self) -> list[Run]:
@@ -70,6 +86,20 @@ class Section:
         """The runs that have a value or diverged."""
         ended = {run for entry in self.entries for run in (*entry.measured, *entry.in_state("diverged"))}
         return [run for run in self.runs if run in ended]
+
+    def values(self, entry: Entry, metric: Metric) -> pd.Series:
+        """Of the measured runs of an entry, by seed; NaN where its runs lack the metric.
+
+        There are none of a time where the section's runs come from several machines.
+        """
+        if metric.timing and len(self.machines) > 1:
+            return by_seed([])
+        return by_seed((run.seed, metric.of(run.metrics, entry.row.over)) for run in entry.measured)
+
+    @property
+    def machines(self) -> list[str]:
+        """Where its results come from."""
+        return sorted({run.machine for run in self.results})
 
     @property
     def exact(self) -> bool:
@@ -90,12 +120,14 @@ class Section:
         """The protocol in words: of a comparison, which options it has and what differs from them."""
         images = {f"dataset.{split}_images": count for split, count in self.sizes.items()}
         scales = {run.scale for run in self.runs}
+        machine = [self.machine] if self.machine else []
         if not self.table.baseline:
-            return describe(self.protocol, self.table.protocol, scales, images)
+            return describe(self.protocol, self.table.protocol, scales, images) + machine
         compared = {key for row in self.table.rows for key in row.values}
         choices = chosen_options(self.protocol)
         reference = {key: value for key, value in default_protocol(choices).items() if key not in compared}
-        return describe(self.protocol, reference, scales, images) + [each for each in choices if not each.startswith(SAID)]
+        chosen = [each for each in choices if not each.startswith(SAID)]
+        return describe(self.protocol, reference, scales, images) + chosen + machine
 
     @property
     def label(self) -> str:
@@ -159,6 +191,23 @@ class Report:
         return Report(replace(self.paper, tables=tuple(section.table for section in kept)), kept)
 
 
+def by_machine(section: Section) -> list[Section]:
+    """A section of times as one for each machine that its runs were made on; any other as it is."""
+    machines = sorted({run.machine for run in section.runs})
+    if not section.table.metric.timing or len(machines) < 2:
+        return [section]
+    return [
+        replace(
+            section,
+            machine=machine,
+            entries=tuple(
+                Entry(entry.row, tuple(run for run in entry.runs if run.machine == machine)) for entry in section.entries
+            ),
+        )
+        for machine in machines
+    ]
+
+
 def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     """Sections of each table, those with runs first: the full protocol, then every other by its label.
 
@@ -197,7 +246,9 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
 
         return Section(paper, table, protocol, tuple(map(entry, table.rows)))
 
-    sections = [section(table, protocol) for table in paper.tables for protocol in protocols[table.name]]
+    sections = [
+        each for table in paper.tables for protocol in protocols[table.name] for each in by_machine(section(table, protocol))
+    ]
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, not each.exact, each.label))
     if not any(section.runs for section in sections):

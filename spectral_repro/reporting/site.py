@@ -152,8 +152,10 @@ def _state_words(states: Counter) -> str:
 
 
 def _verdicts(chapters: Iterable[Chapter]) -> str:
-    verdicts = Counter(judgement.verdict for chapter in chapters for judgement in chapter.judgements)
-    parts = [f"{number} {verdict}" for verdict, number in verdicts.most_common()]
+    verdicts = Counter(judgement.words for chapter in chapters for judgement in chapter.judgements)
+    parts = [
+        f"{number} {words if number == 1 else words.replace('agrees', 'agree')}" for words, number in verdicts.most_common()
+    ]
     return f"{counted(verdicts.total(), 'claim')}: {', '.join(parts)}"
 
 
@@ -163,7 +165,10 @@ def _headlines(sections: Iterable[Section]) -> list[str]:
     for section in sections:
         if section.full and section.published:
             for entry in section.entries:
-                published, own = entry.row.published.get(section.table.statistic), entry.values(section.table.metric).dropna()
+                published, own = (
+                    entry.row.published.get(section.table.statistic),
+                    section.values(entry, section.table.metric).dropna(),
+                )
                 if published and len(own):
                     mean, form = own.mean(), section.table.metric.form
                     words = f"{text(mean, form)} here, {text(published, form)} published ({text(mean - published, f'+{form}')})"

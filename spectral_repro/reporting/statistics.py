@@ -11,15 +11,15 @@ COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 def statistics(section: Section) -> pd.DataFrame:
     """A row for each method with a result; all values are in the metric's unit and of one protocol.
 
-    Columns: method; seeds (measured runs), mean, std (sample), median, best, and low to high, the 95 % t interval of
+    Columns: method; seeds (with a result), mean, std (sample), median, best, and low to high, the 95 % t interval of
     the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
     interval success_low to success_high; difference, the mean of the differences to the table's baseline, or else to the first
-    method that has a value, over pairs of runs of the same seed, with difference_low to difference_high, and pairs. NaN where
+    method that has a value, over the seeds that both have, with difference_low to difference_high, and pairs. NaN where
     there is nothing to tell.
     """
     metric, baseline = section.table.metric, section.table.baseline
     shown = [entry for entry in section.entries if entry.measured or entry.in_state("diverged")]
-    measured = [(entry, entry.values(metric).dropna()) for entry in shown]
+    measured = [(entry, section.values(entry, metric).dropna()) for entry in shown]
     candidates = [values for entry, values in measured if baseline in (None, entry.row.label) and len(values)]
     reference = candidates[0] if candidates else pd.Series(dtype=float)
     rows = []
@@ -37,11 +37,6 @@ def statistics(section: Section) -> pd.DataFrame:
 
 
 def _paired(values: pd.Series, reference: pd.Series) -> dict[str, float]:
-    differences = (by_seed(values) - by_seed(reference)).dropna()
+    differences = (values - reference).dropna()
     low, high = interval(differences)
     return {"difference": differences.mean(), "difference_low": low, "difference_high": high, "pairs": len(differences)}
-
-
-def by_seed(values: pd.Series) -> pd.Series:
-    """One value for each seed: the mean of its runs."""
-    return values.groupby(level=0).mean()

@@ -8,9 +8,9 @@ import pandas as pd
 
 from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.intervals import interval
-from spectral_repro.reporting.metrics import EVALUATED, Metric
+from spectral_repro.reporting.metrics import EVALUATED
 from spectral_repro.reporting.runs import LAST
-from spectral_repro.reporting.sections import Entry, Section
+from spectral_repro.reporting.sections import Entry, Section, by_seed
 from spectral_repro.reporting.statistics import statistics
 
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
@@ -23,20 +23,20 @@ def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
     Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds
-    (finished runs with a value), diverged and unfinished (numbers of runs); success_rate = 100 finished / (finished +
-    diverged), of trainings alone; largest_gradient and smallest_gap of the finished and diverged runs, NaN where none is
-    recorded.
+    (with a value; several runs of one seed count as their mean), diverged and unfinished (numbers of runs); success_rate =
+    100 finished / (finished + diverged), of trainings alone; largest_gradient and smallest_gap of the finished and diverged
+    runs, NaN where none is recorded.
     Where there are published values for the data set, also published_mean, published_std, published_low and published_high
     (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean. Where medians were
-    published, also median with its 95 % percentile bootstrap interval median_low to median_high, published_median, and their
-    difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
+    published, also median with its 95 % interval median_low to median_high (NaN for fewer than six seeds), published_median,
+    and their difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
     Of a comparison also difference, the mean of the differences to the baseline over the seeds that both have, its 95 % t
     interval difference_low to difference_high, and pairs, the number of these seeds.
     """
     metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
-    frame = pd.DataFrame([_numbers(entry, metric, also) for entry in section.entries])
+    frame = pd.DataFrame([_numbers(section, entry) for entry in section.entries])
     if statistic == "median":
-        frame = frame.join(pd.DataFrame([_median(entry, metric) for entry in section.entries]))
+        frame = frame.join(pd.DataFrame([_median(section.values(entry, metric).dropna()) for entry in section.entries]))
     if section.published:
         for key in dict.fromkeys((statistic, *PUBLISHED, *(each.name for each in also))):
             values = [entry.row.published.get(key) for entry in section.entries]
@@ -48,9 +48,9 @@ def aggregate(section: Section) -> pd.DataFrame:
     return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
-def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, object]:
-    measured, diverged = entry.measured, entry.in_state("diverged")
-    values, beside = entry.values(metric), {each.name: entry.values(each) for each in also}
+def _numbers(section: Section, entry: Entry) -> dict[str, object]:
+    metric, measured, diverged = section.table.metric, entry.measured, entry.in_state("diverged")
+    values, beside = section.values(entry, metric), {each.name: section.values(entry, each) for each in section.table.also}
     return {
         "method": entry.row.label,
         "mean": values.mean(),
@@ -67,8 +67,7 @@ def _numbers(entry: Entry, metric: Metric, also: Iterable[Metric]) -> dict[str, 
     }
 
 
-def _median(entry: Entry, metric: Metric) -> dict[str, float]:
-    values = entry.values(metric)
+def _median(values: pd.Series) -> dict[str, float]:
     low, high = interval(values, "median")
     return {"median": values.median(), "median_low": low, "median_high": high}
 
@@ -132,7 +131,7 @@ def between(low: float, high: float, form: str) -> str:
 
 
 def evaluations(section: Section) -> pd.DataFrame:
-    """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over them.
+    """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over their seeds.
 
     Columns (conditions, metric): the conditions name the checkpoint where it is not the last; numbers under other conditions
     never meet. Empty if nothing was measured.
@@ -143,11 +142,11 @@ def evaluations(section: Section) -> pd.DataFrame:
             for metric in EVALUATED:
                 part = run.evaluation.get(metric.measurement, {})
                 if part.get(metric.name) is not None:
-                    found[metric, _conditions(part)][place].append(part[metric.name])
+                    found[metric, _conditions(part)][place].append((run.seed, part[metric.name]))
     places = sorted({place for values in found.values() for place in values})
     columns = {METHOD: [section.entries[place].row.label for place in places]}
     for (metric, conditions), values in sorted(found.items(), key=lambda item: EVALUATED.index(item[0][0])):
-        own = [pd.Series(values[place], dtype=float) for place in places]
+        own = [by_seed(values[place]) for place in places]
         columns[conditions, metric.label] = [_mean_and_std(each.mean(), each.std(ddof=1), metric.form) for each in own]
     return pd.DataFrame(columns, index=places)
 
@@ -175,7 +174,7 @@ def _means_and_stds(frame: pd.DataFrame, means: str, stds: str, form: str) -> li
 
 def _with_interval(row: tuple, form: str) -> str:
     median = text(row.median, form)
-    return f"{median} [{row.median_low:{form}}–{row.median_high:{form}}]" if row.seeds > 1 else median
+    return median if pd.isna(row.median_low) else f"{median} [{row.median_low:{form}}–{row.median_high:{form}}]"
 
 
 def _mean_and_std(mean: float, std: float, form: str) -> str:

@@ -1,45 +1,70 @@
 """What the runs that there are say about a paper's claims."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from spectral_repro.reporting.claims import SUCCESS, Claim, Number
-from spectral_repro.reporting.intervals import interval, rate_interval
+from spectral_repro.reporting.intervals import FEWEST, LEVEL, holm, interval, p_value, rate_interval, rate_p_value, seeds_needed
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.sections import Entry, Report, Section
-from spectral_repro.reporting.statistics import by_seed
 
-Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
-FEWEST = 3  # seeds that an interval needs
+Verdict = Literal["agrees", "disagrees", "undecided", "not measured"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Finding:
     """One number of a claim, as measured under one protocol.
 
     Attributes:
         section: where the runs are; None for a file that bench wrote.
-        low, high: 95 % interval of the mean; of a number without chance, the number.
-        seeds: how many runs (or pairs of the same seed) it is a mean of; 0 for a number without chance.
+        values: one for each seed; of a file, the number.
+        p: of the test against the nearest bound, before the correction; 0 or 1 for a number without chance.
         published: the same of the published values; NaN where they are not known.
+        verdict: None for a protocol that does not count.
+        needed: how many seeds would decide it at the mean and the spread measured; None where it is decided or this is unknown.
     """
 
     number: Number
     section: Section | None
-    mean: float
-    low: float
-    high: float
-    seeds: int
+    values: pd.Series
+    p: float
     published: float
-    verdict: Verdict
+    verdict: Verdict | None = None
+    needed: float | None = None
 
     @property
-    def full(self) -> bool:
-        return self.section is None or self.section.full
+    def mean(self) -> float:
+        return self.values.mean()
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        number = self.number
+        return (
+            -float("inf") if number.at_least is None else number.at_least,
+            float("inf") if number.at_most is None else number.at_most,
+        )
+
+    @property
+    def within(self) -> bool:
+        least, most = self.bounds
+        return bool(least <= self.mean <= most)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean; of a number without chance, the number."""
+        if self.section is None:
+            return self.mean, self.mean
+        return rate_interval(self.values) if self.number.metric == SUCCESS else interval(self.values)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds, or pairs of runs of the same seed, it is a mean of; 0 for a number without chance."""
+        return 0 if self.section is None else len(self.values)
 
     @property
     def form(self) -> str:
@@ -54,92 +79,138 @@ class Judgement:
 
     Attributes:
         scale: "full" or "reduced"; None if nothing is measured.
-        findings: those that decide first, of each number one: under the published protocol, or under the largest other one.
-        decisive: how many of the findings decide.
-        missing: the numbers without a run under any protocol.
+        findings: those that count first, of each number one.
+        counted: how many of the findings count.
+        missing: the numbers that are not measured under a protocol that counts.
+        needed: how many seeds would decide the claim at the means and spreads measured, infinite beyond a thousand; None where
+            it is decided, or other runs than more seeds are missing.
     """
 
     claim: Claim
     verdict: Verdict
     scale: str | None
     findings: tuple[Finding, ...]
-    decisive: int
+    counted: int
     missing: tuple[Number, ...]
+    needed: float | None = None
 
     @property
     def seeds(self) -> list[int]:
         """How many seeds the verdict rests on: the fewest and the most."""
-        counts = [finding.seeds for finding in self.findings[: self.decisive] if finding.seeds]
+        counts = [finding.seeds for finding in self.findings[: self.counted] if finding.seeds]
         return sorted({min(counts), max(counts)}) if counts else []
+
+    @property
+    def words(self) -> str:
+        """The verdict, which is about a reduced scale alone where nothing was measured at full scale."""
+        decided = self.verdict in ("agrees", "disagrees")
+        return f"{self.verdict} at reduced scale" if decided and self.scale == "reduced" else self.verdict
 
 
 def judge(report: Report, results: Path) -> list[Judgement]:
     """A judgement of each claim; `results` is the folder under which bench writes.
 
-    Findings under the published protocol decide wherever there are any. Otherwise the largest protocol measured for a number
-    decides, for a reduced scale alone, and not at all about a claim that needs the published protocol. Runs at scale=smoke,
-    which show that something runs, decide nothing. A claim is contradicted as soon as one of its numbers is out of its bounds
-    with its whole interval, and supported if all numbers of the tables that were measured keep theirs with theirs.
+    The numbers of a table count under one protocol: the published one if there are runs of it, or else the largest one that was
+    measured, which says nothing about a claim that needs the published protocol. Where a number of any table is measured under
+    the published protocol, other protocols do not count. Runs at scale=smoke, which show that something runs, never do.
+
+    A number of at least three seeds is decided if the p value of its test against the nearest bound, corrected after Holm for
+    all numbers that count, is at most 5 %. The claim disagrees as soon as one of its numbers is decided to be out of its
+    bounds, and agrees if all numbers of the tables that were measured are decided to be within theirs.
     """
     return [_judgement(claim, report, results) for claim in report.paper.claims]
 
 
 def _judgement(claim: Claim, report: Report, results: Path) -> Judgement:
-    found = {number: list(_findings(number, report, results)) for number in claim.numbers}
-    missing = tuple(number for number, own in found.items() if not own)
-    if len(missing) == len(found):
+    found = [finding for number in claim.numbers for finding in _findings(number, report, results)]
+    full = any(_is_full(finding) for finding in found)
+    chosen = _largest([finding for finding in found if _is_full(finding) or not full])
+    counts = [chosen.get(finding.number.table) is finding.section for finding in found]
+    counted = _decided([finding for finding, own in zip(found, counts, strict=True) if own])
+    others = [finding for finding, own in zip(found, counts, strict=True) if not own]
+    missing = tuple(number for number in claim.numbers if number not in [finding.number for finding in counted])
+    if not counted:
         return Judgement(claim, "not measured", None, (), 0, missing)
-    full = any(each.full for own in found.values() for each in own)
-    counted = [max(own, key=_size) for own in found.values() if any(each.full == full for each in own)]
-    others = [each for own in found.values() for each in own if each not in counted]
-    begun = {each.number.table for each in counted}
-    complete = not any(number.table in begun for number in missing)
-    verdicts = {each.verdict for each in counted}
+    measured = {finding.number.table for finding in counted}
+    complete = not any(number.table in measured for number in missing)
+    verdicts = {finding.verdict for finding in counted}
+    needed = None
     if claim.full and not full:
         verdict = "undecided"
-    elif "contradicted" in verdicts:
-        verdict = "contradicted"
+    elif "disagrees" in verdicts:
+        verdict = "disagrees"
+    elif verdicts == {"agrees"} and complete:
+        verdict = "agrees"
     else:
-        verdict = "supported" if verdicts == {"supported"} and complete else "undecided"
-    return Judgement(claim, verdict, "full" if full else "reduced", (*counted, *others), len(counted), missing)
+        verdict, needed = "undecided", _needed([each for each in counted if each.verdict == "undecided"], complete)
+    return Judgement(claim, verdict, "full" if full else "reduced", (*counted, *others), len(counted), missing, needed)
 
 
-def _size(finding: Finding) -> tuple[float, ...]:
-    """Orders protocols: the published one, then by images seen in training, width of the network, and seeds."""
-    if finding.full:
-        return (1,)
-    protocol = finding.section.protocol
-    images = finding.section.sizes.get("train") or protocol.get("dataset.train_images") or 0
-    return (0, images * protocol.get("trainer.epochs", 1), protocol.get("model.width") or 0, finding.seeds)
+def _is_full(finding: Finding) -> bool:
+    return finding.section is None or finding.section.full
+
+
+def _largest(findings: list[Finding]) -> dict[str | None, Section | None]:
+    """The section of each table that counts: by images seen in training, then the width of the network, then its results."""
+
+    def size(section: Section) -> tuple[float, ...]:
+        protocol = section.protocol
+        images = section.sizes.get("train") or protocol.get("dataset.train_images") or 0
+        return images * protocol.get("trainer.epochs", 1), protocol.get("model.width") or 0, len(section.results)
+
+    sections = {finding.number.table: None for finding in findings}
+    for section in (finding.section for finding in findings if finding.section):
+        known = sections[section.table.name]
+        sections[section.table.name] = max(known or section, section, key=size)
+    return sections
+
+
+def _decided(findings: list[Finding]) -> list[Finding]:
+    """The findings that count with their verdicts, corrected for their number."""
+    corrected = holm(np.array([finding.p for finding in findings]))
+    verdicts = [
+        ("agrees" if finding.within else "disagrees") if p <= LEVEL else "undecided"
+        for finding, p in zip(findings, corrected, strict=True)
+    ]
+    level = LEVEL / max(verdicts.count("undecided"), 1)  # the first hurdle of those that are left
+    return [
+        replace(
+            finding,
+            verdict=verdict,
+            needed=seeds_needed(_test(finding.number), finding.values, *finding.bounds, level)
+            if verdict == "undecided" and finding.seeds > 1
+            else None,
+        )
+        for finding, verdict in zip(findings, verdicts, strict=True)
+    ]
+
+
+def _needed(undecided: list[Finding], complete: bool) -> float | None:
+    """One number out of its bounds decides, or all within theirs."""
+    outside = [finding.needed for finding in undecided if finding.needed and not finding.within]
+    if outside:
+        return min(outside)
+    known = [finding.needed for finding in undecided]
+    return max(known) if complete and all(known) else None
 
 
 def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding]:
     if number.file:
         if (results / number.file).is_file():
-            value = _read(number, pd.read_csv(results / number.file))
-            yield _finding(number, None, pd.Series([value]), (value, value), float("nan"))
+            finding = Finding(number, None, pd.Series([_read(number, pd.read_csv(results / number.file))]), 0.0, float("nan"))
+            yield finding if np.isfinite(finding.mean) else replace(finding, p=1.0)
         return
     for section in report.sections:
         if section.table.name == number.table and {run.scale for run in section.runs} != {"smoke"}:
             values = _values(number, section)
             if len(values):
-                bounds = rate_interval(values) if number.metric == SUCCESS else interval(values)
-                yield _finding(number, section, values, bounds, _published(number, section))
+                finding = Finding(number, section, values, 1.0, _published(number, section))
+                p = float(_test(number)(values, *finding.bounds)) if len(values) >= FEWEST else 1.0
+                yield replace(finding, p=p)
 
 
-def _finding(
-    number: Number, section: Section | None, values: pd.Series, bounds: tuple[float, float], published: float
-) -> Finding:
-    low, high = bounds
-    least = -float("inf") if number.at_least is None else number.at_least
-    most = float("inf") if number.at_most is None else number.at_most
-    if section is not None and len(values) < FEWEST:
-        verdict = "undecided"
-    elif high < least or low > most:
-        verdict = "contradicted"
-    else:
-        verdict = "supported" if least <= low and high <= most else "undecided"
-    return Finding(number, section, values.mean(), low, high, len(values) * (section is not None), published, verdict)
+def _test(number: Number) -> Callable[..., np.ndarray]:
+    return rate_p_value if number.metric == SUCCESS else p_value
 
 
 def _read(number: Number, frame: pd.DataFrame) -> float:
@@ -153,13 +224,12 @@ def _values(number: Number, section: Section) -> pd.Series:
     """By seed; of two rows, over their common seeds."""
     first, *second = (_by_seed(_entry(section, label), number, section) for label in number.rows)
     for other in second:
-        first, other = by_seed(first), by_seed(other)
         first = first - other if number.difference_to else first / other
     return first.dropna()
 
 
 def _by_seed(entry: Entry, number: Number, section: Section) -> pd.Series:
-    return entry.successes if number.metric == SUCCESS else entry.values(_metric(number, section))
+    return entry.successes if number.metric == SUCCESS else section.values(entry, _metric(number, section))
 
 
 def _metric(number: Number, section: Section) -> Metric:

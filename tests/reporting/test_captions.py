@@ -4,6 +4,7 @@ from omegaconf import OmegaConf
 from spectral_repro.reporting.captions import caption, measurement, notes, ranges
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.tables import aggregate
 
 
 @pytest.mark.parametrize(
@@ -27,11 +28,15 @@ def test_caption_names_table_protocol_seeds_source_and_machine(make_run, report)
 
 
 def test_every_machine_is_named(make_run, report):
-    make_run("norm=batch", device="GPU Y", threads=1, started="2026-03-01T09:00:00+00:00")
-    make_run("norm=zca_pi", device="GPU X", threads=1, versions={}, started="2026-03-01T19:00:00+00:00")
+    git = {"commit": "abcdef0123", "dirty": True}
+    make_run("norm=batch", device="GPU Y", threads=1, started="2026-03-01T09:00:00+00:00", git=git)
+    git = {"commit": "1234567890", "dirty": False}
+    make_run("norm=zca_pi", device="GPU X", threads=1, versions={}, started="2026-03-01T19:00:00+00:00", git=git)
     make_run("norm=zca_svd", device="GPU Z", state="running")
     (section,) = report().sections
-    assert measurement(section).endswith("Measured on GPU X and GPU Y, 1 thread, torch 2.14.1, 2026-03-01.")
+    assert measurement(section).endswith(
+        "Measured on GPU X, 1 thread and GPU Y, 1 thread, torch 2.14.1, commits 1234567 and abcdef0 with changes, 2026-03-01."
+    )
 
 
 def test_what_a_summary_does_not_say_is_left_out(make_run, report):
@@ -97,9 +102,14 @@ tables:
 
 
 def test_runs_of_a_row_name_the_weights_that_they_started_from(make_run, read):
-    for seed, content in ((0, "a1"), (0, "b2"), (1, "a1")):
-        make_run("norm=batch", "init=checkpoint", "init.checkpoint=best.pt", f"init.content={content}", seed=seed)
+    for seed, content, accuracy in ((0, "a1", 85.0), (0, "b2", 95.0), (1, "a1", 80.0)):
+        overrides = ("norm=batch", "init=checkpoint", "init.checkpoint=best.pt", f"init.content={content}")
+        make_run(*overrides, seed=seed, accuracies=[accuracy])
     (section,) = gather(load_paper(OmegaConf.create(STARTED)), read()).sections
     assert section.full and len(section.results) == 3
-    assert section.entries[0].values(section.table.metric).index.tolist() == [0, 0, 1]
-    assert sorted(notes(section)) == [f"Started from trained weights (init.content={content})." for content in ("a1", "b2")]
+    folders = ", ".join(run.folder for run in section.runs if run.seed == 0)
+    first, *others = notes(section)
+    assert first == f"Batch norm, seed 0: the mean of its 2 runs, {folders}."
+    assert sorted(others) == [f"Started from trained weights (init.content={content})." for content in ("a1", "b2")]
+    row = aggregate(section).iloc[0]
+    assert (row["seeds"], row["mean"], row["std"]) == (2, 85.0, pytest.approx(50**0.5)), "80, and the mean of 85 and 95"

@@ -118,7 +118,7 @@ def test_rows_without_a_run_are_folded_with_what_is_published_and_their_commands
     assert "header" in first and len(commands) == 4 + 5 + 2 and all("details" in within for within in commands)
     assert "4 rows without a run" in page.text and "5 rows without a run" in page.text
     assert re.search(
-        r"SVD, d = 4 92.00 40 \d+ s at 1,000 images/s of other runs, 2 x Some CPU python -m spectral_repro.train", page.text
+        r"SVD, d = 4 92.00 40 \d+ s at 1,000 images/s of other runs, 2 x Some CPU, 2 threads python -m spectral_", page.text
     )
     assert "python -m spectral_repro.train norm=zca_svd norm.group_size=4 scale=smoke" in page.text
     open_tables = [within for tag, _, within in page.elements if tag == "table" and "details" not in within]

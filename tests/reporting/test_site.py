@@ -61,7 +61,7 @@ def site(tmp_path_factory) -> Path:
     (root / "results" / "series").mkdir()
     (root / "results" / "series" / "series.csv").write_text("method,factor\npi,18.98\n")
     lines = publish(root)
-    assert "1 supported" in lines[0] and "a page for each of 3 runs" in lines[-1]
+    assert "1 agrees" in lines[0] and "a page for each of 3 runs" in lines[-1]
     return root
 
 
@@ -116,7 +116,7 @@ def test_the_index_says_where_the_paper_stands(site):
 def test_the_page_says_what_is_claimed_and_what_is_missing(site):
     text = Page(site / "out" / "quickstart" / "index.html").text
     assert "undecided reduced scale, 1 seed Whitening does not lose a point. Published: 91 against 90 %." in text
-    assert "supported exact The factor is bounded." in text and "bench suite=series" in text
+    assert "agrees exact The factor is bounded." in text and "bench suite=series" in text
     assert "Its <ResNet> cannot be run." in text and "Digits, one layer replaced." in text
     assert re.search(r"PCA (\d+ s) at [\d,]+ images/s of other runs, .*? python -m spectral_repro.train norm=pca", text)
     assert "not measured python -m spectral_repro.train norm=pca model.width=4" in text, "nobody ran the full protocol"
@@ -177,9 +177,9 @@ def test_in_a_browser(site, tmp_path):
         verdicts = "return [...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
         button = driver.find_element(By.CSS_SELECTOR, "table.sortable thead button")
         button.send_keys(Keys.ENTER)
-        assert driver.execute_script(verdicts) == ["supported", "undecided"]
+        assert driver.execute_script(verdicts) == ["agrees", "undecided"]
         button.send_keys(Keys.ENTER)
-        assert driver.execute_script(verdicts) == ["undecided", "supported"]
+        assert driver.execute_script(verdicts) == ["undecided", "agrees"]
         driver.get((site / "out" / "quickstart" / "index.html").as_uri())
         box = driver.find_element(By.CSS_SELECTOR, "[data-panels]")
         box.send_keys(Keys.ARROW_RIGHT)

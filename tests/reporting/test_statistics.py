@@ -35,11 +35,13 @@ def test_a_time_is_estimated_from_runs_of_the_same_network(make_run, read):
 
     def cost(values, **changes):
         compared = {key: value for key, value in values.items() if key.startswith("norm.")}
-        return {each.device: each for each in Speeds(runs.values()).cost(values | changes, compared)}
+        return {each.machine: each for each in Speeds(runs.values()).cost(values | changes, compared)}
 
     images = 1437 * batch["trainer.epochs"]
-    assert cost(batch)["2 x Some CPU"] == Cost("2 x Some CPU", images / 100, 100.0, 1, same=True)
-    assert cost(batch)["A GPU"] == Cost("A GPU", images / 400, 400.0, 1, same=False)
-    assert cost(pi)["2 x Some CPU"].seconds == pytest.approx(images / 40)
-    assert cost(pi, **{"dataset.train_images": 100})["A GPU"].seconds == pytest.approx(100 * pi["trainer.epochs"] / 400)
+    assert cost(batch)["2 x Some CPU, 2 threads"] == Cost("2 x Some CPU, 2 threads", images / 100, 100.0, 1, same=True)
+    assert cost(batch)["A GPU, 2 threads"] == Cost("A GPU, 2 threads", images / 400, 400.0, 1, same=False)
+    assert cost(pi)["2 x Some CPU, 2 threads"].seconds == pytest.approx(images / 40)
+    assert cost(pi, **{"dataset.train_images": 100})["A GPU, 2 threads"].seconds == pytest.approx(
+        100 * pi["trainer.epochs"] / 400
+    )
     assert cost(pi, **{"model.width": 16}) == {}, "nobody has measured that network"

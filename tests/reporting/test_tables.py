@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.statistics import statistics
@@ -127,8 +128,8 @@ def test_published_medians_are_compared_with_medians(make_run, read, medians_pap
     (section,) = gather(medians_paper, read()).sections
     batch, pi, svd = (row for _, row in aggregate(section).iterrows())
     assert (batch["mean"], batch["median"], batch["published_median"], batch["difference"]) == (92.0, 91.0, 90.0, 1.0)
-    assert (batch["median_low"], batch["median_high"]) == (90.0, 95.0)  # each of them is the median of 1 in 4 draws
-    assert (pi["median"], pi["median_low"], pi["median_high"], pi["difference"]) == (92.0, 92.0, 92.0, -1.5)
+    assert batch[["median_low", "median_high"]].isna().all(), "three seeds have no interval of a median"
+    assert (pi["median"], pi["difference"]) == (92.0, -1.5)
     assert svd[["median", "median_low", "median_high", "published_median", "difference"]].isna().all()
     frame = formatted(section)
     assert list(frame.columns) == [
@@ -136,11 +137,32 @@ def test_published_medians_are_compared_with_medians(make_run, read, medians_pap
         ("published", "median"), ("", "difference"),
     ]  # fmt: skip
     assert frame.to_numpy().tolist() == [
-        ["Batch norm", "92.00 ± 2.65", "95.00", "3", "91.00 [90.00–95.00]", "100", "90.00", "+1.00"],
+        ["Batch norm", "92.00 ± 2.65", "95.00", "3", "91.00", "100", "90.00", "+1.00"],
         ["ZCA, SVD-PI", "92.00", "92.00", "1", "92.00", "100", "93.50", "−1.50"],
         ["ZCA, SVD", "no run", "–", "0", "–", "–", "–", "–"],
     ]
-    assert ", and median with its 95 % percentile bootstrap interval, over seeds 0–2" in markdown(section)
+    assert ", and median, with its 95 % interval from six seeds on, over seeds 0–2" in markdown(section)
+
+
+def test_six_seeds_have_an_interval_of_their_median(make_run, read, medians_paper):
+    for seed, accuracy in enumerate([95.0, 90.0, 91.0, 94.0, 92.0, 93.0]):
+        make_run("norm=batch", seed=seed, accuracies=[accuracy])
+    (section,) = gather(medians_paper, read()).sections
+    assert formatted(section)["", "median [95 %]"].tolist() == ["92.50 [90.00–95.00]", "–", "–"]
+
+
+def test_times_of_different_machines_never_meet(make_run, read, sizes_paper):
+    for seed, (threads, time) in enumerate([(1, 80.0), (1, 82.0), (2, 40.0)]):
+        make_run("norm=batch", seed=seed, threads=threads, columns={"step_time": [time, time]})
+        make_run("norm=zca_pi", "norm.group_size=4", seed=seed, threads=threads, columns={"step_time": [2 * time, 2 * time]})
+    sections = [section for section in gather(sizes_paper, read()).sections if section.table.name == "times"]
+    assert [section.terms[-1] for section in sections] == ["2 x Some CPU, 1 thread", "2 x Some CPU, 2 threads"]
+    assert [aggregate(section)["mean"].tolist() for section in sections] == [[81.0, 162.0], [40.0, 80.0]]
+    assert len({section.name for section in sections}) == 2
+    (section,) = (section for section in gather(sizes_paper, read()).sections if section.table.name == "sizes")
+    times = replace(section, table=replace(section.table, also=(METRICS["step_time"],)))
+    assert aggregate(times)["step_time_mean"].isna().all() and aggregate(section)["mean"].notna().any()
+    assert "No step time is shown, as the runs come from different machines: 2 x Some CPU, 1 thread; 2 x" in markdown(times)
 
 
 def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):
