@@ -64,6 +64,7 @@ def test_a_folder_of_runs_and_checkpoints(command, runs):
     assert list(own) == list(whole) == ["accuracy", "calibration"]
     assert own["accuracy"]["accuracy"] == whole["accuracy"]["accuracy"] and own["accuracy"]["images"] == 32
     assert own["accuracy"]["settings"]["checkpoint"] == "mine.pt" and whole["accuracy"]["settings"]["checkpoint"] == "last.pt"
+    assert own["accuracy"]["environment"]["best_by"] == whole["accuracy"]["environment"]["best_by"] == "test_accuracy"
     assert own["accuracy"]["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     for picture in (runs / "mine.evaluation.png", runs / "whole" / "evaluation.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")

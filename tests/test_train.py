@@ -29,6 +29,11 @@ SMALL = ("scale=smoke", "trainer.threads=1")
             ["conv=soc", "model=alexnet"],
             ["conv: features.0 (Conv2d): a skew-symmetric convolution has an odd square kernel", "padding=(2, 2)"],
         ),
+        (
+            ["dataset.validation_images=5", "dataset.validation_fraction=0.1"],
+            ["dataset.validation_images=5", "dataset.validation_fraction=0.1", "one of the two"],
+        ),
+        (["dataset.validation_fraction=1"], ["dataset.validation_fraction=1", "> 0 and < 1"]),
         (["seed=x"], ["seed=x", "whole number"]),
         (["device=cuda:99"], ["device=cuda:99", "cpu"]),
         (["precision=float8"], ["precision=float8", "float32, bfloat16, float16 or auto"]),
@@ -63,6 +68,7 @@ def test_bad_input_is_named_before_data_are_read(call, tmp_path, arguments: list
     [
         (["dataset.num_classes=3"], ["dataset.num_classes=3", "10 classes"]),
         (["dataset.image_size=9"], ["dataset.image_size=9", "8 x 8"]),
+        (["dataset.validation_images=64"], ["dataset.validation_images=64", "64 of the 64 training images"]),
         (["dataset.train_images=17"], ["dataset.batch_size=16", "one of the 17"]),
     ],
 )

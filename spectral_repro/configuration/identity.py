@@ -35,6 +35,8 @@ IGNORED_BY_ID = (
 )
 
 AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+    "dataset.validation_images": None,
+    "dataset.validation_fraction": None,
     "norm.shrinkage": 0,
     "norm.running": "matrix",
     "trainer.recalibrate_batches": 0,

@@ -31,6 +31,8 @@ RULES = {
     "dataset.epochs": whole(1),
     "dataset.train_images": whole(1).or_null(),
     "dataset.test_images": whole(1).or_null(),
+    "dataset.validation_images": whole(1).or_null(),
+    "dataset.validation_fraction": number(above=0, below=1).or_null(),
     "dataset.root": TEXT,
     "dataset.download": SWITCH,
     "dataset.check_integrity": SWITCH,
@@ -89,6 +91,9 @@ def check(config: DictConfig) -> None:
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:
             raise UserError(f"{key}={values[key]}: must be a list of dataset.channels={values['dataset.channels']} numbers")
+    sizes = {key: values.get(key) for key in ("dataset.validation_images", "dataset.validation_fraction")}
+    if None not in sizes.values():
+        raise UserError(f"{', '.join(f'{key}={value}' for key, value in sizes.items())}: give one of the two")
     for key, source in OF_THE_DATA_SET.items():
         if values.get(key, values[source]) != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

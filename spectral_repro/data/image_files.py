@@ -30,6 +30,7 @@ class ImageFiles:
         size: S, in pixels.
         workers: processes that decode; 0: the one that asks.
         cut: what makes an image S x S pixels.
+        evaluation_cut: what does so where the images are not trained on; None: the same.
     """
 
     paths: Sequence[str]
@@ -37,6 +38,7 @@ class ImageFiles:
     size: int
     workers: int
     cut: Cut = centre
+    evaluation_cut: Cut | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -44,6 +46,10 @@ class ImageFiles:
 
     def __getitem__(self, chosen: Tensor) -> "ImageFiles":
         return replace(self, paths=[self.paths[number] for number in chosen.tolist()])
+
+    def for_evaluation(self) -> "ImageFiles":
+        """The same files, cut as in an evaluation."""
+        return replace(self, cut=self.evaluation_cut or self.cut)
 
     def within(self, limit_gib: float) -> "Tensor | ImageFiles":
         """All images, if they are at most ``limit_gib`` GiB; otherwise the files, once their headers are checked.

@@ -77,9 +77,10 @@ class ImageListDataset(ABC):
         test_cut = corner if views == "ten_crop" else centre
 
         def split(labels: Labelled, cut: cuts.Cut, count: int | None) -> Split:
-            files = ImageFiles(list(labels), 3, image_size, workers, cut)
+            files = ImageFiles(list(labels), 3, image_size, workers, cut, test_cut)
             chosen = subset(Split(files, torch.tensor(list(labels.values()))), count)
-            return Split(chosen.images.within(memory_limit_gib), chosen.labels) if cut is centre else chosen
+            always_alike = cut is centre and test_cut is centre  # validation images are cut as test images are
+            return Split(chosen.images.within(memory_limit_gib), chosen.labels) if always_alike else chosen
 
         train, test = self._lists()
         counts = "{} training and {} test images, not {} and {}".format(len(train), len(test), *self.sizes)

@@ -1,10 +1,12 @@
 """What a data set is: two splits of uint8 images with their classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from spectral_repro.errors import UserError
 
 if TYPE_CHECKING:
     from spectral_repro.data.image_files import ImageFiles
@@ -20,16 +22,22 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training and test split; ``notes`` says what a reader of a result on them must know."""
+    """Training, test and perhaps validation split; ``notes`` says what a reader of a result on them must know."""
 
     train: Split
     test: Split
     notes: tuple[str, ...] = ()
+    validation: Split | None = None
+
+    @property
+    def chosen_by(self) -> str:
+        """The split whose accuracy decides which epoch was the best: "validation" where there is one, or else "test"."""
+        return "validation" if self.validation else "test"
 
 
-def fixed_order(count: int) -> Tensor:
-    """One permutation of 0 .. count - 1 (int64), always the same."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+def fixed_order(count: int, seed: int = 0) -> Tensor:
+    """One permutation of 0 .. count - 1 (int64), always the same for the same seed."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def subset(split: Split, count: int | None) -> Split:
@@ -38,3 +46,28 @@ def subset(split: Split, count: int | None) -> Split:
         return split
     chosen = fixed_order(len(split.labels))[:count]
     return Split(split.images[chosen], split.labels[chosen])
+
+
+def hold_out(data: ImageData, count: int | None, fraction: float | None) -> ImageData:
+    """Moves some training images into a validation split, where they are not augmented.
+
+    The choice is random but always the same, whatever the seed of a run; a smaller validation split is part of a larger one.
+
+    Args:
+        count: how many images.
+        fraction: the same as a part of the training images, rounded. None for both: no validation split.
+
+    Raises:
+        UserError: if no image would be left for one of the two splits.
+    """
+    if count is None and fraction is None:
+        return data
+    total = len(data.train.labels)
+    key = "validation_images" if fraction is None else "validation_fraction"
+    value, count = (count, count) if fraction is None else (fraction, round(fraction * total))
+    if not 0 < count < total:
+        raise UserError(f"dataset.{key}={value}: takes {count} of the {total} training images; both splits need images")
+    held_out, left = fixed_order(total, seed=1).tensor_split([count])
+    left, (images, labels) = left.sort().values, (data.train.images, data.train.labels)
+    plain = images if isinstance(images, Tensor) else images.for_evaluation()
+    return replace(data, train=Split(images[left], labels[left]), validation=Split(plain[held_out], labels[held_out]))

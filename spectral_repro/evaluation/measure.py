@@ -49,6 +49,7 @@ def measure(
             "batch_size": trained.config.dataset.batch_size,
             "versions": versions(*measurements[name].packages),
             "git": git_state(),
+            "best_by": f"{trained.images.chosen_by}_accuracy",
             "notes": list(trained.images.notes),
         }
         record.add(name, found | {"settings": settings[name], "environment": environment})

@@ -4,6 +4,7 @@ from itertools import groupby
 from math import isfinite
 
 from spectral_repro.reporting.intervals import Statistic
+from spectral_repro.reporting.metrics import VALIDATION
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Section
@@ -21,6 +22,9 @@ def measurement(section: Section) -> str:
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {_when(section)}{_over(seeds, section.table.statistic)}."]
     sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
+    if runs and any(each.peak_of for each in (section.table.metric, *section.table.also)):
+        splits = dict.fromkeys("validation" if VALIDATION in run.metrics else "test" for run in runs)
+        sentences.append(f"Best epochs are chosen by {' or '.join(splits)} accuracy.")
     if measured := section.table.metric.measurement:
         parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
         sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]

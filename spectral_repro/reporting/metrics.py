@@ -5,6 +5,8 @@ from typing import Literal
 
 import pandas as pd
 
+VALIDATION = "validation_accuracy"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -16,7 +18,8 @@ class Metric:
         form: how a value is written.
         timing: a time, which depends on the machine: a run's value is the mean over its epochs, not the last epoch's, and
             neither training curves nor success rates belong to it.
-        peak_of: the column whose best epoch is a run's value; None: the column of this name, after the last epoch.
+        peak_of: the column whose value in a run's best epoch is meant: the epoch of the highest validation accuracy, or in a
+            run without validation images that of the best value itself. None: the column of this name, after the last epoch.
         short: what stands over it beside another metric.
         measurement: the part of evaluation.json that it is in, so that it has no training curve; None: of metrics.csv.
     """
@@ -67,7 +70,8 @@ class Metric:
             rows = rows[rows.iloc[:, 0].between(*over)]
         values = rows[self.column]
         if self.peak_of:
-            return values.agg(self.best)
+            validation = rows.get(VALIDATION)
+            return values.agg(self.best) if validation is None or validation.isna().all() else values[validation.idxmax()]
         return values.mean() if self.timing or over else values.iloc[-1]
 
 
@@ -77,6 +81,8 @@ METRICS = {
     for metric in (
         LOSS,
         Metric("train_accuracy", "Training accuracy", "%", "max"),
+        Metric("validation_loss", "Validation loss", "nats", "min", ".3f"),
+        Metric("validation_accuracy", "Validation accuracy", "%", "max"),
         Metric("test_loss", "Test loss", "nats", "min", ".3f"),
         Metric("test_accuracy", "Test accuracy", "%", "max"),
         Metric("test_top5_accuracy", "Top-5 test accuracy", "%", "max", short="top-5"),

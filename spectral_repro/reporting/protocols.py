@@ -9,7 +9,13 @@ from spectral_repro.configuration.identity import flatten, within
 
 Values = dict[str, object]
 
-COUNTED = {"dataset.train_images": "training image", "dataset.test_images": "test image", "trainer.epochs": "epoch"}
+COUNTED = {
+    "dataset.train_images": "training image",
+    "dataset.validation_images": "validation image",
+    "dataset.test_images": "test image",
+    "trainer.epochs": "epoch",
+}
+VALIDATION = ("dataset.validation_images", "dataset.validation_fraction")
 IN_WORDS = (*COUNTED, "model.width", "precision")
 IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by the words, or by other keys
 OF_A_DATA_SET = (
@@ -46,9 +52,11 @@ def is_reduced(protocol: Values, full: Values) -> bool:
 
 @functools.cache
 def _scaled_keys() -> frozenset[str]:
-    """The keys that the files of conf/scale set, and those of the data set's loader that follow them."""
+    """The keys that the files of conf/scale set, those of the data set's loader that follow them, and the size of a validation
+    split, which leaves fewer training images.
+    """
     keys = {key for name in options("scale") for key in flatten(read_yaml(find("scale", name)))}
-    return frozenset(keys | {key.replace("dataset.", "dataset.load.", 1) for key in keys})
+    return frozenset(keys | {*VALIDATION} | {key.replace("dataset.", "dataset.load.", 1) for key in keys})
 
 
 def hashable(value: object) -> object:

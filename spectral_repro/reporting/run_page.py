@@ -13,8 +13,8 @@ from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.tables import UNKNOWN
 
 CURVES = {
-    "Loss": ("train_loss", "test_loss"),
-    "Accuracy (%)": ("train_accuracy", "test_accuracy"),
+    "Loss": ("train_loss", "validation_loss", "test_loss"),
+    "Accuracy (%)": ("train_accuracy", "validation_accuracy", "test_accuracy"),
     "Learning rate": ("learning_rate",),
     "Largest gradient norm": ("largest_gradient",),
     "Smallest relative gap between eigenvalues": ("smallest_gap",),

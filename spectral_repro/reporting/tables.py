@@ -153,7 +153,10 @@ def evaluations(section: Section) -> pd.DataFrame:
 
 def _conditions(part: dict[str, object]) -> str:
     checkpoint = part["settings"]["checkpoint"]
-    return part["conditions"] if checkpoint == LAST else f"{part['conditions']}, {checkpoint}"
+    if checkpoint == LAST:
+        return part["conditions"]
+    chosen_by = part.get("environment", {}).get("best_by")
+    return f"{part['conditions']}, {checkpoint}" + (f" by {chosen_by.replace('_', ' ')}" if chosen_by else "")
 
 
 def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:

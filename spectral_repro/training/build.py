@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
-from spectral_repro.data.images import ImageData, Split
+from spectral_repro.data.images import ImageData, Split, hold_out
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.groups import groups_by_kind
@@ -126,12 +126,13 @@ def build_schedule(config: DictConfig) -> Schedule:
 
 
 def load_images(config: DictConfig) -> ImageData:
-    """The data set.
+    """The data set, with a validation split if the configuration asks for one.
 
     Raises:
         UserError: if it is not what the configuration says of it, or makes a batch of a single image.
     """
-    dataset, images = config.dataset, _instantiate(config, "dataset.load")
+    dataset = config.dataset
+    images = _instantiate(config, "dataset.load")
     _, channels, *size = images.train.images.shape
     classes = 1 + max(int(split.labels.max()) for split in (images.train, images.test))
     if channels != dataset.channels or size != [dataset.image_size] * 2:
@@ -141,6 +142,7 @@ def load_images(config: DictConfig) -> ImageData:
         )
     if classes > dataset.num_classes:
         raise UserError(f"dataset.num_classes={dataset.num_classes}: the labels name {classes} classes")
+    images = hold_out(images, dataset.get("validation_images"), dataset.get("validation_fraction"))
     count = len(images.train.labels)
     smallest = count % dataset.batch_size or min(count, dataset.batch_size)
     if smallest < replicas():

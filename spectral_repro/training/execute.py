@@ -167,5 +167,6 @@ def _study(config: DictConfig, run: RunFolder, device: torch.device, loggers: Lo
 def _about(images: ImageData | None) -> dict[str, object]:
     if images is None:
         return {}
-    counts = {"train": len(images.train.labels), "test": len(images.test.labels)}
+    splits = {"train": images.train, "validation": images.validation, "test": images.test}
+    counts = {name: len(split.labels) for name, split in splits.items() if split}
     return {"images": counts, "notes": list(images.notes)}

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData
 from spectral_repro.layers import recalibrate
 from spectral_repro.layers.replicas import rank, replicas
@@ -53,7 +54,11 @@ class Trainer:
         self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
         self.replica, share = replicated(model), (rank(), replicas())
         self.train_batches = build_batches(config, images.train, device, train=True, share=share)
-        self.test_batches = build_batches(config, images.test, device, train=False, share=share)
+        splits = {"validation": images.validation, "test": images.test}
+        self.evaluated = {
+            name: build_batches(config, split, device, train=False, share=share) for name, split in splits.items() if split
+        }
+        self.best_by = f"{images.chosen_by}_accuracy"
         self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
         self.steps = self.epochs * len(self.train_batches)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
@@ -177,13 +182,13 @@ class Trainer:
     def _finish_epoch(self, epoch: int) -> None:
         state, (loss, correct, count) = self.state, self.seen
         seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
-        test, gap = self._evaluate(), self._output_gap()
+        evaluated, gap = self._evaluate(), self._output_gap()
         columns, singular_values = state.weights.after_epoch(epoch, self.run.folder / "spectra.csv")
         row = {
             "epoch": epoch,
             "train_loss": loss / count,
             "train_accuracy": 100 * correct / count,
-            **{f"test_{name}": value for name, value in test.items()},
+            **{f"{split}_{name}": value for split, values in evaluated.items() for name, value in values.items()},
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             **self._extremes(),
             **columns,
@@ -198,9 +203,8 @@ class Trainer:
             save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
         save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
         self._record()
-        scalars = {f"test/{name}": value for name, value in test.items()} | {
-            f"train/{name}": value for name, value in gap.items()
-        }
+        by_split = evaluated | {"train": gap}
+        scalars = {f"{split}/{name}": value for split, values in by_split.items() for name, value in values.items()}
         self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
         self.loggers.log_histograms(log_eigenvalues(self.layers), state.step)
         self.progress.epoch(state.step, row)
@@ -210,7 +214,7 @@ class Trainer:
         return {"largest_gradient": largest} | ({"smallest_gap": smallest} if self.layers else {})
 
     def _best(self) -> dict[str, float]:
-        return max(self.state.rows, key=lambda row: row["test_accuracy"])
+        return max(self.state.rows, key=lambda row: row[self.best_by])
 
     def _record(self) -> None:
         """Brings metrics.csv and summary.json up to the state."""
@@ -222,19 +226,24 @@ class Trainer:
             steps=state.step,
             final=final,
             best=self._best(),
+            best_by=self.best_by,
             images_per_second=len(state.rows) * self.train_images / final["seconds"],
         )
 
-    def _evaluate(self) -> dict[str, float]:
-        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent on the test images, one synchronisation in all.
+    def _evaluate(self) -> dict[str, dict[str, float]]:
+        """What `_measure` says of the validation images, if there are any, and of the test images."""
+        self._recalibrate()
+        self.model.eval()
+        return {name: self._measure(batches) for name, batches in self.evaluated.items()}
+
+    def _measure(self, batches: Batches) -> dict[str, float]:
+        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent, with one synchronisation.
 
         The logits of an image are the mean over its views.
         """
-        self._recalibrate()
-        self.model.eval()
-        sums, views = self.state.sums.new_zeros(4), self.test_batches.views
+        sums, views = self.state.sums.new_zeros(4), batches.views
         with torch.inference_mode(), self.autocast:
-            for images, labels in self._stoppable(self.test_batches.epoch(0)):
+            for images, labels in self._stoppable(batches.epoch(0)):
                 logits = self.model(images)
                 if views > 1:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]

@@ -24,6 +24,7 @@ def run_id(*overrides: str) -> str:
         "paper=wang2019",
         "logger=none",
         "logger=[tensorboard,wandb]",
+        "dataset.validation_images=null",
     ],
 )
 def test_what_cannot_change_the_result_stays_out(override: str):
@@ -42,6 +43,8 @@ def test_what_cannot_change_the_result_stays_out(override: str):
         "trainer.epochs=3",
         "precision=bfloat16",
         "dataset.train_images=100",
+        "dataset.validation_images=100",
+        "dataset.validation_fraction=0.1",
         "dataset.batch_size=64",
         "dataset=cifar100",
         "dataset.check_integrity=false",
@@ -82,6 +85,10 @@ def test_a_group_that_is_null_leaves_no_key():
 
 def test_convolutions_as_they_are_leave_no_trace():
     assert run_id("conv=standard") == run_id() != run_id("conv=tt")
+
+
+def test_younger_keys_leave_no_trace_where_nothing_is_asked_of_them():
+    assert not any("validation" in key for key in identity(compose([])))
 
 
 def test_an_experiment_is_its_values():

@@ -149,7 +149,7 @@ def evaluate() -> Callable[..., None]:
     """Writes evaluation.json into a run: a calibration error, and the accuracy under an attack."""
 
     def write(folder: Path, ece: float, robust: float | None = None, checkpoint: str = "last.pt", images: int = 8) -> None:
-        settings = {"settings": {"checkpoint": checkpoint}}
+        settings = {"settings": {"checkpoint": checkpoint}, "environment": {"best_by": "validation_accuracy"}}
         entries = {"calibration": {"conditions": "15 bins", "ece": ece, "brier": 2 * ece} | settings}
         if robust is not None:
             entries["autoattack"] = {"conditions": f"L2 0.5, {images} images", "robust_accuracy": robust} | settings

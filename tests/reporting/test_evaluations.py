@@ -34,11 +34,11 @@ def test_a_row_for_each_method_and_a_column_for_each_condition(filled, report):
     assert list(frame.columns) == [
         ("", "Method"),
         ("15 bins", "Calibration error (ECE)"),
-        ("15 bins, best.pt", "Calibration error (ECE)"),
+        ("15 bins, best.pt by validation accuracy", "Calibration error (ECE)"),
         ("15 bins", "Brier score"),
-        ("15 bins, best.pt", "Brier score"),
+        ("15 bins, best.pt by validation accuracy", "Brier score"),
         ("L2 0.5, 8 images", "Robust accuracy (%)"),
-        ("L2 0.5, 16 images, best.pt", "Robust accuracy (%)"),
+        ("L2 0.5, 16 images, best.pt by validation accuracy", "Robust accuracy (%)"),
     ]
     assert frame.to_numpy().tolist() == [
         ["Batch norm", "0.2000 ± 0.1414", "–", "0.4000 ± 0.2828", "–", "15.00 ± 7.07", "–"],
@@ -51,7 +51,7 @@ def test_markdown_and_page_have_the_table(filled, report):
     (section,) = whole.sections
     assert "Measured of the trained networks:" in markdown(section) and "15.00 ± 7.07" in markdown(section)
     page = render(whole, {section.name: []})
-    assert "15.00 ± 7.07" in page and "L2 0.5, 16 images, best.pt" in page
+    assert "15.00 ± 7.07" in page and "L2 0.5, 16 images, best.pt by validation accuracy" in page
 
 
 def test_nothing_measured_leaves_no_table(make_run, report):

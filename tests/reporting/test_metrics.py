@@ -13,6 +13,12 @@ def test_a_result_is_that_of_the_last_or_the_best_epoch_and_a_time_the_mean(name
     assert METRICS[name].of(EPOCHS) == value
 
 
+def test_the_best_epoch_is_chosen_by_the_validation_images_where_there_are_any():
+    epochs = pd.DataFrame({"test_accuracy": [90.0, 80.0, 85.0], "validation_accuracy": [70.0, float("nan"), 75.0]})
+    assert METRICS["best_test_accuracy"].of(epochs) == 85.0
+    assert METRICS["best_test_accuracy"].of(epochs.assign(validation_accuracy=float("nan"))) == 90.0
+
+
 def test_a_range_is_that_of_the_first_column():
     layers = pd.DataFrame({"layer": [1, 2, 3, 4], "orthogonality_gap": [8.0, 4.0, 2.0, 1.0]})
     gap = METRICS["orthogonality_gap"]
@@ -32,6 +38,8 @@ def test_labels_and_directions():
     assert {name: metric.best for name, metric in METRICS.items() if not metric.study} == {
         "train_loss": "min",
         "train_accuracy": "max",
+        "validation_loss": "min",
+        "validation_accuracy": "max",
         "test_loss": "min",
         "test_accuracy": "max",
         "test_top5_accuracy": "max",

@@ -118,7 +118,18 @@ def test_metrics_beside_the_one_that_is_compared(make_run, read):
         section
     )
     assert "Published values: Another, 2021." in markdown(section)
+    assert "Best epochs are chosen by test accuracy." in markdown(section)
     assert aggregate(section)["published_test_top5_accuracy"].tolist()[1] == 99.0
+
+
+def test_the_best_epoch_is_that_of_the_validation_images(make_run, read):
+    for seed, held_out in enumerate(([80.0, 70.0], [70.0, 80.0])):
+        columns = {"validation_loss": [1.0, 1.0], "validation_accuracy": held_out}
+        make_run("norm=batch", "dataset.validation_images=30", seed=seed, accuracies=[84.0, 90.0], columns=columns)
+    section = next(section for section in gather(load_paper(OmegaConf.create(TWO_METRICS)), read()).sections if section.runs)
+    row = formatted(section).to_numpy().tolist()[0]
+    assert row[3] == "87.00 ± 4.24"  # the first epoch of seed 0, the last one of seed 1
+    assert "Best epochs are chosen by validation accuracy." in markdown(section) and "30 validation images" in markdown(section)
 
 
 def test_published_medians_are_compared_with_medians(make_run, read, medians_paper):

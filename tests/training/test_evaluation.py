@@ -1,6 +1,7 @@
 """What is written down of the test images: loss, top-1 and top-5 accuracy, of one view or the mean of several."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -18,25 +19,24 @@ def last_row(run: Path) -> dict[str, str]:
         return list(csv.DictReader(file))[-1]
 
 
-def logits(run: Path, overrides: list[str], views: int) -> tuple[Tensor, Tensor]:
+def logits(run: Path, overrides: list[str], views: int, split: str = "test", file: str = "last") -> tuple[Tensor, Tensor]:
     """Of the network as the run left it (N, K), with the labels (N,)."""
     config = compose(["scale=smoke", *overrides])
     model = build_model(config)
-    model.load_state_dict(torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"])
+    model.load_state_dict(torch.load(run / "checkpoints" / f"{file}.pt", weights_only=True)["model"])
     model.eval()
-    images, labels = zip(
-        *build_batches(config, load_images(config).test, torch.device("cpu"), train=False).epoch(0), strict=True
-    )
+    chosen = getattr(load_images(config), split)
+    images, labels = zip(*build_batches(config, chosen, torch.device("cpu"), train=False).epoch(0), strict=True)
     with torch.no_grad():
         scores = torch.cat([model(batch) for batch in images])
     return torch.stack([scores[view::views] for view in range(views)]).mean(0), torch.cat(labels)[::views]
 
 
-def assert_written(row: dict[str, str], scores: Tensor, labels: Tensor) -> None:
+def assert_written(row: dict[str, str], scores: Tensor, labels: Tensor, split: str = "test") -> None:
     better = (scores > scores.gather(1, labels[:, None])).sum(1)
-    assert float(row["test_loss"]) == pytest.approx(cross_entropy(scores, labels).item(), rel=1e-4)
-    assert float(row["test_accuracy"]) == pytest.approx(100 * (better < 1).double().mean().item())
-    assert float(row["test_top5_accuracy"]) == pytest.approx(100 * (better < 5).double().mean().item())
+    assert float(row[f"{split}_loss"]) == pytest.approx(cross_entropy(scores, labels).item(), rel=1e-4)
+    assert float(row[f"{split}_accuracy"]) == pytest.approx(100 * (better < 1).double().mean().item())
+    assert float(row[f"{split}_top5_accuracy"]) == pytest.approx(100 * (better < 5).double().mean().item())
 
 
 def test_top_5(train):
@@ -49,6 +49,32 @@ def test_top_5(train):
 
 def test_no_top_5_of_few_classes(train):
     assert "test_top5_accuracy" not in last_row(train("dataset=random", "dataset.num_classes=5", "trainer.epochs=1"))
+
+
+def test_the_best_epoch_is_chosen_by_the_validation_images(train):
+    overrides = ["trainer.epochs=4", "dataset.train_images=320", "dataset.validation_fraction=0.25", "logger=none"]
+    run = train(*overrides)
+    summary = json.loads((run / "summary.json").read_text())
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert summary["images"] == {"train": 240, "validation": 80, "test": 32}
+    assert summary["best_by"] == "validation_accuracy"
+    best = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    assert summary["best"]["epoch"] == int(best["epoch"])
+    for split in ("validation", "test"):
+        assert_written(rows[-1], *logits(run, overrides, views=1, split=split), split)
+        assert_written(best, *logits(run, overrides, views=1, split=split, file="best"), split)
+
+
+def test_without_validation_images_it_is_chosen_by_the_test_images(train):
+    summary = json.loads((train("trainer.epochs=1", "logger=none") / "summary.json").read_text())
+    assert summary["best_by"] == "test_accuracy" and summary["images"] == {"train": 64, "test": 32}
+    assert not any(name.startswith("validation") for name in summary["final"])
+
+
+def test_all_seeds_share_their_validation_images(composed):
+    first, second = (load_images(composed("dataset.validation_images=100", f"seed={seed}")) for seed in (0, 1))
+    assert torch.equal(first.validation.images, second.validation.images) and len(first.train.labels) == 1337
 
 
 @pytest.mark.parametrize("views", ["mirrored", "ten_crop"])
