@@ -4,7 +4,7 @@
 # Arguments go to the report, such as runs=[FOLDER,results/*/runs.csv].
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-for paper in wang2019 song2021 senderovich2022 cho2017 daneshmand2021; do
+for paper in wang2019 song2021 senderovich2022 cho2017 daneshmand2021 common_ground; do
     python -m spectral_repro.report paper=$paper "$@" | tail -n 1
 done
 python -m spectral_repro.bench suite=series | tail -n 1

@@ -275,8 +275,10 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
         made.state.step = 0
         made._step(*batch)
 
-    jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch))}
-    return Comparison(jobs, [Target("a step of the trainer / a bare loop", "trainer", "bare loop", 1.03)], clean=folder.cleanup)
+    dtype, network = getattr(torch, config.precision), type(model).__name__
+    jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch, dtype))}
+    target = Target(f"a step of the trainer / a bare loop, {network}", "trainer", "bare loop", 1.03)
+    return Comparison(jobs, [target], clean=folder.cleanup)
 
 
 def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:

@@ -13,7 +13,10 @@ from spectral_repro.benchmarks.scaling import PANELS, exponents, theory
 from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.folders import CONF
 
-CONTESTS = ("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", "pipeline", "networks", "trainer", "processes")
+CONTESTS = (
+    *("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", "pipeline", "networks"),
+    *("trainer", "trainer_common_ground", "processes"),
+)
 
 
 def test_an_aim_is_a_ratio_of_times():
