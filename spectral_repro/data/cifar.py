@@ -84,6 +84,14 @@ class _Cifar(DownloadedDataset):
     def download(self, name: str, folder: Path) -> None:
         unpack(self.urls[name], self.archive.filename, self.archive.tgz_md5, folder)
 
+    def class_names(self) -> tuple[str, ...]:
+        try:
+            content = (self.folder / self.archive.meta["filename"]).read_bytes()
+            names = _Arrays(io.BytesIO(content), encoding="latin1").load()[self.archive.meta["key"]]
+            return tuple(map(str, names)) if len(names) == self.num_classes else ()
+        except Exception:  # a file that is damaged may raise anything, and the images are there without it
+            return ()
+
     def read(self, path: Path) -> Split:
         content = path.read_bytes()
         try:

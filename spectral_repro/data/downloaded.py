@@ -45,6 +45,10 @@ class DownloadedDataset(ABC):
     def read(self, path: Path) -> Split:
         """The images of one file; ValueError says what is wrong with it."""
 
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """By number; empty if they cannot be read."""
+
     def load(self, download: bool, check_integrity: bool, train_images: int | None, test_images: int | None) -> ImageData:
         """The data set.
 
@@ -74,7 +78,7 @@ class DownloadedDataset(ABC):
         if (found := (len(train.labels), len(test.labels))) != self.sizes:
             counts = "{} training and {} test images, not {} and {}".format(*found, *self.sizes)
             notes.append(f"{self.name} holds {counts}")
-        return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes))
+        return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes), self.class_names())
 
     def _differing(self) -> list[str]:
         """Names of the files with another md5; all files must be there."""

@@ -26,6 +26,7 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
     return ImageData(
         train=subset(Split(images[train], labels[train]), train_images),
         test=subset(Split(images[test], labels[test]), test_images),
+        class_names=tuple("0123456789"),
     )
 
 

@@ -3,12 +3,12 @@
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
@@ -18,6 +18,7 @@ from spectral_repro.errors import UserError, first_line
 
 MODES = {1: "L", 3: "RGB"}
 READ_AT_ONCE = 32
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class ImageFiles:
             UserError: for the first file that is not an image.
         """
         for path in self.paths:
-            with _opened(path):
+            with opened(path):
                 pass
 
     def read(self) -> Tensor:
@@ -102,7 +103,7 @@ class ImageFiles:
             batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
             collate_fn=_as_it_is,
             num_workers=self.workers,
-            worker_init_fn=_apart,
+            worker_init_fn=own_process_group,
             generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
             pin_memory=pin_memory,
         )
@@ -124,26 +125,71 @@ class ImageFiles:
 def decode(path: str, channels: int, size: int, cut: Cut = centre, choice: int = 0) -> Tensor:
     """One image (C, S, S) uint8, by default its shorter side resized to S (bilinear, antialiased), its centre cropped.
 
-    Transparency and orientation tags are ignored, of 16 bits the upper 8 are taken, of several frames the first.
+    For orientation, transparency and depth see `as_channels`. Of several frames the first is taken.
 
     Raises:
         UserError: for a file that is not an image, is damaged, or has values without a known range.
     """
-    with _opened(path) as image:
-        if image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.mode == "P":  # its palette may hold transparency
-            image = image.convert("RGBA")
-        return pil_to_tensor(cut(image.convert(MODES[channels]), size, choice))
+    with opened(path) as image:
+        return pil_to_tensor(cut(as_channels(image, channels), size, choice))
+
+
+def as_channels(image: Image.Image, channels: int) -> Image.Image:
+    """The image with 8 bits for each of 1 (grey) or 3 channels (red, green, blue).
+
+    It is turned as its orientation tag (EXIF) says, and laid on white where it is transparent. Of more than 8 bits for each
+    channel the upper 8 are taken.
+
+    Raises:
+        ValueError: for values without a known range, such as those of floating point.
+    """
+    image.load()
+    with suppress(Exception):  # a damaged tag may raise anything, and then counts as none
+        ImageOps.exif_transpose(image, in_place=True)
+    if _depth(image) > 8:
+        image = _upper_eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(MODES[channels])
+
+
+def _depth(image: Image.Image) -> int:
+    """Bits for each channel. Pillow's mode does not say it: 12 bits of a TIFF file come as I;16, 16 of a PGM file as I.
+
+    Raises:
+        ValueError: for a mode whose black and white are not known.
+    """
+    if image.mode.startswith("I;16"):
+        return getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))[0]
+    if image.mode == "I" and image.format == "PPM":
+        return 16
+    if image.mode in ("I", "F"):
+        raise ValueError("no 8 or 16 bits per channel, so its black and white are not known")
+    return 8
+
+
+def _upper_eight_bits(image: Image.Image) -> Image.Image:
+    """Of a grey image with more bits. Its transparent value becomes white."""
+    values, depth = np.asarray(image), _depth(image)
+    pixels = (values >> (depth - 8)).clip(0, 255).astype(np.uint8)
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow minds in 8 bits only
+        pixels = 255 - pixels
+    if "transparency" in image.info:
+        pixels[values == image.info["transparency"]] = 255
+    return Image.fromarray(pixels)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """The image of a file of which only the header has been read; errors of its use name the file."""
+def opened(path: str) -> Iterator[Image.Image]:
+    """The image of a file of which only the header has been read.
+
+    Raises:
+        UserError: for a file that is not an image, and for whatever else goes wrong with it in the block, with its name.
+    """
     try:
         with Image.open(path) as image:
-            if image.mode in ("I", "F"):
-                raise ValueError("no 8 or 16 bits per channel, so its black and white are not known")
+            _depth(image)
             yield image
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path} cannot be read as an image ({first_line(error)}): restore it, or take it out") from error
@@ -153,6 +199,6 @@ def _as_it_is(images: Tensor | UserError) -> Tensor | UserError:
     return images
 
 
-def _apart(worker: int) -> None:
-    """Ctrl-C and the end of `timeout` go to the whole group of a run, which needs its workers for its last step."""
+def own_process_group(worker: int) -> None:
+    """Starts a worker. Ctrl-C and the end of `timeout` go to the group of a run, which needs its workers for a last step."""
     os.setpgrp()

@@ -1,10 +1,10 @@
 """The user's own images, in a folder for each class."""
 
-from operator import attrgetter
 from pathlib import Path
 
 import torch
 
+from spectral_repro.data.folders import visible
 from spectral_repro.data.images import ImageData, Split, subset
 from spectral_repro.errors import UserError
 
@@ -55,7 +55,8 @@ def image_folder(
         return Split(split.images.within(memory_limit_gib), split.labels)
 
     notes = ("the test images are those of the folder val",) if test_name == "val" else ()
-    return ImageData(load(train, train_images), load(test, test_images), notes)
+    names = tuple(path.name for path in _class_folders(root / "train"))
+    return ImageData(load(train, train_images), load(test, test_images), notes, names)
 
 
 def labelled_splits(train: Path, test: Path, num_classes: int) -> tuple[dict[str, int], dict[str, int]]:
@@ -72,7 +73,7 @@ def labelled_splits(train: Path, test: Path, num_classes: int) -> tuple[dict[str
 
 def _class_folders(folder: Path) -> list[Path]:
     try:
-        folders = [path for path in _visible(folder) if path.is_dir()]
+        folders = [path for path in visible(folder) if path.is_dir()]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{folder} is missing: dataset.root must be a folder with train and test (or val), in each a folder for every class"
@@ -88,11 +89,7 @@ def _labelled(folder: Path, classes: list[str]) -> dict[str, int]:
     for path in _class_folders(folder):
         if path.name not in numbers:
             raise UserError(f"{path}: train has no class of this name; rename the folder or take it out")
-        if not (files := _visible(path)):
+        if not (files := visible(path)):
             raise UserError(f"{path} is empty: put the images of this class there, or take the folder out")
         labels |= {str(file): numbers[path.name] for file in files}
     return labels
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=attrgetter("name"))

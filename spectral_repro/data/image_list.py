@@ -38,6 +38,11 @@ class ImageListDataset(ABC):
     def read(self) -> tuple[Labelled, Labelled]:
         """The number of its class for the path of every training and test image; OSError, UserError for damaged lists."""
 
+    def class_names(self, labels: Labelled) -> tuple[str, ...]:
+        """The names of the classes by number, by default those of the folders that their images lie in."""
+        folders = {number: Path(path).parent.name for path, number in labels.items()}
+        return tuple(folders.get(number, str(number)) for number in range(max(folders) + 1))
+
     def load(
         self,
         image_size: int,
@@ -85,7 +90,8 @@ class ImageListDataset(ABC):
         train, test = self._lists()
         counts = "{} training and {} test images, not {} and {}".format(len(train), len(test), *self.sizes)
         notes = (f"{self.name} holds {counts}",) if (len(train), len(test)) != self.sizes else ()
-        return ImageData(split(train, train_cut, train_images), split(test, test_cut, test_images), notes)
+        names = self.class_names(train | test)
+        return ImageData(split(train, train_cut, train_images), split(test, test_cut, test_images), notes, names)
 
     def _lists(self) -> tuple[Labelled, Labelled]:
         try:

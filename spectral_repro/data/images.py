@@ -22,11 +22,18 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training, test and perhaps validation split; ``notes`` says what a reader of a result on them must know."""
+    """Training, test and perhaps validation split.
+
+    Attributes:
+        notes: what a reader of a result on them must know.
+        class_names: by number; empty where the classes have none.
+        validation: training images that are kept aside; None: none.
+    """
 
     train: Split
     test: Split
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
     validation: Split | None = None
 
     @property

@@ -57,6 +57,9 @@ class _SVHN(DownloadedDataset):
 
         download_url(self.urls[name], folder, name, md5=(self.train_files | self.test_files)[name])
 
+    def class_names(self) -> tuple[str, ...]:
+        return tuple("0123456789")
+
     def read(self, path: Path) -> Split:
         from scipy.io import loadmat
 

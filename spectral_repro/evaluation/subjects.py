@@ -44,7 +44,7 @@ def find(path: Path, which: str) -> Subject:
         return Subject(str(path), path, path.with_suffix(".evaluation.json"))
     state = state_of(path)
     if state != FINISHED:
-        raise UserError(f"{path}: {state}, and only a finished run can be evaluated")
+        raise UserError(f"{path}: {state}, and only a finished run can be evaluated; or name a file in its checkpoints")
     return Subject(str(path), path / "checkpoints" / f"{which}.pt", path / "evaluation.json")
 
 

@@ -3,17 +3,21 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from spectral_repro.data.images import ImageData, Split
+from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError
+from spectral_repro.evaluation.subjects import find
 from spectral_repro.training.build import build_batches, build_model, load_images, place
-from spectral_repro.training.checkpoint import UNREADABLE
+from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
 
+NEEDED = ("model", "dataset", "trainer", "precision", "seed")  # of a configuration, to build the network and its batches
 Predictions = tuple[Tensor, Tensor]
 
 
@@ -46,25 +50,61 @@ class Trained:
         return logits.unflatten(0, (-1, batches.views)).mean(1), labels[:: batches.views]
 
 
+class TrainedNetwork(NamedTuple):
+    """A network in evaluation mode, what makes its input of an image, and the names of its classes by number."""
+
+    network: nn.Module
+    transforms: EvaluationTransforms
+    class_names: tuple[str, ...]
+
+
+def load_trained(
+    run: str | Path, checkpoint: Literal["last", "best"] = "last", device: torch.device | str = "cpu"
+) -> TrainedNetwork:
+    """A trained network for use in Python. Its data set is not read.
+
+    Args:
+        run: the folder of a finished run, or a checkpoint file that holds weights under ``model`` and their configuration under
+            ``config``.
+        checkpoint: of a run, that of its last or of its best epoch.
+        device: where the network shall be.
+
+    Returns:
+        The network in evaluation mode, in float32; its transforms, from a PIL image or a uint8 tensor to its input; the names
+        of its classes, which are numbers where the data set has no names. It can be unpacked into the three.
+
+    Raises:
+        UserError: in one line, for a folder that holds no finished run and a file that is no checkpoint.
+
+    Example:
+        >>> network, transforms, class_names = load_trained("results/runs/RUN")
+        >>> with torch.no_grad():
+        ...     logits = network(transforms(Image.open("cat.jpg"))[None])
+        >>> class_names[logits.argmax()]
+    """
+    config, network, names = _read(find(Path(run).expanduser(), checkpoint).checkpoint)
+    dataset = config.dataset
+    resize = OmegaConf.to_object(dataset).get("resize")
+    transforms = EvaluationTransforms(
+        dataset.channels, dataset.image_size, resize, tuple(dataset.mean), tuple(dataset.std), dataset.get("views", "plain")
+    )
+    names = tuple(names[: dataset.num_classes]) + tuple(map(str, range(len(names), dataset.num_classes)))
+    return TrainedNetwork(place(config, network, torch.device(device)), transforms, names)
+
+
 def restore(
     checkpoint: Path, device: torch.device, batch_size: int | None = None, dataset: dict[str, object] | None = None
 ) -> Trained:
-    """The network of a checkpoint that holds its weights under ``model`` and its configuration under ``config``.
+    """The network of a checkpoint that holds its weights under ``model`` and its configuration under ``config``, with its data.
 
     Args:
         batch_size: of the evaluation; None: that of the training.
         dataset: keys of the data set that take other values than in the training.
 
     Raises:
-        UserError: for a file that is no such checkpoint, and data that cannot be read.
+        UserError: for a file that is no such checkpoint, and data that cannot be read or have other classes.
     """
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        config, weights = OmegaConf.create(content["config"]), content["model"]
-    except FileNotFoundError as error:
-        raise UserError(f"{checkpoint}: no such file") from error
-    except UNREADABLE as error:
-        raise UserError(f"{checkpoint}: cannot be read as a checkpoint with weights under model and their config") from error
+    config, network, names = _read(checkpoint)
     if config.precision == "auto":  # of a configuration that no run has settled
         config.precision = fastest_precision(device)
     for key, value in (dataset or {}).items():
@@ -73,11 +113,26 @@ def restore(
         for node in (config.dataset, config.dataset.load):
             if key in node:
                 node[key] = value
-    model = build_model(config)
-    try:
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"{checkpoint}: its weights are not those of the network that its config describes") from error
     images = load_images(config)
+    if names and images.class_names and list(images.class_names) != names:
+        raise UserError(
+            f"{checkpoint}: was trained on the classes {shortly(names)}, but the images are of {shortly(images.class_names)}"
+        )
     config.dataset.batch_size = batch_size or config.dataset.batch_size
-    return Trained(config, place(config, model.eval().requires_grad_(False), device), images, device)
+    return Trained(config, place(config, network.requires_grad_(False), device), images, device)
+
+
+def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
+    """The configuration, the network in evaluation mode and the class names of a checkpoint; no names if it has none."""
+    content = read_checkpoint(checkpoint)
+    config = OmegaConf.create(content.get("config") or {})
+    if absent := [key for key in NEEDED if key not in config]:
+        raise UserError(f"{checkpoint}: has no {absent[0]} under config, the configuration of its training")
+    network = build_model(config)
+    weights = renamed(network, content["model"])
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        fault = f"its weights are not those of the network that its config describes ({differences(network, weights)})"
+        raise UserError(f"{checkpoint}: {fault}") from error
+    return config, network.eval(), content.get("class_names", [])

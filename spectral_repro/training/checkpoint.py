@@ -1,47 +1,84 @@
-"""Checkpoints: the training state, with the architecture and configuration that it belongs to."""
+"""Checkpoints: the training state, with the architecture and configuration that it belongs to; and the weights of others."""
 
 import io
+import re
 import sys
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.training.files import write_whole
 from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.state import TrainingState
 
-UNREADABLE = (
-    *(OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, NotImplementedError),
-    *(UnpicklingError, zipfile.BadZipFile),
-)
+REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+SHOWN = 4  # names in a message
 
 
-def save_checkpoint(path: Path, state: TrainingState, config: DictConfig, keep: Path | None = None) -> None:
-    """Writes the state with the resolved config beside it; the weights are under ``model``. Every record of the file carries
-    its CRC-32. The checkpoint that was there stays under the name ``keep``, if one is given.
+def save_checkpoint(
+    path: Path, state: TrainingState, config: DictConfig, class_names: Sequence[str] = (), keep: Path | None = None
+) -> None:
+    """Writes the state with the resolved config and the names of the classes beside it; the weights are under ``model``. Every
+    record of the file carries its CRC-32. The checkpoint that was there stays under the name ``keep``, if one is given.
     """
     if not is_main_process():
         return
+    content = state.state_dict() | {"config": OmegaConf.to_container(config, resolve=True), "class_names": list(class_names)}
     buffer = io.BytesIO()
-    torch.save(state.state_dict() | {"config": OmegaConf.to_container(config, resolve=True)}, buffer)
+    torch.save(content, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getbuffer(), keep)
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, object]:
-    """What a checkpoint file holds, tensors and plain values alone: a pickle with code in it is refused, not run.
+    """What a checkpoint file holds, among it weights under ``model``. Only tensors and plain values are read: a file that names
+    another type, which could be code, is refused.
 
     Raises:
-        UNREADABLE: for a file that is missing, damaged (`torch.load` does not look at the checksums), or no checkpoint.
+        UserError: in one line that says what is wrong: no such file, a folder, damaged (`torch.load` does not compare the
+            checksums), a type that is refused, or no weights under ``model``.
     """
-    with zipfile.ZipFile(path) as records:
-        if damaged := records.testzip():
-            raise ValueError(f"{damaged} differs from its checksum")
-    return torch.load(path, map_location=device, weights_only=True)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as records:
+                if damaged := records.testzip():
+                    raise UserError(f"{path}: damaged, {damaged} differs from its checksum")
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (UserError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder; name a file, such as checkpoints/last.pt of a run") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
+    except Exception as error:  # what is no checkpoint may raise anything
+        refused = REFUSED.search(str(error)) if isinstance(error, UnpicklingError) else None
+        raise UserError(
+            f"{path}: holds the type {refused[1]}, which could be code and is refused; save tensors and plain values alone, as "
+            "in {'model': network.state_dict()}"
+            if refused
+            else f"{path}: damaged, or not written by torch.save"
+        ) from error
+    if not isinstance(content, dict) or "model" not in content:
+        found = f"its keys are {shortly(list(content))}" if isinstance(content, dict) else f"it is a {type(content).__name__}"
+        raise UserError(f"{path}: has no key model, {found}; save {{'model': network.state_dict()}}")
+    _check_weights(path, content["model"])
+    return content
+
+
+def _check_weights(path: Path, weights: object) -> None:
+    if not isinstance(weights, dict):
+        raise UserError(f"{path}: holds a {type(weights).__name__} under model, not the state_dict of a network")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            raise UserError(f"{path}: holds a {type(value).__name__} as {name} under model, not a tensor")
 
 
 def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
@@ -54,7 +91,44 @@ def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
         try:
             state.load_state_dict(read_checkpoint(path, state.device))
             return
-        except UNREADABLE:
-            damage = f"{path}: damaged, or not a checkpoint of this run"
-            print(f"{damage}; the one before it is tried" if path != paths[-1] else damage, file=sys.stderr, flush=True)
-    raise UserError(f"{damage}; force=true starts the run anew")
+        except UserError as error:
+            fault = str(error)
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            fault = f"{path}: not a checkpoint of this run ({type(error).__name__}: {first_line(error)})"
+        print(f"{fault}; the one before it is tried" if path != paths[-1] else fault, file=sys.stderr, flush=True)
+    raise UserError(f"{fault}; force=true starts the run anew")
+
+
+def renamed(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the network's own names, without what DataParallel, DistributedDataParallel, AveragedModel
+    (``module.``) or torch.compile (``_orig_mod.``) puts before them.
+    """
+    own = {plain: name for name, plain in _plain_names(model.state_dict()).items()}
+    return {own.get(plain, plain): weights[name] for name, plain in _plain_names(weights).items()}
+
+
+def _plain_names(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """What each name is without the wrappers; the counter of an AveragedModel is left out."""
+    plain = {name: name.replace("_orig_mod.", "") for name in weights if name != "n_averaged"}
+    while plain and all(name.startswith("module.") for name in plain.values()):
+        plain = {name: short.removeprefix("module.") for name, short in plain.items()}
+    return plain
+
+
+def differences(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """Which tensors of a network the weights lack, have too many, or have in another shape; empty if they fit."""
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} in the place of {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    parts = {"of another shape": shapes, "missing": missing, "unknown": unknown}
+    return "; ".join(f"{words}: {shortly(names)}" for words, names in parts.items() if names)
+
+
+def shortly(names: Sequence[object]) -> str:
+    """The first of them, and how many there are besides."""
+    shown = ", ".join(map(str, names[:SHOWN])) or "none"
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

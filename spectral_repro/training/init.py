@@ -12,6 +12,7 @@ from spectral_repro.configuration.identity import file_digest
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.models.init import FirstImages
 from spectral_repro.models.pretrained import translate
+from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed
 
 
 def is_file_name(value: str) -> bool:
@@ -21,7 +22,12 @@ def is_file_name(value: str) -> bool:
 
 @dataclass(frozen=True)
 class FromCheckpoint:
-    """Weights of a run's checkpoint, as far as names and shapes agree; ``content`` is the `file_digest` that it must have.
+    """Weights of a checkpoint, as far as names and shapes agree. They lie under ``model``. Names that DistributedDataParallel
+    or torch.compile made are understood.
+
+    Attributes:
+        checkpoint: a file of a run, or one's own with ``{"model": network.state_dict()}``.
+        content: the `file_digest` that it must have; None: any.
 
     Raises:
         UserError: when called, if the file cannot be read as a checkpoint, or nothing in it fits.
@@ -38,12 +44,10 @@ class FromCheckpoint:
                 f"{f', its content is {found}' if found else ', it cannot be read'}"
             )
         try:
-            weights = fitting(model, torch.load(path, map_location="cpu", weights_only=True)["model"])
-        except Exception as error:  # what is no checkpoint may raise anything
-            raise UserError(
-                f"init.checkpoint={path}: cannot be read as a checkpoint of a run, with weights under model"
-            ) from error
-        take(model, weights, f"init.checkpoint={path}")
+            weights = read_checkpoint(path)["model"]
+        except UserError as error:
+            raise UserError(f"init.checkpoint={error}") from error
+        take(model, renamed(model, weights), f"init.checkpoint={path}")
 
 
 @dataclass(frozen=True)
@@ -78,27 +82,22 @@ class Pretrained:
             url, folder = published[self.weights].url, Path(torch.hub.get_dir()) / "checkpoints"
             raise UserError(f"{place}: {url} is neither to be had nor in {folder} ({first_line(error)})") from error
         try:
-            weights = fitting(model, translate(source, model))
+            weights = translate(source, model)
         except ValueError as error:
             raise UserError(f"init.network={self.network}: {error}") from error
         take(model, weights, f"init.network={self.network}, {place}")
 
 
-def fitting(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names and shapes agree with the network's own."""
-    own = model.state_dict()
-    return {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
-
-
 def take(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
-    """Puts weights into a network and prints which it is left without.
+    """Puts the weights whose names and shapes are the network's own into it, and prints which it is left without.
 
     Raises:
         UserError: if there are none.
     """
-    if not weights:
-        raise UserError(f"{origin}: none of its weights fits this network; take the same model")
     own = model.state_dict()
-    model.load_state_dict(weights, strict=False)
-    anew = sorted(own.keys() - weights.keys())
-    print(f"{origin}: {len(weights)} of {len(own)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)
+    fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    if not fitting:
+        raise UserError(f"{origin}: none of its weights fits this network ({differences(model, weights)}); take the same model")
+    model.load_state_dict(fitting, strict=False)
+    anew = sorted(own.keys() - fitting.keys())
+    print(f"{origin}: {len(fitting)} of {len(own)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)

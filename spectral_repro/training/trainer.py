@@ -52,6 +52,7 @@ class Trainer:
         loggers: Loggers,
     ):
         self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
+        self.class_names = images.class_names
         self.replica, share = replicated(model), (rank(), replicas())
         self.train_batches = build_batches(config, images.train, device, train=True, share=share)
         splits = {"validation": images.validation, "test": images.test}
@@ -116,7 +117,7 @@ class Trainer:
 
     def _save(self, stopping: bool) -> None:
         """A checkpoint within an epoch, after its last step at the latest; ends the training if that was asked for."""
-        save_checkpoint(self.run.checkpoint, self.state, self.config, keep=self.run.previous)
+        save_checkpoint(self.run.checkpoint, self.state, self.config, self.class_names, keep=self.run.previous)
         self.run.update(steps=self.state.step)
         if stopping:
             raise KeyboardInterrupt(self.stop.asked)
@@ -200,8 +201,8 @@ class Trainer:
         state.rows.append(row)
         state.start_epoch()
         if row is self._best():
-            save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config)
-        save_checkpoint(self.run.checkpoint, state, self.config, keep=self.run.previous)
+            save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config, self.class_names)
+        save_checkpoint(self.run.checkpoint, state, self.config, self.class_names, keep=self.run.previous)
         self._record()
         by_split = evaluated | {"train": gap}
         scalars = {f"{split}/{name}": value for split, values in by_split.items() for name, value in values.items()}

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from spectral_repro.data.image_files import ImageFiles, decode
 from spectral_repro.errors import UserError
@@ -32,8 +33,16 @@ def palette() -> Image.Image:
     return Image.fromarray(FEW_COLOURS).quantize(8)
 
 
+ALPHA = PIXELS[..., :1]
+
+
 def with_alpha(pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([pixels, PIXELS[..., :1]], -1)
+    return np.concatenate([pixels, ALPHA], -1)
+
+
+def on_white(pixels: np.ndarray, alpha: np.ndarray = ALPHA) -> np.ndarray:
+    """Pixels (6, 6, C) over white."""
+    return 255 - (255.0 - pixels) * alpha / 255
 
 
 def four_inks(values: np.ndarray) -> Image.Image:
@@ -44,21 +53,57 @@ def subtractive(cmyk: np.ndarray) -> np.ndarray:
     return (255.0 - cmyk[..., :3]) * (255.0 - cmyk[..., 3:]) / 255
 
 
+def alpha_of_palette(alphas: list[int]) -> np.ndarray:
+    return np.array([*alphas, *[255] * 253])[np.asarray(palette())][..., None]
+
+
+def tiff(values: np.ndarray, bits: int, photometric: int = 1) -> bytes:
+    """A file of one grey image with 12 or 16 bits, which Pillow does not write in every form."""
+    rows = ["".join(f"{value:012b}" for value in row) for row in values.tolist()]
+    packed = b"".join(int(row, 2).to_bytes(len(row) // 8, "big") for row in rows) if bits == 12 else b""
+    pixels = packed or values.astype("<u2").tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height, 279: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+SIXTEEN = GREY.astype(np.uint16) * 256 + 255 - GREY
+RED = np.array([255, 0, 0])
 KINDS = {
     "grey.png": (Image.fromarray(GREY), {}, grey(GREY)),
     "grey.tiff": (Image.fromarray(GREY), {}, grey(GREY)),
     "one_bit.png": (Image.fromarray(GREY > 127), {}, grey((GREY > 127) * 255)),
-    "sixteen_bits.png": (Image.fromarray(GREY.astype(np.uint16) * 256 + 255 - GREY), {}, grey(GREY)),
-    "sixteen_bits.tiff": (Image.fromarray(GREY.astype(np.uint16) * 256 + 255 - GREY), {}, grey(GREY)),
-    "grey_alpha.png": (Image.fromarray(with_alpha(GREY[..., None])), {}, grey(GREY)),
+    "sixteen_bits.png": (Image.fromarray(SIXTEEN), {}, grey(GREY)),
+    "sixteen_bits.tiff": (Image.fromarray(SIXTEEN), {}, grey(GREY)),
+    "sixteen_bits_transparent.png": (
+        *(Image.fromarray(SIXTEEN), {"transparency": int(SIXTEEN[0, 0])}),
+        grey(np.where(SIXTEEN[0, 0] == SIXTEEN, 255, GREY)),
+    ),
+    "one_grey_transparent.png": (
+        *(Image.fromarray(GREY), {"transparency": int(GREY[1, 1])}),
+        grey(np.where(GREY[1, 1] == GREY, 255, GREY)),
+    ),
+    "red_transparent.png": (
+        *(Image.fromarray(FEW_COLOURS), {"transparency": tuple(RED.tolist())}),
+        colour(np.where((FEW_COLOURS == RED).all(-1, keepdims=True), 255, FEW_COLOURS)),
+    ),
+    "grey_alpha.png": (Image.fromarray(with_alpha(GREY[..., None])), {}, grey(on_white(GREY[..., None])[..., 0])),
     "colour.png": (Image.fromarray(PIXELS), {}, colour(PIXELS)),
     "colour.bmp": (Image.fromarray(PIXELS), {}, colour(PIXELS)),
     "colour.webp": (Image.fromarray(PIXELS), {"lossless": True}, colour(PIXELS)),
     "colour_without_an_ending": (Image.fromarray(PIXELS), {"format": "PPM"}, colour(PIXELS)),
-    "alpha.png": (Image.fromarray(with_alpha(PIXELS)), {}, colour(PIXELS)),
+    "alpha.png": (Image.fromarray(with_alpha(PIXELS)), {}, colour(on_white(PIXELS))),
     "palette.png": (palette(), {}, colour(FEW_COLOURS)),
     "palette.gif": (palette(), {}, colour(FEW_COLOURS)),
-    "palette_alpha.png": (palette(), {"transparency": bytes([0, 100, 200])}, colour(FEW_COLOURS)),
+    "palette_alpha.png": (
+        *(palette(), {"transparency": bytes([0, 100, 200])}),
+        colour(on_white(FEW_COLOURS, alpha_of_palette([0, 100, 200]))),
+    ),
+    "palette_alpha.gif": (
+        *(palette(), {"transparency": 1}),
+        colour(on_white(FEW_COLOURS, alpha_of_palette([255, 0, 255]))),
+    ),
     "cmyk.tiff": (four_inks(with_alpha(PIXELS)), {}, colour(subtractive(with_alpha(PIXELS)))),
     "frames.gif": (palette(), {"save_all": True, "append_images": [Image.new("P", (6, 6))]}, colour(FEW_COLOURS)),
 }
@@ -72,6 +117,55 @@ def test_every_mode_becomes_grey_or_colour(tmp_path, name: str):
         found = decode(str(tmp_path / name), channels, size=6)
         assert found.dtype == torch.uint8
         np.testing.assert_allclose(found.numpy().astype(float), expected, rtol=0, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "values"),
+    [
+        (tiff(SIXTEEN, 16), GREY),
+        (tiff(SIXTEEN, 16, photometric=0), 255 - GREY),
+        (tiff(SIXTEEN >> 4, 12), GREY),
+        (b"P5 6 6 65535\n" + SIXTEEN.astype(">u2").tobytes(), GREY),
+        (b"P5 6 6 4095\n" + (SIXTEEN >> 4).astype(">u2").tobytes(), GREY),
+        (b"P5 6 6 15\n" + (GREY >> 4).tobytes(), (GREY >> 4) * 17),
+        (b"P1 6 6\n" + " ".join(map(str, (GREY < 128).ravel().astype(int))).encode(), (GREY > 127) * 255),
+    ],
+    ids=["TIFF", "TIFF, white is zero", "TIFF of 12 bits", "PGM", "PGM of 12 bits", "PGM of 4 bits", "PBM"],
+)
+def test_every_depth_has_the_same_white(tmp_path, content: bytes, values: np.ndarray):
+    (tmp_path / "image").write_bytes(content)
+    found = decode(str(tmp_path / "image"), 1, size=6)[0].numpy().astype(int)
+    np.testing.assert_allclose(found, values, rtol=0, atol=1)
+
+
+STORED = {  # by the orientation tag: what a camera wrote of an upright image
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, 1),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "webp"])
+def test_orientation_tags_are_applied(tmp_path, ending: str):
+    upright = np.random.default_rng(1).integers(256, size=(6, 8, 3), dtype=np.uint8)
+    for orientation, stored in STORED.items():
+        exif, path = Image.Exif(), tmp_path / f"{orientation}.{ending}"
+        exif[ExifTags.Base.Orientation] = orientation
+        options = {"lossless": True} if ending == "webp" else {}
+        Image.fromarray(np.ascontiguousarray(stored(upright))).save(path, exif=exif, **options)
+        found = decode(str(path), 3, 6).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(found, upright[:, 1:7])
+
+
+def test_a_damaged_tag_turns_nothing(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "image.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"no tags")
+    found = decode(str(tmp_path / "image.png"), 3, 6).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, PIXELS)
 
 
 def test_cmyk_jpeg(tmp_path):

@@ -3,9 +3,11 @@ import json
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
+from spectral_repro.evaluation import load_trained
 from spectral_repro.evaluation.accuracy import Accuracy
 from spectral_repro.evaluation.trained import restore
 from spectral_repro.training.build import build_model
@@ -65,14 +67,22 @@ def test_the_data_may_lie_elsewhere(saved, tmp_path):
         restore(path, CPU, dataset={"root": str(tmp_path), "download": False})
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", None])
-def test_what_is_no_checkpoint_is_named(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"nothing", "damaged, or not written by torch.save"),
+        ({"weights": {}}, "has no key model, its keys are weights"),
+        ({"model": {}}, "has no model under config, the configuration of its training"),
+        (
+            {"model": {}, "config": {"model": {}, "dataset": {}, "precision": "float32", "seed": 0}},
+            "has no trainer under config",
+        ),
+    ],
+)
+def test_what_is_no_checkpoint_is_named(tmp_path, content, message):
     path = tmp_path / "own.pt"
-    if content is None:
-        torch.save({"weights": {}}, path)
-    else:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=r"own\.pt: cannot be read as a checkpoint with weights under model and their config"):
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=rf"own\.pt: {message}"):
         restore(path, CPU)
     with pytest.raises(UserError, match=r"none\.pt: no such file"):
         restore(tmp_path / "none.pt", CPU)
@@ -82,5 +92,49 @@ def test_weights_of_another_network_are_named(saved):
     _, config = saved()
     config["model"]["width"] = 5
     path, _ = saved(config=config)
-    with pytest.raises(UserError, match=r"own\.pt: its weights are not those of the network that its config describes"):
+    fault = r"its weights are not those of the network that its config describes \(of another shape: features\.0\.weight \("
+    with pytest.raises(UserError, match=rf"own\.pt: {fault}"):
         restore(path, CPU)
+
+
+def test_weights_of_a_wrapped_network(saved, digits_run, restored):
+    _, config = saved()
+    network = build_model(OmegaConf.create(config))
+    network.load_state_dict(torch.load(digits_run / "checkpoints" / "last.pt", weights_only=True)["model"])
+    path, _ = saved(model=torch.nn.DataParallel(torch.compile(network)).state_dict())
+    assert torch.equal(restore(path, CPU).predictions[0], restored(digits_run).predictions[0])
+
+
+def test_images_of_other_classes_are_refused(saved):
+    path, _ = saved(class_names=[f"digit {number}" for number in range(10)])
+    message = r"was trained on the classes digit 0, .* and 6 more, but the images are of 0, 1, 2, 3 and 6 more$"
+    with pytest.raises(UserError, match=message):
+        restore(path, CPU)
+
+
+# In Python
+
+
+def test_a_trained_network_in_python(digits_run, restored):
+    """The logits of the evaluation, from images as tensors and as PIL has them."""
+    network, transforms, class_names = load_trained(digits_run)
+    assert not network.training and class_names == tuple("0123456789")
+    trained = restored(digits_run)
+    expected, _ = trained.predictions
+    images = trained.images.test.images
+    with torch.no_grad():
+        found = network(transforms(images))
+        one = network(transforms(Image.fromarray(images[3, 0].numpy()))[None])
+    assert_near(found, expected, terms=64)
+    assert_near(one[0], expected[3], terms=64)
+    assert found.dtype == torch.float32 and transforms(images[0]).shape == (1, 8, 8)
+
+
+def test_its_checkpoint_can_be_chosen_and_named(digits_run, saved):
+    best = load_trained(str(digits_run), checkpoint="best").network.state_dict()
+    expected = torch.load(digits_run / "checkpoints" / "best.pt", weights_only=True)["model"]
+    assert all(torch.equal(best[name], value) for name, value in expected.items())
+    path, _ = saved()
+    assert load_trained(path).class_names == tuple("0123456789")  # without names in it, the numbers
+    with pytest.raises(UserError, match=r"nowhere: no such file or folder; runs are made by"):
+        load_trained("nowhere")

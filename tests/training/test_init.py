@@ -1,7 +1,9 @@
 """Trained weights that a network starts from, as far as they fit, and what cannot be used."""
 
+import re
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.identity import file_digest
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_model, initialise, load_images
+from spectral_repro.training.checkpoint import renamed
 
 RESNET = ("model=resnet18", "init=pretrained", "init.network=resnet18")
 
@@ -106,17 +109,93 @@ def test_what_does_not_fit_starts_anew_and_is_named(checkpoint, capsys):
     assert capsys.readouterr().out.endswith("tensors taken; new: classifier.bias, classifier.weight\n")
 
 
-@pytest.mark.parametrize("content", [None, {"weights": {}}, {"model": {"stem.weight": 3}}, {"model": print}], ids=str)
-def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path, content):
-    if content is not None:
-        torch.save(content, tmp_path / "no.pt")
-    with pytest.raises(UserError, match=r"^init\.checkpoint=.*no\.pt: cannot be read as a checkpoint of a run.*$"):
-        start_from(tmp_path / "no.pt")
+def averaged(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return torch.optim.swa_utils.AveragedModel(model).state_dict()
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda model: torch.nn.DataParallel(model).state_dict(),
+        lambda model: torch.compile(model).state_dict(),
+        lambda model: torch.nn.DataParallel(torch.compile(model)).state_dict(),
+        lambda model: torch.compile(torch.nn.DataParallel(model)).state_dict(),
+        lambda model: setattr(model, "stem", torch.compile(model.stem)) or model.state_dict(),
+        averaged,
+    ],
+    ids=["DataParallel", "compile", "both", "both the other way", "a part compiled", "AveragedModel"],
+)
+def test_weights_of_a_wrapped_network(tmp_path, wrapped, capsys):
+    model = build_model(compose(["scale=smoke", "seed=1"]))
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.save({"model": wrapped(model)}, tmp_path / "wrapped.pt")
+    found = start_from(tmp_path / "wrapped.pt").state_dict()
+    assert all(value.equal(expected[name]) for name, value in found.items())
+    assert f"{len(expected)} of {len(expected)} tensors taken\n" in capsys.readouterr().out
+
+
+def test_a_part_of_the_network_may_be_called_module():
+    class Wrapper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = torch.nn.Linear(2, 2)
+
+    names = ["module.weight", "module.bias"]
+    for weights in (Wrapper().state_dict(), torch.nn.Linear(2, 2).state_dict(), torch.nn.DataParallel(Wrapper()).state_dict()):
+        assert list(renamed(Wrapper(), weights)) == names
+    assert renamed(Wrapper(), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "damaged, or not written by torch.save"),
+        (b"hello", "damaged, or not written by torch.save"),
+        ({"weights": {}, "epoch": 3}, "has no key model, its keys are weights, epoch; save {'model': network.state_dict()}"),
+        ([1, 2], "has no key model, it is a list; save"),
+        ({"model": {"stem.weight": 3}}, "holds a int as stem.weight under model, not a tensor"),
+        ({"model": None}, "holds a NoneType under model, not the state_dict of a network"),
+        ({"model": print}, "holds the type print, which could be code and is refused; save tensors"),
+        (
+            {"model": {}, "args": Path("a")},
+            "holds the type pathlib.PosixPath, which could be code and is refused; save tensors",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_no_checkpoint_says_which_fault_it_is(tmp_path, content, message):
+    path = tmp_path / "no.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(UserError) as error:
+        start_from(path)
+    assert str(error.value).startswith(f"init.checkpoint={path}: {message}") and "\n" not in str(error.value)
+
+
+def test_a_folder_and_a_truncated_file_are_no_checkpoints(tmp_path, checkpoint):
+    with pytest.raises(UserError, match=r": a folder; name a file, such as checkpoints/last\.pt of a run$"):
+        start_from(tmp_path)
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"best\.pt: damaged, or not written by torch\.save$"):
+        start_from(checkpoint)
+    checkpoint.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    with pytest.raises(UserError, match=r"best\.pt: damaged, .* differs from its checksum$"):
+        start_from(checkpoint)
 
 
 def test_a_checkpoint_of_another_network_is_said(checkpoint):
-    with pytest.raises(UserError, match=r"best\.pt: none of its weights fits this network; take the same model$"):
+    with pytest.raises(UserError) as error:
         start_from(checkpoint, "model=alexnet_small", "dataset.num_classes=12")
+    assert re.fullmatch(
+        r"init\.checkpoint=\S+best\.pt: none of its weights fits this network \(of another shape: "
+        r"classifier\.weight \(10, \d+\) in the place of \(12, \d+\), classifier\.bias \(10,\) in the place of \(12,\); "
+        r"missing: features\..* and \d+ more; unknown: stages\..* and \d+ more\); take the same model",
+        str(error.value),
+    )
 
 
 def test_a_checkpoint_must_be_named(call):

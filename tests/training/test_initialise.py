@@ -70,6 +70,6 @@ def test_weights_of_another_run(train, capsys):
 
 
 def test_a_checkpoint_that_is_not_there_is_named_before_anything_is_written(train, tmp_path):
-    with pytest.raises(UserError, match=r"^init\.checkpoint=.*nowhere\.pt: cannot be read"):
+    with pytest.raises(UserError, match=r"^init\.checkpoint=.*nowhere\.pt: no such file"):
         train("init=checkpoint", "init.checkpoint=nowhere.pt")
     assert not (tmp_path / "runs").exists()

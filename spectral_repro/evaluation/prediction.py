@@ -1,0 +1,86 @@
+"""Classes of images in files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from spectral_repro.data.folders import visible
+from spectral_repro.data.image_files import opened, own_process_group
+from spectral_repro.data.transforms import EvaluationTransforms
+from spectral_repro.errors import UserError
+from spectral_repro.evaluation.trained import TrainedNetwork
+
+
+def files_in(place: Path) -> list[Path]:
+    """The file itself, or all files in a folder and its subfolders, in the order of their paths, without those that operating
+    systems leave.
+
+    Raises:
+        UserError: if there are none.
+    """
+    try:
+        files = [place] if place.is_file() else list(_files(place))
+    except OSError as error:
+        raise UserError(f"images={place}: cannot be read ({error.strerror})") from error
+    if not files:
+        raise UserError(f"images={place}: holds no files")
+    return files
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in visible(folder):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def predict(
+    trained: TrainedNetwork, paths: Sequence[Path], batch_size: int, workers: int
+) -> Iterator[tuple[Path, Tensor | UserError]]:
+    """Of every file the probabilities of the classes (K,) float32, on the CPU, or why it cannot be read as an image.
+
+    They are the softmax of the mean of the logits over the views that the evaluation of the training makes of an image.
+    """
+    batches = DataLoader(
+        _Pictures(paths, trained.transforms),
+        batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        worker_init_fn=own_process_group,
+        generator=torch.Generator(),
+    )
+    remaining = iter(paths)
+    for batch in batches:
+        pictures = [views for views in batch if isinstance(views, Tensor)]
+        probabilities = iter(_probabilities(trained.network, torch.stack(pictures)) if pictures else ())
+        for views, path in zip(batch, remaining, strict=False):
+            yield path, next(probabilities) if isinstance(views, Tensor) else views
+
+
+@torch.inference_mode()
+def _probabilities(network: nn.Module, views: Tensor) -> Tensor:
+    """Of images (N, V, C, S, S)."""
+    device = next(network.parameters()).device
+    logits = network(views.flatten(0, 1).to(device)).float().unflatten(0, views.shape[:2])
+    return logits.mean(1).softmax(1).cpu()
+
+
+@dataclass(frozen=True)
+class _Pictures(Dataset):
+    paths: Sequence[Path]
+    transforms: EvaluationTransforms
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Tensor | UserError:
+        try:
+            with opened(str(self.paths[number])) as image:
+                return self.transforms.all_views(image)
+        except UserError as error:
+            return error

@@ -1,0 +1,126 @@
+"""python -m spectral_repro.predict as a user runs it."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.training.execute import execute
+
+COLOURS = {"blue sky": (40, 80, 220), "fire": (230, 60, 30), "grass": (50, 200, 60)}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of three classes that colours tell apart, of several sizes, in train and test."""
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("photos")
+    for split, count in (("train", 12), ("test", 4)):
+        for name, colour in COLOURS.items():
+            (folder := root / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.normal(colour, 30, size=(9 + number, 14, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """The folder of a finished run on them; to be copied, not changed."""
+    results = tmp_path_factory.mktemp("runs")
+    data = ["dataset=image_folder", f"dataset.root={photos}", "dataset.num_classes=3", "dataset.image_size=8"]
+    short = ["model=alexnet_small", "trainer.threads=1", "trainer.epochs=6", "logger=none", "scale=smoke", "optimizer.lr=0.02"]
+    execute(compose([*data, "dataset.workers=0", "dataset.batch_size=6", *short, f"results_dir={results}"]), "photos", [])
+    (folder,) = results.iterdir()
+    return folder
+
+
+@pytest.fixture
+def predict(call) -> Callable[..., tuple[int, list[dict[str, str]], str]]:
+    """Runs the command within this process; returns its exit status, the rows that it prints and errors."""
+
+    def run(*arguments: str) -> tuple[int, list[dict[str, str]], str]:
+        result = call("predict", "workers=0", *arguments)
+        return result.returncode, list(csv.DictReader(io.StringIO(result.stdout))), result.stderr
+
+    return run
+
+
+def test_it_says_the_class_of_every_image_as_the_evaluation_does(predict, run, photos):
+    code, rows, errors = predict(f"run={run}", f"images={photos}/test", "batch_size=5")
+    assert (code, errors) == (0, "")
+    paths = [str(path) for name in COLOURS for path in sorted((photos / "test" / name).iterdir())]
+    assert [row["file"] for row in rows] == paths and {row["class"] for row in rows} <= COLOURS.keys()
+    right = [Path(row["file"]).parent.name == row["class"] for row in rows]
+    accuracy = json.loads((run / "summary.json").read_text())["final"]["test_accuracy"]
+    assert 100 * np.mean(right) == pytest.approx(accuracy) and accuracy > 50
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_done(predict, run, tmp_path):
+    (folder := tmp_path / "some, [new] images").mkdir()
+    Image.new("RGB", (30, 20), COLOURS["grass"]).save(folder / "b.png")
+    Image.new("L", (8, 8)).save(folder / "d.png")
+    (folder / "a.png").write_text("no image")
+    (folder / "c.jpg").write_bytes((folder / "b.png").read_bytes()[:60])
+    for name in (".DS_Store", "._b.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.png", "more/e.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    code, rows, errors = predict(f"run={run}", f"images={folder}", "out=found.csv")
+    assert code == 1 and not rows
+    lines = errors.splitlines()
+    assert [line.partition(" cannot be read as an image")[0] for line in lines[:3]] == [
+        str(folder / name) for name in ("a.png", "c.jpg", "more/e.png")
+    ]
+    assert "3 of 5 files cannot be read as images, see above" in lines[3:]
+    lines = (tmp_path / "found.csv").read_text().splitlines()
+    assert lines[0] == "file,class,probability" and len(lines) == 3
+    assert lines[1].startswith(f'"{folder}/b.png",') and lines[2].startswith(f'"{folder}/d.png",')
+
+
+def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):
+    image = photos / "test" / "fire" / "0.png"
+    result = command("predict", f"run={run}/checkpoints/best.pt", f"images={image}")
+    assert result.returncode == 0 and not result.stderr
+    assert len(result.stdout.splitlines()) == 2 and result.stdout.startswith("file,class,probability\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "run=null: name the folder of a run or a checkpoint file"),
+        (["run=."], "images=null: name a folder"),
+        (["run=nowhere", "images=empty/one.png"], "nowhere: no such file or folder; runs are made by"),
+        (["run=nowhere", "images=empty"], "images=empty: holds no files"),
+        (["run=nowhere", "images=nothing"], "images=nothing: cannot be read (No such file or directory)"),
+        (["run=.", "images=empty", "batch_size=0"], "batch_size=0: must be a whole number >= 1"),
+        (["run=.", "images=empty", "+top=3"], "+top=3: predict takes run, images, out, "),
+    ],
+)
+def test_errors_in_one_line(predict, tmp_path, arguments, message):
+    (tmp_path / "empty").mkdir()
+    if "images=empty/one.png" in arguments:
+        Image.new("L", (8, 8)).save(tmp_path / "empty" / "one.png")
+    code, rows, errors = predict(*arguments)
+    assert code == 1 and not rows and "Traceback" not in errors, errors
+    assert any(line.startswith(message) for line in errors.splitlines()), errors
+
+
+def test_an_output_that_cannot_be_written(predict, run, photos):
+    code, _, errors = predict(f"run={run}", f"images={photos}/test", "out=no/folder/found.csv")
+    assert code == 1 and "\nout=no/folder/found.csv: cannot be written (No such file or directory)\n" in errors
+
+
+def test_an_unfinished_run(predict, run, photos, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "summary.json").write_text(json.dumps({"state": "interrupted"}))
+    code, _, errors = predict(f"run={copy}", f"images={photos}")
+    assert code == 1 and "only a finished run can be evaluated" in errors
+    assert predict(f"run={copy}/checkpoints/last.pt", f"images={photos}/test")[0] == 0
