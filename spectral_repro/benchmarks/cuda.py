@@ -1,7 +1,7 @@
 """suite=cuda: which decomposition by size and number, the layers beside batch norm, and what waits for the device in a step."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,8 @@ from spectral_repro.benchmarks.references import step, whole
 from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
 from spectral_repro.linalg.roots import newton_schulz
-from spectral_repro.optim import SGDG, AdamG
+from spectral_repro.optim import SGDG, AdamG, Muon
+from spectral_repro.optim.mixed import MixedOptimizer
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -95,16 +96,15 @@ class Cuda:
             yield self.waited(name, network(layer.num_features, layer, nn.Flatten()), sgd)
         for name, make in pooled.items():
             yield self.waited(name, network(32, make()), sgd)
-        for kind in (SGDG, AdamG):
-            yield self.waited(kind.__name__, network(32, nn.Flatten()), partial(kind, lr=0.1))
+        for kind, flag in ((SGDG, "grassmann"), (AdamG, "grassmann"), (Muon, "use_muon")):
+            yield self.waited(kind.__name__, network(32, nn.Flatten()), partial(by_rule, kind, flag))
+        operator = partial(by_rule, Muon, "use_muon", kernels="operator")
+        yield self.waited("Muon, operator", network(32, nn.Flatten()), operator)
 
     def waited(self, name: str, model: nn.Module, make: Callable[..., torch.optim.Optimizer]) -> dict[str, object]:
         model, images = model.to(self.device), torch.randn(8, 3, 8, 8, device=self.device)
         model(images)  # makes the lazy layer's weights
-        on_sphere = [p for p in model.parameters() if p.dim() == 4]
-        rest = [p for p in model.parameters() if p.dim() != 4]
-        grassmann = [{"params": on_sphere, "grassmann": True}, {"params": rest}]
-        optimizer = make(model.parameters() if make.func is torch.optim.SGD else grassmann)
+        optimizer = make(model.parameters())
         labels = torch.randint(10, (8,), device=self.device)
         step(model, optimizer, images, labels)
         if self.device.type != "cuda":
@@ -123,6 +123,14 @@ class Cuda:
 
 def network(channels: int, *layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), *layers, nn.LazyLinear(10))
+
+
+def by_rule(kind: type[MixedOptimizer], flag: str, params: Iterable[Tensor], **options: object) -> MixedOptimizer:
+    """The kernels of convolutions by the optimiser's own rule, the other parameters by SGD."""
+    kernels, rest = [], []
+    for parameter in params:
+        (kernels if parameter.dim() == 4 else rest).append(parameter)
+    return kind([{"params": kernels, flag: True}, {"params": rest, flag: False}], lr=0.1, **options)
 
 
 def root(values: Tensor, vectors: Tensor) -> Tensor:

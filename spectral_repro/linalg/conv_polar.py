@@ -1,5 +1,7 @@
 """Polar factors of convolutions, one for each frequency."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,9 +33,14 @@ def orthogonalise_conv(weight: Tensor, input_size: Size, stride: Size = 1, group
         >>> torch.dist(conv_singular_values(kernel, 3), torch.ones(72)) < 1e-4
         tensor(True)
     """
-    symbol = Symbol(weight, input_size, stride, groups, dilation)
-    kernel = torch.zeros_like(weight)
-    for part in symbol.parts:
-        left, _, right = torch.linalg.svd(symbol.blocks(part), full_matrices=False)
-        kernel += symbol.kernel(left @ right, part)
-    return kernel
+
+    def polar(blocks: Tensor) -> Tensor:
+        left, _, right = torch.linalg.svd(blocks, full_matrices=False)
+        return left @ right
+
+    return kernel_of(Symbol(weight, input_size, stride, groups, dilation), polar)
+
+
+def kernel_of(symbol: Symbol, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """The kernel whose blocks are nearest to the changed blocks of a symbol."""
+    return sum(symbol.kernel(change(symbol.blocks(part)), part) for part in symbol.parts)

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,12 +52,25 @@ class Symbol:
             waves = torch.polar(torch.full((), math.prod(stride) ** -0.5, dtype=torch.float64), -2 * math.pi * turns.sum(-1))
             places = taps % torch.tensor(size)
             together = (places[:, None] == places).all(-1).sum(-1)
-        self.weight, self.groups = weight, groups
         self.multiplicity = (multiplicity * math.prod(outputs) // math.prod(grid)).to(weight.device)
         self.waves = waves.to(weight.device, weight.dtype.to_complex())  # (F, s^2, K)
         self.scale = 1 / (math.prod(outputs) * together).to(weight.device, weight.dtype)
-        step = max(1, BATCH // (math.prod(stride) * weight[:, :, 0, 0].numel()))
-        self.parts = [slice(start, start + step) for start in range(0, len(frequencies), step)]
+        self._set(weight, groups)
+
+    def _set(self, weight: Tensor, groups: int) -> None:
+        self.weight, self.groups = weight, groups
+        count, aliases, _ = self.waves.shape
+        step = max(1, BATCH // (aliases * weight[:, :, 0, 0].numel()))
+        self.parts = [slice(start, start + step) for start in range(0, count, step)]
+
+    def of(self, weights: Sequence[Tensor]) -> Self:
+        """The symbol of other weights of the same shape, dtype and device, which become the groups of one convolution.
+
+        Nothing is copied between devices, as it is when a symbol is made.
+        """
+        symbol = copy(self)
+        symbol._set(torch.cat(weights), self.groups * len(weights))
+        return symbol
 
     def blocks(self, part: slice) -> Tensor:
         """B_f (f, groups, C_out / groups, s^2 C_in / groups) at a part of the frequencies, complex."""
@@ -105,8 +120,11 @@ def _points(lengths: Sequence[int]) -> Tensor:
 
 
 def _one_of_each_pair(grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Of the frequencies f and -f the first one, (F, 2), and how many they are, (F,)."""
-    frequencies = _points(grid)
-    place, mirrored = ((f % torch.tensor(grid)) @ torch.tensor([grid[1], 1]) for f in (frequencies, -frequencies))
-    first = place <= mirrored
-    return frequencies[first], 1 + (place < mirrored)[first].long()
+    """Of the frequencies f and -f one, (F, 2), and how many they are, (F,)."""
+    rows, columns = grid
+    own_mirror = torch.arange(0, columns, columns // 2) if columns % 2 == 0 else torch.zeros(1, dtype=torch.long)
+    halves = torch.cartesian_prod(torch.arange(rows // 2 + 1), own_mirror)  # of the columns that are mirrored to themselves
+    others = torch.cartesian_prod(torch.arange(rows), torch.arange(1, (columns + 1) // 2))
+    frequencies = torch.cat([halves, others])
+    alone = (2 * frequencies % torch.tensor(grid) == 0).all(-1)
+    return frequencies, 2 - alone.long()

@@ -1,7 +1,8 @@
 """Optimisers and schedules."""
 
 from spectral_repro.optim.adamg import AdamG
-from spectral_repro.optim.groups import adamg, sgdg, sphere_groups
+from spectral_repro.optim.groups import adamg, muon, sgdg, sphere_groups
+from spectral_repro.optim.muon import Muon
 from spectral_repro.optim.sgdg import SGDG
 
-__all__ = ["SGDG", "AdamG", "adamg", "sgdg", "sphere_groups"]
+__all__ = ["SGDG", "AdamG", "Muon", "adamg", "muon", "sgdg", "sphere_groups"]

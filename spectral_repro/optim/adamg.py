@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from spectral_repro.linalg.sphere import advance_, length
-from spectral_repro.optim.grassmann import BELOW_ONE, POSITIVE, Grassmann, blocks, descent, within_rows
+from spectral_repro.optim.grassmann import Grassmann, blocks, descent, within_rows
+from spectral_repro.optim.mixed import BELOW_ONE, POSITIVE
 
 
 class AdamG(Grassmann):

@@ -1,26 +1,20 @@
-"""What the optimisers on the sphere share: parameter groups and their checks, the gradient on the sphere, SGD for the rest."""
+"""What the optimisers on the sphere share: their groups and checks, and the gradient on the sphere."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from numbers import Real
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
-from torch.optim.sgd import sgd
 
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.sphere import length, project
+from spectral_repro.optim.mixed import NOT_NEGATIVE, MixedOptimizer, Range, named
 
 BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
 
-Range = tuple[Callable[[Real], bool], str]
-NOT_NEGATIVE: Range = (lambda value: value >= 0, "must be >= 0")
-POSITIVE: Range = (lambda value: value > 0, "must be > 0")
-BELOW_ONE: Range = (lambda value: 0 <= value < 1, "must be in [0, 1)")
 
-
-class Grassmann(torch.optim.Optimizer, ABC):
+class Grassmann(MixedOptimizer, ABC):
     """Base of `SGDG` and `AdamG`: groups with ``grassmann=True`` are optimised on the sphere, the others by SGD with Nesterov
     momentum.
 
@@ -32,24 +26,17 @@ class Grassmann(torch.optim.Optimizer, ABC):
     A step follows the gradient G + 2 omega (Y Y^T - I) Y of the loss and of omega / 2 |Y Y^T - I|^2, with Y all rows of the
     parameter. The part of a row's gradient that is tangent to the sphere is clipped to the length ``grad_clip``.
 
-    Gradients are left as they are, and no step waits for the device. The state has the parameter's dtype and memory format.
-
     Args:
-        params: parameters, named parameters, or groups of either with values of their own for any of the defaults.
-        defaults: values for groups that do not have their own.
+        params, defaults: see `MixedOptimizer`.
 
     Raises:
-        TypeError: for parameters that torch refuses.
-        ValueError: for a value out of range, sparse weights, and weights that cannot be on the sphere: complex numbers or
-            integers, fewer than two dimensions, empty rows. No weight has been changed then.
+        TypeError, ValueError: see `MixedOptimizer`; and for weights that cannot be on the sphere: complex numbers or integers,
+            fewer than two dimensions, empty rows. No weight has been changed then.
     """
 
-    ranges: dict[str, Range] = {
-        "lr": NOT_NEGATIVE,
-        "momentum": BELOW_ONE,
-        "weight_decay": NOT_NEGATIVE,
+    ranges = MixedOptimizer.ranges | {
         "omega": NOT_NEGATIVE,
-        "grad_clip": POSITIVE,
+        "grad_clip": Range(lambda value: value > 0, "must be > 0", optional=True),
     }
     _constructing = False
 
@@ -69,85 +56,32 @@ class Grassmann(torch.optim.Optimizer, ABC):
         """One step of a parameter on the sphere, changing it and its state in place."""
 
     def add_param_group(self, param_group: dict[str, object]) -> None:
-        super().add_param_group(dict(param_group) if isinstance(param_group, dict) else param_group)
-        try:
-            self._check(self.param_groups[-1])
-        except ValueError:
-            self.param_groups.pop()
-            raise
+        super().add_param_group(param_group)
         if not self._constructing:
             _put_on_sphere(self.param_groups[-1])
 
-    def _check(self, group: dict[str, object]) -> None:
-        for key, (allows, requirement) in self.ranges.items():
-            value = group[key]
-            if key == "grad_clip" and value is None:
-                continue
-            if not isinstance(value, Real):
-                raise ValueError(f"{key}={value!r}: must be a number")
-            if not allows(value):
-                raise ValueError(f"{key}={value}: {requirement}{', or None' if key == 'grad_clip' else ''}")
-        for parameter, name in zip(group["params"], _names(group), strict=True):
-            if parameter.layout != torch.strided:
-                raise ValueError(f"{name} is sparse: only dense weights are supported")
-            if group["grassmann"] and not parameter.is_floating_point():
+    def check(self, group: dict[str, object]) -> None:
+        super().check(group)
+        for parameter, name in named(group) if group["grassmann"] else ():
+            if not parameter.is_floating_point():
                 raise ValueError(f"grassmann=True: {name} is {parameter.dtype}, but points on the sphere are real numbers")
-            if group["grassmann"] and (parameter.dim() < 2 or parameter[:1].numel() == 0):
+            if parameter.dim() < 2 or parameter[:1].numel() == 0:
                 raise ValueError(f"grassmann=True: {name} has no rows, put it into a group without grassmann")
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One step of all parameters that have a gradient.
+    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
+        if group["reset_on_lr_change"] and group["lr"] != group["last_lr"]:
+            for parameter in group["params"]:
+                self.state.pop(parameter, None)
+        group["last_lr"] = group["lr"]
+        if group["grassmann"]:
+            for point in parameters:
+                gradient = regularised(point, point.grad, group["omega"])
+                self.move(point, gradient, self.state_of(point, self.start), group)
+        else:
+            super().update(group, parameters)
 
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            What the closure returns.
-
-        Raises:
-            ValueError: for a sparse gradient. Nothing has been changed then.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            _check_gradients(group)
-        for group in self.param_groups:
-            if group["reset_on_lr_change"] and group["lr"] != group["last_lr"]:
-                for parameter in group["params"]:
-                    self.state.pop(parameter, None)
-            group["last_lr"] = group["lr"]
-            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if group["grassmann"]:
-                for point in parameters:
-                    gradient = regularised(point, point.grad, group["omega"])
-                    self.move(point, gradient, self._state(point, self.start), group)
-            else:
-                self._descend(parameters, group)
-        return loss
-
-    def _descend(self, parameters: list[Tensor], group: dict[str, object]) -> None:
-        decay, gradients = group["weight_decay"], [parameter.grad for parameter in parameters]
-        sgd(
-            parameters,
-            gradients if decay else [gradient.clone() for gradient in gradients],  # torch changes them if nothing decays
-            [self._state(parameter, with_momentum)["momentum_buffer"] for parameter in parameters],
-            foreach=True,
-            lr=group["lr"],
-            momentum=group["momentum"],
-            weight_decay=decay,
-            dampening=0,
-            nesterov=group["momentum"] > 0,
-            maximize=False,
-        )
-
-    def _state(self, parameter: Tensor, start: Callable[[Tensor], dict[str, object]]) -> dict[str, object]:
-        state = self.state[parameter]
-        if not state:
-            state.update(start(parameter))
-        return state
+    def describe(self, group: dict[str, object]) -> str:
+        return "on the sphere" if group["grassmann"] else super().describe(group)
 
 
 def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
@@ -186,24 +120,6 @@ def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     first = tensors[0]
     rows = max(1, BLOCK // first.shape[1:].numel()) if first.device.type == "cpu" else len(first)
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
-
-
-def with_momentum(parameter: Tensor) -> dict[str, object]:
-    return {"momentum_buffer": torch.zeros_like(parameter)}
-
-
-def _names(group: dict[str, object]) -> list[str]:
-    """What messages call the parameters of a group."""
-    shapes = [f"of shape {tuple(parameter.shape)}" for parameter in group["params"]]
-    if "param_names" not in group:
-        return [f"a parameter {shape}" for shape in shapes]
-    return [f"parameter {name} {shape}" for name, shape in zip(group["param_names"], shapes, strict=True)]
-
-
-def _check_gradients(group: dict[str, object]) -> None:
-    sparse = [p.grad is not None and p.grad.layout != torch.strided for p in group["params"]]
-    if any(sparse):
-        raise ValueError(f"{_names(group)[sparse.index(True)]} has a sparse gradient: only dense gradients are supported")
 
 
 @torch.no_grad()

@@ -1,13 +1,18 @@
-"""Parameter groups: by kind, and for optimisers on the sphere (as cho2017's code sorts them)."""
+"""Parameter groups: by kind, and for optimisers that treat some parameters by a rule of their own."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.optimizer import ParamsT
 
+from spectral_repro.bounds import BelowOne, Count, NotNegative, Positive
+from spectral_repro.layers import SOC
+from spectral_repro.linalg.polar import JORDAN
 from spectral_repro.optim.adamg import AdamG
-from spectral_repro.optim.grassmann import Grassmann
+from spectral_repro.optim.muon import Muon
 from spectral_repro.optim.sgdg import SGDG
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -74,6 +79,71 @@ def adamg(
     return AdamG(groups, lr, momentum, beta2, eps, omega=omega, grad_clip=grad_clip, reset_on_lr_change=reset_on_lr_change)
 
 
+def muon(
+    params: ParamsT,
+    model: nn.Module,
+    lr: Positive = 0.01,
+    muon_lr: Positive = 0.02,
+    momentum: BelowOne = 0.9,
+    muon_momentum: BelowOne = 0.95,
+    weight_decay: NotNegative = 5e-4,
+    bn_decay: NotNegative = 0.0,
+    muon_decay: NotNegative = 0.0,
+    kernels: Literal["flattened", "operator"] = "flattened",
+    frequencies: Count = 6,
+    ns_steps: Count = 5,
+    ns_coefficients: tuple[float, float, float] = JORDAN,
+) -> Muon:
+    """`Muon` of the hidden weights of a network, and SGD of the rest: of ``model.classifier``, if the network has one, and of
+    all that is no weight of a linear layer or convolution, such as biases and the parameters of normalisations.
+
+    Convolutions of different strides and groups become groups of their own, since their operators differ. Weights that
+    ``torch.nn.utils.parametrize`` computes are optimised by SGD.
+
+    A group that is given is split in the same way, and keeps all that it says: ``lr``, ``momentum`` and ``weight_decay`` of its
+    own hold for SGD, ``muon_lr``, ``muon_momentum`` and ``muon_decay`` of its own for Muon, and ``use_muon`` decides for all
+    its parameters. With a learning rate of its own for SGD alone, f lr, that of Muon is f muon_lr.
+
+    Args:
+        params: what to optimise: parameters, named parameters, or groups of either.
+        model: the network that they belong to.
+        lr, momentum: of SGD.
+        muon_lr, muon_momentum: of Muon.
+        weight_decay: of the weights that SGD optimises, added to their gradients.
+        bn_decay: the same for vectors, which are biases and the parameters of normalisations.
+        muon_decay: decoupled weight decay of what Muon optimises.
+        kernels, frequencies, ns_steps, ns_coefficients: see `Muon`.
+
+    Raises:
+        TypeError, ValueError: see `Muon`; if there is nothing to optimise, or nothing of it by Muon; and for a parameter that
+            is not the network's.
+
+    Example:
+        >>> network = resnet18(num_classes=10)
+        >>> optimizer = muon(network.parameters(), network, kernels="operator")
+    """
+    head = model.classifier.parameters() if isinstance(getattr(model, "classifier", None), nn.Module) else ()
+    excluded = {id(parameter) for parameter in head}
+    hidden = {}
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, SOC, *CONVOLUTIONS)) and id(module.weight) not in excluded:
+            geometry = {"stride": module.stride, "groups": module.groups} if isinstance(module, nn.Conv2d) else {}
+            hidden[id(module.weight)] = geometry
+    own = {"lr": ("muon_lr", muon_lr), "momentum": ("muon_momentum", muon_momentum), "weight_decay": ("muon_decay", muon_decay)}
+    groups = _split(params, model, hidden, "use_muon", lr, own, weight_decay, bn_decay)
+    if not any(group["use_muon"] for group in groups):
+        raise ValueError("no hidden layer that is trained has a weight: nothing to optimise by Muon")
+    return Muon(
+        groups,
+        lr,
+        momentum,
+        kernels=kernels,
+        frequencies=frequencies,
+        ns_steps=ns_steps,
+        ns_coefficients=ns_coefficients,
+    )
+
+
 def sphere_groups(
     params: ParamsT, model: nn.Module, lr: float, lrg: float, weight_decay: float, bn_decay: float
 ) -> list[dict[str, object]]:
@@ -100,29 +170,64 @@ def sphere_groups(
         ValueError: if there is nothing to optimise, or nothing of it is for the sphere; for a parameter that is not the
             network's; and for a group with another learning rate than ``lr=0`` that does not say its ``lrg``.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
     weights = [module.weight for module in model.modules() if isinstance(module, CONVOLUTIONS)]
-    wide = {id(weight) for weight in weights if len(weight) < weight.shape[1:].numel()}
+    wide = {id(weight): {} for weight in weights if len(weight) < weight.shape[1:].numel()}
+    groups = _split(params, model, wide, "grassmann", lr, {"lr": ("lrg", lrg)}, weight_decay, bn_decay)
+    if not any(group["grassmann"] for group in groups):
+        raise ValueError("no convolution that is trained has fewer channels than inputs: nothing to optimise on the sphere")
+    return groups
+
+
+def _split(
+    params: ParamsT,
+    model: nn.Module,
+    chosen: Mapping[int, dict[str, object]],
+    flag: str,
+    lr: float,
+    own: Mapping[str, tuple[str, float]],
+    weight_decay: float,
+    bn_decay: float,
+) -> list[dict[str, object]]:
+    """Splits every given group into weights, vectors, and parameters that are optimised by a rule of their own.
+
+    Args:
+        params, model, lr, weight_decay, bn_decay: see `sphere_groups`.
+        chosen: by the ids of the parameters with their own rule: options of the group that they come to.
+        flag: the option of a group that says whether it is optimised by that rule.
+        own: of options that have other values under that rule: the names and the values that they have there.
+
+    Returns:
+        Groups that are not empty, each with the flag.
+
+    Raises:
+        TypeError: for a group that is not a dict among others.
+        ValueError: if there is nothing to optimise; for a parameter that is not the network's; and for a group with another
+            learning rate than ``lr=0`` that does not say the one of the rule.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    own_lr, default = own["lr"]
     groups = []
     for given in _given(params):
-        rate = given.pop("lr", lr)
-        if "lrg" not in given and lr == 0 and rate != 0:
-            raise ValueError(f"lr=0: a group with lr={rate} must say its lrg too")
-        sphere_rate = given.pop("lrg") if "lrg" in given else lrg if rate == lr else rate / lr * lrg
-        rest, vectors, sphere = [], [], []
+        rate = given.setdefault("lr", lr)
+        if own_lr not in given:
+            if lr == 0 and rate != 0:
+                raise ValueError(f"lr=0: a group with lr={rate} must say its {own_lr} too")
+            given[own_lr] = default if rate == lr else rate / lr * default
+        ruled = {option: given.pop(name, value) for option, (name, value) in own.items()}
+        rest, vectors, by_options = [], [], defaultdict(list)
         for name, parameter in _named(given.pop("params"), names):
-            on_sphere = given.get("grassmann", id(parameter) in wide)
-            (sphere if on_sphere else vectors if parameter.dim() < 2 else rest).append((name, parameter))
+            if given.get(flag, id(parameter) in chosen):
+                by_options[tuple(chosen.get(id(parameter), {}).items())].append((name, parameter))
+            else:
+                (vectors if parameter.dim() < 2 else rest).append((name, parameter))
         groups += [
-            {"weight_decay": weight_decay} | given | {"params": rest, "lr": rate},
-            {"weight_decay": bn_decay} | given | {"params": vectors, "lr": rate},
-            given | {"params": sphere, "lr": sphere_rate, "grassmann": True},
+            {"weight_decay": weight_decay} | given | {"params": rest, flag: False},
+            {"weight_decay": bn_decay} | given | {"params": vectors, flag: False},
         ]
+        groups += [dict(options) | given | ruled | {"params": those, flag: True} for options, those in by_options.items()]
     groups = [group for group in groups if group["params"]]
     if not groups:
         raise ValueError("params is empty: there is nothing to optimise")
-    if not any(group.get("grassmann") for group in groups):
-        raise ValueError("no convolution that is trained has fewer channels than inputs: nothing to optimise on the sphere")
     return groups
 
 
@@ -191,15 +296,3 @@ def _named(params: Tensor | Sequence[Tensor | tuple[str, Tensor]], names: dict[i
             label = f"{name} of shape" if name else "of shape"
             raise ValueError(f"params: the parameter {label} {tuple(parameter.shape)} is not one of the network's")
     return [(name or names[id(parameter)], parameter) for name, parameter in pairs]
-
-
-def table(optimizer: Grassmann) -> str:
-    """Every parameter under what is done with it."""
-    lines = []
-    for group in optimizer.param_groups:
-        kind = "on the sphere" if group["grassmann"] else f"weight decay {group['weight_decay']:g}"
-        lines.append(f"{kind}, learning rate {group['lr']:g}: {sum(p.numel() for p in group['params']):,} parameters")
-        shapes = [" x ".join(map(str, parameter.shape)) for parameter in group["params"]]
-        names = group.get("param_names", ["without a name"] * len(shapes))
-        lines += [f"    {name:40}{shape}" for name, shape in zip(names, shapes, strict=True)]
-    return "\n".join(lines)

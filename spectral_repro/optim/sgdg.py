@@ -4,7 +4,8 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from spectral_repro.linalg.sphere import advance_
-from spectral_repro.optim.grassmann import Grassmann, blocks, descent, with_momentum, within_rows
+from spectral_repro.optim.grassmann import Grassmann, blocks, descent, within_rows
+from spectral_repro.optim.mixed import with_momentum
 
 
 class SGDG(Grassmann):

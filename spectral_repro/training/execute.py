@@ -12,8 +12,7 @@ from spectral_repro.configuration.identity import pinned
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
-from spectral_repro.optim.grassmann import Grassmann
-from spectral_repro.optim.groups import table
+from spectral_repro.optim.mixed import MixedOptimizer
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -149,8 +148,8 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     if "init" in config and not run.checkpoints:
         initialise(config, model, images.train, device)
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
-    if isinstance(optimizer, Grassmann):
-        print(table(optimizer), flush=True)
+    if isinstance(optimizer, MixedOptimizer):
+        print(optimizer.table(), flush=True)
     if config.trainer.compile:
         model.compile(dynamic=False)  # a graph for each size of a batch, whatever sizes came before it
     trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)

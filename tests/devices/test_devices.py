@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from spectral_repro import constraints
 from spectral_repro.configuration.compose import compose
 from spectral_repro.linalg import backward
-from spectral_repro.optim import SGDG, AdamG
+from spectral_repro.optim import SGDG, AdamG, Muon
 from spectral_repro.training.build import build_model, build_optimizer, build_schedule, build_weight_control, load_images
 from spectral_repro.training.trainer import Trainer
 from tests import every_class
@@ -108,10 +108,18 @@ def test_functions_of_matrices(method):
             assert matrix.grad.shape == matrix.shape
 
 
-@pytest.mark.parametrize("optimizer", [SGDG, AdamG])
-def test_optimisers(optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "own", "others"),
+    [
+        (SGDG, {"grassmann": True}, {}),
+        (AdamG, {"grassmann": True}, {}),
+        (Muon, {"kernels": "flattened"}, {"use_muon": False}),
+        (Muon, {"kernels": "operator", "stride": 2}, {"use_muon": False}),
+    ],
+)
+def test_optimisers(optimizer, own, others):
     def steps(weight: Tensor, bias: Tensor, watched: Callable[[], AbstractContextManager] = nullcontext) -> None:
-        made = optimizer([{"params": [weight], "grassmann": True}, {"params": [bias]}], lr=0.1)
+        made = optimizer([{"params": [weight], **own}, {"params": [bias], **others}], lr=0.1)
         for _ in range(2):
             weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)
             with watched():
@@ -135,7 +143,7 @@ def test_constraints(name):
     with FakeGpu() as gpu:
         constraint = every_class.CONSTRAINTS[name](gpu.put(network), (3, 6, 6))
         for step in (1, 2):
-            with gpu.watched(), pytest.raises(READING) if name in WAITING else nullcontext():
+            with pytest.raises(READING) if name in WAITING else gpu.watched():
                 constraint.apply(step)
 
 
@@ -158,6 +166,7 @@ def test_what_a_step_must_not_do_is_found():
         ("model=alexnet_small", "norm=zca", "pooling=gcp", "optimizer=sgdg", "gradient_clipping=norm", "schedule=cosine"),
         ("model=wrn16_4", "norm=pca", "conv=tt", "penalty=orthogonal", "constraint=divide_by_largest", "optimizer=adamg"),
         ("model=lipconvnet5", "conv=sott", "optimizer=sgd"),
+        ("model=resnet18", "optimizer=muon", "optimizer.kernels=operator"),
     ],
 )
 def test_steps_of_the_trainer(overrides):

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from spectral_repro.optim import SGDG, AdamG, adamg, sgdg, sphere_groups
+from spectral_repro.optim import SGDG, AdamG, Muon, adamg, muon, sgdg, sphere_groups
 from spectral_repro.optim.grassmann import Grassmann
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGDG, AdamG])
-FACTORIES = pytest.mark.parametrize("factory", [sgdg, adamg])
+FACTORIES = pytest.mark.parametrize(("factory", "flag"), [(sgdg, "grassmann"), (adamg, "grassmann"), (muon, "use_muon")])
+SPHERE_FACTORIES = pytest.mark.parametrize("factory", [sgdg, adamg])
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,43 @@ def test_a_bad_group_leaves_the_weights_of_the_groups_before_it_alone(optimizer,
 def test_values_of_adam_are_checked_in_groups_too(key, value):
     with pytest.raises(ValueError, match=f"^{key}={value}: must be"):
         AdamG([{"params": [nn.Parameter(torch.ones(4, 3))], key: value}])
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (
+            {"params": [("bias", torch.ones(4))]},
+            r"^use_muon=True: parameter bias of shape \(4,\) is no matrix or kernel, put it",
+        ),
+        ({"params": [("w", torch.ones(4, 0))]}, r"^use_muon=True: parameter w of shape \(4, 0\) is no matrix or kernel"),
+        ({"params": [("w", torch.ones(4, 3).cfloat())]}, r"^use_muon=True: parameter w .* is torch\.complex64, but Muon is"),
+        ({"params": [("w", torch.eye(3).to_sparse())]}, r"^parameter w of shape \(3, 3\) is sparse: only dense"),
+        ({"params": [("w", torch.ones(2, 2, 3, 3, 3))], "kernels": "operator"}, r'^kernels="operator": parameter w of shape'),
+        (
+            {"params": [("w", torch.ones(4, 3))], "groups": 3},
+            r"^groups=3: must divide the rows of parameter w of shape \(4, 3\)",
+        ),
+        ({"params": [("w", torch.ones(4, 3))], "lr": -1}, r"^lr=-1: must be >= 0$"),
+        ({"params": [("w", torch.ones(4, 3))], "momentum": 1.0}, r"^momentum=1\.0: must be in \[0, 1\)$"),
+        ({"params": [("w", torch.ones(4, 3))], "weight_decay": None}, r"^weight_decay=None: must be a number$"),
+        ({"params": [("w", torch.ones(4, 3))], "kernels": "both"}, r"^kernels='both': must be flattened or operator$"),
+        ({"params": [("w", torch.ones(4, 3))], "frequencies": 0}, r"^frequencies=0: must be a whole number >= 1$"),
+        ({"params": [("w", torch.ones(4, 3))], "ns_steps": 2.5}, r"^ns_steps=2\.5: must be a whole number >= 1$"),
+        (
+            {"params": [("w", torch.ones(4, 3))], "ns_coefficients": [1, 2]},
+            r"^ns_coefficients=\[1, 2\]: must be three numbers$",
+        ),
+        ({"params": [("w", torch.ones(4, 3))], "stride": 0}, r"^stride=0: must be a whole number >= 1, or two of them$"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value[:30],
+)
+def test_groups_that_muon_refuses(second, message):
+    model = network()
+    made = Muon([{"params": [("w0", model[0].weight)]}, {"params": [("b0", model[0].bias)], "use_muon": False}])
+    second = second | {"params": [(name, nn.Parameter(value)) for name, value in second["params"]]}
+    refused(model, lambda: made.add_param_group(second), ValueError, message)
+    assert len(made.param_groups) == 2 and not made.state
 
 
 @OPTIMIZERS
@@ -116,7 +154,7 @@ def test_numbers_of_numpy_and_zero_rates(optimizer):
 
 
 @FACTORIES
-def test_parameters_that_the_factories_refuse(factory):
+def test_parameters_that_the_factories_refuse(factory, flag):
     model, foreign = network(), nn.Parameter(torch.ones(4, 3))
     for params, error, message in [
         ([], ValueError, "^params is empty"),
@@ -125,15 +163,15 @@ def test_parameters_that_the_factories_refuse(factory):
         ([("head.weight", foreign)], ValueError, r"^params: the parameter head\.weight of shape \(4, 3\) is not one of"),
         (model[0].weight, TypeError, "^params is a tensor"),
         ([{"params": [model[0].weight]}, model[0].bias], TypeError, "^params has groups and parameters"),
-        ([model[0].bias, model[4].weight], ValueError, "nothing to optimise on the sphere"),
-        ([{"params": model.parameters(), "grassmann": True}], ValueError, r"^grassmann=True: parameter 0\.bias of s"),
+        ([model[0].bias, model[1].weight], ValueError, "nothing to optimise (on the sphere|by Muon)$"),
+        ([{"params": model.parameters(), flag: True}], ValueError, rf"^{flag}=True: parameter 0\.bias of s"),
         ([{"params": [model[0].weight]}, {"params": [model[0].weight]}], ValueError, "more than one parameter group"),
     ]:
         refused(model, lambda params=params: factory(params, model), error, message)
     refused(model, lambda: factory(model.parameters(), model, momentum=1.5), ValueError, r"^momentum=1\.5: must be in")
 
 
-@FACTORIES
+@SPHERE_FACTORIES
 def test_given_groups_keep_what_they_were_given(factory):
     model = network()
     given = [

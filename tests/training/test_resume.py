@@ -121,6 +121,7 @@ def test_same_command_twice_is_bit_identical_and_a_finished_run_is_left_alone_un
         ("precision=float16", "optimizer=adamw"),
         ("trainer.channels_last=false",),
         ("optimizer=sgdg",),
+        ("optimizer=muon", "optimizer.kernels=operator"),
         ("precision=float16", "optimizer=adamg", "optimizer.reset_on_lr_change=true"),
     ],
 )

@@ -1,0 +1,141 @@
+"""Base of optimisers with a rule of their own for some parameter groups and SGD for the others: checks, steps and state."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+from torch import Tensor
+from torch.optim.sgd import sgd
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that an option of a group may be, and how a message says so."""
+
+    holds: Callable[[Real], bool]
+    requirement: str
+    optional: bool = False  # may it be None?
+
+    def check(self, key: str, value: object) -> None:
+        if value is None and self.optional:
+            return
+        if not isinstance(value, Real):
+            raise ValueError(f"{key}={value!r}: must be a number")
+        if not self.holds(value):
+            raise ValueError(f"{key}={value}: {self.requirement}{', or None' if self.optional else ''}")
+
+
+NOT_NEGATIVE = Range(lambda value: value >= 0, "must be >= 0")
+POSITIVE = Range(lambda value: value > 0, "must be > 0")
+BELOW_ONE = Range(lambda value: 0 <= value < 1, "must be in [0, 1)")
+
+
+class MixedOptimizer(torch.optim.Optimizer):
+    """Optimises its groups by SGD with Nesterov momentum. Subclasses do something else with some of them.
+
+    Gradients are left as they are, and no step waits for the device. The state has the parameter's dtype and memory format.
+
+    Args:
+        params: parameters, named parameters, or groups of either with values of their own for any of the defaults.
+        defaults: values for groups that do not have their own; ``lr``, ``momentum`` and ``weight_decay`` are among them.
+
+    Raises:
+        TypeError: for parameters that torch refuses.
+        ValueError: for a value out of range, and for sparse weights. No weight has been changed then.
+    """
+
+    ranges: dict[str, Range] = {"lr": NOT_NEGATIVE, "momentum": BELOW_ONE, "weight_decay": NOT_NEGATIVE}
+
+    def add_param_group(self, param_group: dict[str, object]) -> None:
+        super().add_param_group(dict(param_group) if isinstance(param_group, dict) else param_group)
+        try:
+            self.check(self.param_groups[-1])
+        except ValueError:
+            self.param_groups.pop()
+            raise
+
+    def check(self, group: dict[str, object]) -> None:
+        """
+        Raises:
+            ValueError: for a group that cannot be optimised.
+        """
+        for key, allowed in self.ranges.items():
+            allowed.check(key, group[key])
+        for parameter, name in named(group):
+            if parameter.layout != torch.strided:
+                raise ValueError(f"{name} is sparse: only dense weights are supported")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One step of all parameters that have a gradient.
+
+        Args:
+            closure: computes the loss and its gradients anew.
+
+        Returns:
+            What the closure returns.
+
+        Raises:
+            ValueError: for a sparse gradient. Nothing has been changed then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter, name in named(group):
+                if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                    raise ValueError(f"{name} has a sparse gradient: only dense gradients are supported")
+        for group in self.param_groups:
+            self.update(group, [parameter for parameter in group["params"] if parameter.grad is not None])
+        return loss
+
+    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
+        """One step of the parameters of a group that have a gradient, in place."""
+        decay, gradients = group["weight_decay"], [parameter.grad for parameter in parameters]
+        sgd(
+            parameters,
+            gradients if decay else [gradient.clone() for gradient in gradients],  # torch changes them if nothing decays
+            [self.state_of(parameter, with_momentum)["momentum_buffer"] for parameter in parameters],
+            foreach=True,
+            lr=group["lr"],
+            momentum=group["momentum"],
+            weight_decay=decay,
+            dampening=0,
+            nesterov=group["momentum"] > 0,
+            maximize=False,
+        )
+
+    def describe(self, group: dict[str, object]) -> str:
+        """What is done with the parameters of a group, in a few words."""
+        return f"SGD, weight decay {group['weight_decay']:g}"
+
+    def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, object]]) -> dict[str, object]:
+        """The state of a parameter, which ``start`` makes before its first step."""
+        state = self.state[parameter]
+        if not state:
+            state.update(start(parameter))
+        return state
+
+    def table(self) -> str:
+        """Every parameter under what is done with it."""
+        lines = []
+        for group in self.param_groups:
+            total = sum(parameter.numel() for parameter in group["params"])
+            lines.append(f"{self.describe(group)}, learning rate {group['lr']:g}: {total:,} parameters")
+            shapes = [" x ".join(map(str, parameter.shape)) for parameter in group["params"]]
+            names = group.get("param_names", ["without a name"] * len(shapes))
+            lines += [f"    {name:40}{shape}" for name, shape in zip(names, shapes, strict=True)]
+        return "\n".join(lines)
+
+
+def with_momentum(parameter: Tensor) -> dict[str, object]:
+    return {"momentum_buffer": torch.zeros_like(parameter)}
+
+
+def named(group: dict[str, object]) -> list[tuple[Tensor, str]]:
+    """The parameters of a group, each with what messages call it."""
+    names = group.get("param_names")
+    labels = [f"parameter {name}" for name in names] if names else ["a parameter"] * len(group["params"])
+    return [(p, f"{label} of shape {tuple(p.shape)}") for p, label in zip(group["params"], labels, strict=True)]
