@@ -11,11 +11,10 @@ from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.comparison import REPORT, compare, select
-from spectral_repro.reporting.costs import Speeds
-from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published
-from spectral_repro.reporting.places import read_places
+from spectral_repro.reporting.load import read_places
+from spectral_repro.reporting.page import Speeds
+from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published, supply
 from spectral_repro.reporting.sections import gather
-from spectral_repro.reporting.supplied import supply
 from spectral_repro.reporting.verdicts import judge
 
 KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline")
@@ -58,7 +57,7 @@ def _paper(config: DictConfig) -> None:
     paper = _with_own_values(load_paper(read_paper(config.paper.name)), config)
     runs, notices = read_places(_places(config), made_by=paper.command)
     report = gather(paper, runs)
-    from spectral_repro.reporting.write import write
+    from spectral_repro.reporting.site import write
 
     _print_lines([*notices, *report.remarks])
     for text in write(report, _out(config, paper.name), judge(report, Path(str(config.results))), Speeds(runs)):
@@ -76,7 +75,7 @@ def _comparison(config: DictConfig) -> None:
         raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
     made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
     report = compare(runs, keys, config.metric, config.baseline, made_by)
-    from spectral_repro.reporting.write import write
+    from spectral_repro.reporting.site import write
 
     _print_lines(report.remarks)
     for text in write(report, _out(config, "comparison")):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.benchmarks.results import short
-from spectral_repro.reporting.figures import STYLE
+from spectral_repro.reporting.style import STYLE
 
 
 def draw(totals: pd.DataFrame) -> Figure:

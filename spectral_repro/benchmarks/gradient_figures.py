@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
-from spectral_repro.reporting.figures import INK, STYLE
+from spectral_repro.reporting.style import INK, STYLE
 
 DASHES = ((0, (4, 1.5)), "-", (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)))
 MARKERS = "sD^vPX<>ph*d8H"

@@ -7,7 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.figures import INK, STYLE
+from spectral_repro.reporting.style import INK, STYLE
 
 
 def draw(numbers: pd.DataFrame) -> Figure:

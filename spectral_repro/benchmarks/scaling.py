@@ -15,7 +15,7 @@ from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.results import Display
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
-from spectral_repro.reporting.figures import STYLE
+from spectral_repro.reporting.style import STYLE
 
 START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
 PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis in START if axis != "group_size"]

@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spectral_repro.benchmarks.results import Display, SuiteResult
-from spectral_repro.reporting.figures import image, svg
+from spectral_repro.reporting.style import image, svg
 
 SOURCES = PackageLoader("spectral_repro.benchmarks")
 TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

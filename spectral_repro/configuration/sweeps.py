@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.utils import get_method
@@ -48,3 +49,13 @@ class Closing(Callback):
 
     def on_sweep_end(self, jobs: Sequence[JobReturn]) -> None:
         print(get_method(self.text)(jobs), flush=True)
+
+
+class Installed(Callback):
+    """Ends a sweep with an error if the package of its launcher is missing."""
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        if config.hydra.launcher._target_ not in Plugins.instance().class_name_to_class:
+            chosen = f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}"
+            print(f"{chosen}: the package is not installed; pip install 'spectral-repro[launchers]'", file=sys.stderr)
+            raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings

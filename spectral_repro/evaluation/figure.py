@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.evaluation.record import Record
-from spectral_repro.reporting.figures import INK, STYLE, image
+from spectral_repro.reporting.style import INK, STYLE, image
 from spectral_repro.training.files import write_whole
 
 COLOUR = sns.color_palette("colorblind")[0]

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from spectral_repro.reporting.figures import INK, MOST_LINES, STYLE, Look, add_legend, laid_out, legend_height, looks
 from spectral_repro.reporting.metrics import LOSS, Metric
 from spectral_repro.reporting.papers import Table
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section
+from spectral_repro.reporting.style import INK, MOST_LINES, STYLE, Look, add_legend, laid_out, legend_height, looks
 
 Lines = list[tuple[str, Entry]]
 PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolor": "none", "markeredgewidth": 0.7}

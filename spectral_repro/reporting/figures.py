@@ -1,125 +1,309 @@
-"""How figures look, how they are written, and what a page shows of them under the pointer."""
+"""The figures of a section: against the table's axis, sorted methods, curves, profiles of studies, spectra of layers."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from io import BytesIO, StringIO
-from itertools import cycle
 
 import matplotlib
 import numpy as np
-import seaborn as sns
-from matplotlib.figure import Figure, FigureBase
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-Panel = dict[str, object]
-Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-INK = "#1b1b1f"  # text and axes; the page puts its own colour there
-STYLE = (
-    sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#8888883d", "grid.linewidth": 0.6})
-    | sns.plotting_context("paper", font_scale=0.95)
-    | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-    | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
-    | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
+from spectral_repro.reporting.curves import draw_curves
+from spectral_repro.reporting.intervals import interval
+from spectral_repro.reporting.metrics import LOSS
+from spectral_repro.reporting.runs import Run
+from spectral_repro.reporting.sections import Entry, Section
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, finish, looks
+from spectral_repro.reporting.tables import aggregate
+
+CURVES = "Mean ± sample standard deviation over the finished seeds, or over interrupted ones as far as all of them came."
+SPECTRA = (
+    "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
+    "mean over the seeds. TT layers count as one."
 )
-# told apart with any colour vision, and in grey: their lightness goes in steps of eleven from 27 to 79 of 100
-PALETTE = ("#446edb", "#dfa00f", "#780c61", "#f55980", "#5fd1f9", "#9e3809")
-MOST_LINES = 6  # in a panel
-UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
+MEASURED, PUBLISHED = "", "published_"  # what the names of their columns begin with
+TITLES = {MEASURED: "Measured", PUBLISHED: "Published"}
+MOST_TICKS = 5  # on a linear axis, at the values themselves
+HEIGHTS = {"mean": 2.6, "success_rate": 0.9}
+SEED_DOTS = {"color": PALETTE[0], "linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
+MEAN_DOT = {"color": INK, "linestyle": "none", "marker": "D", "markersize": 4}
+INTERVAL = {"color": "#8b8b93", "linewidth": 2.2, "solid_capstyle": "butt"}
+PUBLISHED_DOT = {"color": PALETTE[5], "linestyle": "none", "marker": "s", "markersize": 4.5, "markerfacecolor": "none"}
+BASELINE = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 2))}
+PUBLISHED_LINE = {"linewidth": 0.8, "marker": "o", "markersize": 4.5, "markerfacecolor": "none"}
+ACROSS = 3  # panels side by side
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a line keeps in every panel and figure of its section; dashes keep lines on top of each other visible."""
+class Picture:
+    """A figure, what its files are named, what stands under it, and what it shows in words."""
 
-    colour: str
-    dashes: tuple[float, ...]
-    marker: str
-
-    def handle(self, label: str, **changes: object) -> Line2D:
-        return Line2D([], [], **{"color": self.colour, "dashes": self.dashes or (1, 0), "label": label} | changes)
+    name: str
+    figure: Figure
+    caption: str
+    description: str
 
 
-def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
-    """A look for each line, all different up to 42 of them, and one without colour for each reference."""
-    colours, greys = cycle(PALETTE), cycle((INK, "#7f7f87"))
-    dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1), (2, 0.8), (6, 2))), cycle("osD^vPX")
-    return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
-        reference: Look(next(greys), (), "") for reference in references
-    }
-
-
-def finish(figure: Figure, handles: list[Line2D]) -> Figure:
-    """Puts a legend under the panels of a figure, which grows by its height, and lays it out."""
-    figure.set_figheight(figure.get_figheight() + legend_height(handles))
-    add_legend(figure, handles)
-    return laid_out(figure)
-
-
-def legend_height(handles: list[Line2D]) -> float:
-    """In inches."""
-    return 0.18 * _legend_rows(handles)
-
-
-def add_legend(place: FigureBase, handles: list[Line2D]) -> None:
-    """Puts the legend under the panels of a figure, or of a part of one."""
-    columns = -(-len(handles) // _legend_rows(handles))
-    place.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _legend_rows(handles: list[Line2D]) -> int:
-    columns = max(1, min(4, 84 // max(len(handle.get_label()) for handle in handles)))
-    return -(-len(handles) // columns)
-
-
-def laid_out(figure: Figure) -> Figure:
-    """Lays the figure out, once for all formats."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return figure
-
-
-def image(figure: Figure, kind: str) -> bytes:
-    """The figure as png (200 dpi) or pdf; the same bytes for the same runs."""
-    with matplotlib.rc_context(STYLE), BytesIO() as buffer:
-        figure.savefig(buffer, format=kind, dpi=200, metadata=UNDATED[kind])
-        return buffer.getvalue()
-
-
-def svg(figure: Figure, description: str) -> str:
-    """The figure as an element of a page: transparent, in the text's colour."""
-    with matplotlib.rc_context(STYLE), StringIO() as buffer:
-        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        drawing = buffer.getvalue()
-    inner = drawing[drawing.index(">", drawing.index("<svg")) + 1 :].replace(INK, "currentColor")
-    width, height = figure.get_size_inches() * 72
-    return f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">{inner}'
-
-
-def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Series) -> Panel:
-    """One pair of axes.
-
-    Args:
-        box: left, top, right, bottom of the axes as parts of the figure's width and height.
-        limits: of the horizontal axis.
-        log: is it logarithmic?
-        series: horizontal and vertical coordinates of the points of each line.
-    """
-    lines = {label: [[_short(x), _short(y)] for x, y in zip(*points, strict=True)] for label, points in series.items()}
-    return {"box": [round(each, 4) for each in box], "x": [_short(each) for each in limits], "log": log, "lines": lines}
-
-
-def panels(figure: Figure) -> list[Panel]:
-    """Of a figure that is laid out: its axes with labelled lines."""
-    found = []
-    for axes in figure.axes:
-        lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
-        series = {line.get_label(): tuple(map(np.asarray, (line.get_xdata(), line.get_ydata()))) for line in lines}
-        if series:
-            (left, bottom), (right, top) = figure.transFigure.inverted().transform(axes.bbox.get_points())
-            found.append(panel((left, 1 - top, right, 1 - bottom), axes.get_xlim(), axes.get_xscale() == "log", series))
+def pictures(section: Section) -> list[Picture]:
+    """What there is to see, the main one first."""
+    table, found = section.table, []
+    words = table.metric.words
+    if points := draw_points(section):
+        description = f"{words} against {section.table.axis.label}, {section.label}"
+        found.append(Picture(f"{section.name}-axis", points, _caption_of_points(section), description))
+    if (table.axis is None or table.baseline) and (dots := draw_dots(section)):
+        description = f"{words} of each method, sorted, {section.label}"
+        found.append(Picture(f"{section.name}-sorted", dots, _caption_of_dots(section), description))
+    if curves := draw_curves(section):
+        shown = " and ".join(dict.fromkeys((LOSS.words, words)))
+        description = f"{shown} against the epoch, {section.label}"
+        caption = f"{CURVES} Published curves have open markers." if section.published_epochs else CURVES
+        found.append(Picture(section.name, curves, caption, description))
+    if profiles := draw_profiles(section):
+        description = f"{words} against {section.table.axis.label}, {section.label}"
+        found.append(Picture(section.name, profiles, _caption_of_profiles(section), description))
+    if spectra := draw_spectra(section):
+        description = f"Largest singular values over layers and epochs, {section.label}"
+        found.append(Picture(f"{section.name}-spectra", spectra, SPECTRA, description))
     return found
 
 
-def _short(value: float) -> float | None:
-    return float(f"{value:.5g}") if np.isfinite(value) else None
+def _caption_of_dots(section: Section) -> str:
+    text = "Mean over the seeds with its 95 % t interval, which one seed alone has not, and every seed; the best method on top"
+    if section.published and section.across:
+        text += "; published values in a panel and at a scale of their own"
+    return f"{text}."
+
+
+def _caption_of_profiles(section: Section) -> str:
+    text = "Mean over the finished seeds; band: one standard deviation of the repeats within a run"
+    return f"{text}; published values with open markers." if section.published else f"{text}."
+
+
+def _caption_of_points(section: Section) -> str:
+    text = "Mean ± sample standard deviation over the finished seeds, as in the table"
+    if section.table.references:
+        text += f"; level line and band: {', '.join(section.table.references)}"
+    if section.published:
+        text += "; published values " + ("in panels and at a scale of their own" if section.across else "with open markers")
+    return f"{text}."
+
+
+def draw_points(section: Section) -> Figure | None:
+    """The table's means and sample standard deviations against its axis; rows beside the axis are level lines with a band.
+
+    Under them stand the success rates, if any is below 100 %. Published values have open markers, and panels of their own where
+    a protocol or a machine lies between them and ours. None without an axis, for a study, or if no run has come to its end.
+    """
+    table, axis = section.table, section.table.axis
+    if axis is None or table.metric.study or not section.results:
+        return None
+    sources = [MEASURED, PUBLISHED] if section.published else [MEASURED]
+    columns = [[source] for source in sources] if section.across else [sources]
+    together = len(columns) < len(sources)
+    frame, look_of = _placed(section), looks(table.series, table.references)
+    quantities = ["mean", "success_rate"] if (frame.filter(like="success_rate") < 100).any(axis=None) else ["mean"]
+    heights = [HEIGHTS[quantity] for quantity in quantities]
+    known = frame[[f"{source}{quantity}" for source in sources for quantity in quantities]].notna().any(axis=1)
+    drawn = set(frame.loc[known, "line"])
+    if not drawn:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.3 + sum(heights)), layout="constrained")
+        panels = figure.subplots(len(heights), len(columns), sharex=True, squeeze=False, height_ratios=heights)
+        for quantity, row in zip(quantities, panels, strict=True):
+            for axes, shown in zip(row, columns, strict=True):
+                for source in shown:
+                    _draw_series(axes, frame, source, quantity, look_of, joined=source == shown[0])
+                if not axes.has_data():
+                    text = "no finished run" if MEASURED in shown else "not published"
+                    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
+                if quantity == "mean":
+                    axes.set(ylabel=table.metric.label, title="" if len(columns) == 1 else TITLES[shown[0]])
+                else:
+                    axes.set(ylabel="Success (%)", ylim=(-12, 112), yticks=(0, 50, 100))
+        for axes in panels[-1]:
+            axes.set_xlabel(axis.label)
+        values = sorted(set(frame["at"].dropna()))
+        if axis.log:
+            axes.set_xscale("log")
+        if axis.log or len(values) <= MOST_TICKS:
+            axes.set_xticks(values, labels=[f"{value:g}" for value in values])
+            axes.xaxis.set_minor_locator(NullLocator())
+        handles = [look.handle(line, marker=look.marker) for line, look in look_of.items() if line in drawn]
+        if together:
+            handles.append(Line2D([], [], color=INK, linestyle="none", marker="o", markerfacecolor="none", label="published"))
+        return finish(figure, handles)
+
+
+def _placed(section: Section) -> pd.DataFrame:
+    """The table's numbers, each row with its line and its place on the axis."""
+    frame = aggregate(section)
+    frame["line"] = [row.series or row.label for row in section.table.rows]
+    frame["at"] = pd.Series([row.at for row in section.table.rows], dtype=float)
+    return frame
+
+
+def _draw_series(axes: Axes, frame: pd.DataFrame, source: str, quantity: str, look_of: dict[str, Look], joined: bool) -> None:
+    for line, rows in frame.sort_values("at").groupby("line", sort=False):
+        look, values = look_of[line], rows[f"{source}{quantity}"]
+        spread = rows[f"{source}std"] if quantity == "mean" else None
+        if values.isna().all():
+            continue
+        if look.marker:
+            joint = {"dashes": look.dashes} if joined else {"linestyle": "none"}
+            points, *_ = axes.errorbar(
+                rows["at"], values, spread, color=look.colour, **joint, elinewidth=1, capsize=2,
+                marker=look.marker, markersize=4, markerfacecolor="none" if source == PUBLISHED else None,
+            )  # fmt: skip
+            points.set_label(f"{line}, published" if source == PUBLISHED else line)
+            continue
+        axes.axhline(values.item(), color=look.colour, linewidth=1, linestyle=":" if source == PUBLISHED else "-")
+        if spread is not None and spread.notna().all():
+            low, high = (values - spread).item(), (values + spread).item()
+            axes.axhspan(low, high, color=look.colour, alpha=0.12, linewidth=0)
+
+
+def draw_dots(section: Section) -> Figure | None:
+    """The mean over the seeds of each method with its 95 % t interval, and every seed; sorted, the best on top.
+
+    A dashed line goes through the mean of a comparison's baseline. Published values have open squares, in a panel of their own
+    where a protocol or a machine lies between them and ours. None for a study, or for fewer than two methods with a result.
+    """
+    table, metric = section.table, section.table.metric
+    values = {entry.row.label: section.values(entry, metric).dropna() for entry in section.entries}
+    values = {label: each for label, each in values.items() if len(each)}
+    if metric.study or len(values) < 2:
+        return None
+    labels = sorted(values, key=lambda label: values[label].mean(), reverse=metric.best == "max")[::-1]
+    published = {entry.row.label: entry.row.published.get(table.statistic) for entry in section.entries}
+    published = {label: value for label, value in published.items() if value is not None} if section.published else {}
+    apart = bool(section.across and published.keys() & values.keys())
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.7 + 0.2 * len(labels)), layout="constrained")
+        panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False)[0]
+        ends = [_draw_dot(panels[0], place, values[label], label) for place, label in enumerate(labels)]
+        for place, label in enumerate(labels):
+            if label in published:
+                panels[-1].plot(published[label], place, **PUBLISHED_DOT, label=f"_{label}, published")
+        panels[0].set_yticks(range(len(labels)), labels=labels)
+        panels[0].set(xlabel=metric.label, ylim=(-0.6, len(labels) - 0.4))
+        panels[0].grid(visible=False, axis="y")
+        if metric.unit == "%" and np.isfinite(ends).all():  # what no share can reach is not shown
+            low, high = panels[0].get_xlim()
+            panels[0].set_xlim(max(low, 0.0), min(high, 100.0))
+        if apart:
+            panels[0].set_title("Measured", fontsize="medium")
+            panels[1].set_title("Published", fontsize="medium")
+            panels[1].set_xlabel(metric.label)
+            panels[1].grid(visible=False, axis="y")
+        handles = [Line2D([], [], label="mean", **MEAN_DOT)]
+        if any(len(each) > 1 for each in values.values()):
+            handles += [Line2D([], [], label="its 95 % t interval", **INTERVAL), Line2D([], [], label="a seed", **SEED_DOTS)]
+        if table.baseline in values:
+            panels[0].axvline(values[table.baseline].mean(), zorder=0, **BASELINE)
+            handles.append(Line2D([], [], label=f"mean of {table.baseline}", **BASELINE))
+        if published.keys() & values.keys():
+            handles.append(Line2D([], [], label="published", **PUBLISHED_DOT))
+        return finish(figure, handles)
+
+
+def _draw_dot(axes: Axes, place: int, values: pd.Series, label: str) -> tuple[float, float]:
+    """Returns the ends of the interval, of a single seed the seed. No line has a label that a page shows under the pointer."""
+    low, high = interval(values) if len(values) > 1 else (values.iloc[0],) * 2
+    if len(values) > 1:
+        axes.plot((low, high), (place, place), label=f"_{label}", **INTERVAL)
+        axes.plot(values, np.full(len(values), place), label=f"_{label}", **SEED_DOTS)
+    axes.plot(values.mean(), place, label=f"_{label}, mean", **MEAN_DOT)
+    return low, high
+
+
+def draw_profiles(section: Section) -> Figure | None:
+    """One line for each series: the mean over the finished seeds, with a band of one standard deviation of the repeats in them.
+
+    Published values have open markers, at both ends where they are a mean over a range. None for a training, without an axis,
+    or if no run has come to its end.
+    """
+    table, axis = section.table, section.table.axis
+    if not table.metric.study or axis is None or not section.results:
+        return None
+    look_of = looks(table.series)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlabel=axis.label, ylabel=table.metric.label)
+        runs_of = {entry.row.series: entry.in_state("finished") for entry in section.entries}
+        drawn = [line for line in look_of if runs_of[line]]
+        for line in drawn:
+            _draw_profile(axes, line, runs_of[line], table.metric.name, look_of[line])
+        for row in table.rows if section.published else ():
+            if "mean" in row.published:
+                axes.plot(row.over, [row.published["mean"]] * 2, color=look_of[row.series].colour, **PUBLISHED_LINE)
+        if axis.log:
+            ticks = sorted({at for row in table.rows for at in row.over})
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, labels=[f"{at:g}" for at in ticks])
+            axes.xaxis.set_minor_locator(NullLocator())
+        handles = [look_of[line].handle(line) for line in drawn]
+        if section.published:
+            handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED_LINE))
+        return finish(figure, handles)
+
+
+def _draw_profile(axes: Axes, line: str, runs: list[Run], column: str, look: Look) -> None:
+    tables = pd.concat([run.metrics for run in runs])
+    by_place = tables.replace(-np.inf, np.nan).groupby(tables.columns[0])
+    mean, variance = by_place[column].mean(), by_place[f"{column}_std"].agg(lambda each: each.pow(2).mean())
+    spread = np.sqrt(variance)
+    marker = look.marker if len(mean) <= 20 else None
+    axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), marker=marker, markersize=3.5, label=line)
+    axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)
+
+
+def draw_spectra(section: Section) -> Figure | None:
+    """A panel for each method: epochs to the right, layers from input to output downwards, all on one scale of colours.
+
+    Exact values with circular padding, the mean over the finished and diverged seeds. None if no run has measured them.
+    """
+    values = {entry.row.label: _largest_values(entry) for entry in section.entries}
+    values = {label: frame for label, frame in values.items() if not frame.empty}
+    if not values:
+        return None
+    rows, columns = -(-len(values) // ACROSS), min(ACROSS, len(values))
+    seen = np.concatenate([frame.to_numpy().ravel() for frame in values.values()])
+    least, most = np.nanmin(seen, initial=np.inf, where=seen > 0), np.nanmax(seen, initial=0)
+    decades = most > 10 * least
+    norm, ticks = (LogNorm(least, most), LogLocator(subs=(1, 2, 5))) if decades else (Normalize(0, most), None)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 0.4 + 2.1 * rows), layout="constrained")
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        panels, spare = grid[: len(values)], grid[len(values) :]
+        for axes, (label, frame) in zip(panels, values.items(), strict=True):
+            extent = (frame.columns[0] - 0.5, frame.columns[-1] + 0.5, len(frame) + 0.5, 0.5)
+            drawn = axes.imshow(frame, norm=norm, cmap="viridis", aspect="auto", interpolation="nearest", extent=extent)
+            axes.set_title(label, fontsize="medium")
+            axes.grid(visible=False)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        for axes in spare:
+            axes.remove()
+        for axes in panels[::columns]:
+            axes.set_ylabel("Layer")
+        figure.supxlabel("Epoch", fontsize="medium")
+        figure.colorbar(drawn, ax=panels, label="Largest singular value", ticks=ticks, format="{x:g}").minorticks_off()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _largest_values(entry: Entry) -> pd.DataFrame:
+    """A row for each layer, in their order, a column for each epoch."""
+    measured = [run.spectra for run in entry.in_state("finished", "diverged") if not run.spectra.empty]
+    if not measured:
+        return pd.DataFrame()
+    frame = pd.concat(measured).replace(np.inf, np.nan)
+    values = frame.pivot_table("exact", "layer", "epoch", aggfunc="mean", sort=False, dropna=False)
+    return values.loc[measured[0]["layer"].unique()]

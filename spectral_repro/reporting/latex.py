@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.sections import Report, Section
-from spectral_repro.reporting.tables import formatted, spans
+from spectral_repro.reporting.tables import caption, formatted, notes, spans
 
 ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}

@@ -1,27 +1,28 @@
 """A paper's page."""
 
 import shlex
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from statistics import median
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectral_repro.reporting.captions import measurement, notes
+from spectral_repro.configuration.identity import within
 from spectral_repro.reporting.claims import Number
-from spectral_repro.reporting.costs import Cost, Speeds
-from spectral_repro.reporting.figures import panels, svg
+from spectral_repro.reporting.figures import Picture
 from spectral_repro.reporting.intervals import MOST
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.papers import TRAIN, Paper, Row
-from spectral_repro.reporting.pictures import Picture
-from spectral_repro.reporting.protocols import counted
+from spectral_repro.reporting.protocols import Values, counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.statistics import statistics
-from spectral_repro.reporting.tables import METHOD, UNKNOWN, between, evaluations, formatted, spans, text
+from spectral_repro.reporting.style import panels, svg
+from spectral_repro.reporting.tables import METHOD, UNKNOWN, between, evaluations, formatted, measurement, notes, spans, text
 from spectral_repro.reporting.verdicts import Finding, Judgement
 
 SOURCES = PackageLoader("spectral_repro.reporting")
@@ -33,6 +34,11 @@ COSTS = (
     "rows where none of its own has been run. Where nobody has measured the network, the command with "
     "trainer.epochs=1 dataset.train_images=1280 added does."
 )
+NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
+IMAGES = {  # training images where a configuration takes all of them
+    "cifar10": 50_000, "cifar100": 50_000, "svhn": 604_388, "digits": 1_437, "imagenet": 1_281_167,
+    "cub": 5_994, "cars": 8_144, "dogs": 12_000, "aircraft": 6_667,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,49 @@ class SiteContext:
     links: Sequence[tuple[str, str]] = ()
     here: str = ""
     runs_at: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a training on a machine, from images/s of `runs` runs there of the same network on images of the same size.
+
+    Attributes:
+        same: were these runs of the very row, or of other treatments of the network?
+    """
+
+    machine: str
+    seconds: float
+    images_per_second: float
+    runs: int
+    same: bool
+
+
+class Speeds:
+    """The images/s of all runs, by machine and network."""
+
+    def __init__(self, runs: Iterable[Run]):
+        self._runs = defaultdict(list)
+        for run in runs:
+            if run.summary.get("images_per_second"):
+                self._runs[_network(run.identity)].append(run)
+
+    def cost(self, values: Values, compared: Values) -> list[Cost]:
+        """Of one run with these values, on each machine with a run of its network; none if nobody has measured it.
+
+        Args:
+            values: what decides its result.
+            compared: those of the values that tell it from the other rows: runs that share them are asked first.
+        """
+        images = values.get("dataset.train_images") or IMAGES.get(values.get("dataset.name"))
+        by_machine = defaultdict(list)
+        for run in self._runs[_network(values)]:
+            by_machine[run.machine].append(run)
+        costs = []
+        for machine, runs in by_machine.items() if images else ():
+            own = [run for run in runs if compared.items() <= run.identity.items()]
+            speed = median(run.summary["images_per_second"] for run in own or runs)
+            costs.append(Cost(machine, images * values["trainer.epochs"] / speed, speed, len(own or runs), bool(own)))
+        return costs
 
 
 def render(
@@ -279,3 +328,7 @@ def duration(seconds: float) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _network(values: Values) -> str:
+    return repr(sorted((key, value) for key, value in values.items() if within(key, NETWORK) and key != "model.num_classes"))

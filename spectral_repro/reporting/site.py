@@ -1,4 +1,4 @@
-"""All papers on one static site: an index, a page for each paper and each run, and comparisons of all other runs."""
+"""A report on disk; and the site: an index, a page for each paper and each run, and comparisons of all other runs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,22 +6,75 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from spectral_repro.reporting.archive import write_archive
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.comparison import compare_treatments
-from spectral_repro.reporting.costs import Speeds
-from spectral_repro.reporting.page import TEMPLATES, SiteContext, claim
+from spectral_repro.reporting.figures import Picture, pictures
+from spectral_repro.reporting.latex import document, latex
+from spectral_repro.reporting.load import write_archive
+from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, render
 from spectral_repro.reporting.papers import Paper
-from spectral_repro.reporting.pictures import Picture
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.run_page import Place, render_run
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section, gather
-from spectral_repro.reporting.tables import text
+from spectral_repro.reporting.style import image
+from spectral_repro.reporting.tables import csv, markdown, text
 from spectral_repro.reporting.verdicts import Judgement, judge
-from spectral_repro.reporting.write import draw, write, write_files
 
 ALL, COMPARISONS = "All papers", "Comparisons"
 FOLDER = "comparisons"
+
+
+def draw(report: Report) -> dict[str, list[Picture]]:
+    """The figures of each section by its name."""
+    return {section.name: pictures(section) for section in report.sections}
+
+
+def write(
+    report: Report,
+    out: Path,
+    judgements: Sequence[Judgement] = (),
+    speeds: Speeds | None = None,
+    around: SiteContext = SiteContext(),
+    drawn: dict[str, list[Picture]] | None = None,
+) -> list[str]:
+    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, runs.csv, curves.csv and index.html under `out`.
+
+    Returns:
+        The tables and a line about what was written.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    drawn = draw(report) if drawn is None else drawn
+    runs = list(dict.fromkeys(run for section in report.sections for run in section.runs))
+    files = {"index.html": render(report, drawn, judgements, speeds, around).encode()}
+    files["tables.tex"] = document(report).encode()
+    files |= write_archive(runs) if runs else {}
+    for section in report.sections:
+        for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():
+            files[f"{section.name}.{kind}"] = table(section).encode()
+        for picture in drawn[section.name]:
+            files |= {f"{picture.name}.{kind}": image(picture.figure, kind) for kind in ("png", "pdf")}
+    write_files(files, out)
+    tables = [files[f"{section.name}.md"].decode() for section in report.sections]
+    return [*tables, f"Written under {out}: index.html, the tables as .md, .tex and .csv, the figures as .png and .pdf"]
+
+
+def write_files(files: dict[str, bytes], out: Path) -> None:
+    """Files by their names under `out`; what is there already as it should be is left alone.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    try:
+        for name, content in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file() or path.read_bytes() != content:
+                path.write_bytes(content)
+    except OSError as error:
+        raise UserError(f"out={out}: nothing can be written there ({error.strerror}); name another folder") from error
 
 
 @dataclass(frozen=True)

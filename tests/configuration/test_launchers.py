@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from spectral_repro.configuration.folders import CONF
-from spectral_repro.configuration.launchers import Installed
+from spectral_repro.configuration.sweeps import Installed
 
 LONG = ("norm=zca_pi", "model.width=8", "dataset.train_images=320", "trainer.epochs=6", "trainer.checkpoint_every=3")
 

@@ -8,11 +8,10 @@ import pytest
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.comparison import compare, report_command, select
-from spectral_repro.reporting.dots import draw_dots
+from spectral_repro.reporting.figures import draw_dots, draw_points
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.latex import latex
 from spectral_repro.reporting.naming import axis_key, distinguishing, is_logarithmic, label
-from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.tables import aggregate, formatted, markdown
 
 

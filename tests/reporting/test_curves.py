@@ -7,11 +7,11 @@ from omegaconf import OmegaConf
 
 from spectral_repro.reporting.comparison import compare
 from spectral_repro.reporting.curves import draw_curves
-from spectral_repro.reporting.figures import image, panels, svg
+from spectral_repro.reporting.figures import pictures
 from spectral_repro.reporting.papers import load_paper
-from spectral_repro.reporting.pictures import pictures
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.style import image, panels, svg
 from spectral_repro.reporting.tables import aggregate, formatted
 
 

@@ -1,51 +1,31 @@
-import struct
-
-import matplotlib
-import pytest
-from matplotlib.figure import Figure
-
-from spectral_repro.reporting.figures import MOST_LINES, STYLE, finish, image, looks, svg
+from spectral_repro.reporting.figures import pictures
+from spectral_repro.reporting.sections import gather
 
 
-def figure() -> Figure:
-    with matplotlib.rc_context(STYLE):
-        drawing = Figure(figsize=(7.2, 2), layout="constrained")
-        drawing.subplots().plot([1, 2], [3, 4])
-        return finish(drawing, [look.handle(label) for label, look in looks(["a", "b"], ["c"]).items()])
+def test_the_table_against_its_axis_comes_before_the_curves(make_run, read, sizes_paper):
+    make_run("norm=batch", "scale=smoke", columns={"step_time": [60.0, 50.0]})
+    sizes, full, times, _ = gather(sizes_paper, read()).sections
+    points, curves = pictures(sizes)
+    assert (points.name, curves.name) == (f"{sizes.name}-axis", sizes.name)
+    assert points.description == f"Test accuracy against Group size d, {sizes.label}"
+    assert points.caption == (
+        "Mean ± sample standard deviation over the finished seeds, as in the table; level line and band: Batch norm; "
+        "published values in panels and at a scale of their own."
+    )
+    assert (
+        "sample standard deviation" in curves.caption
+        and curves.description == f"Training loss and Test accuracy against the epoch, {sizes.label}"
+    )
+    assert pictures(full) == pictures(times) == []
 
 
-def test_looks_tell_lines_apart_and_references_from_lines():
-    found = looks((f"line {number}" for number in range(10)), ["reference"])
-    assert len({(look.colour, look.dashes) for look in found.values()}) == 11
-    assert len({look.colour for look in list(found.values())[:MOST_LINES]}) == MOST_LINES
-    assert [label for label, look in found.items() if not look.marker] == ["reference"]
-    first, second, *_ = found.values()
-    assert (first.dashes, first.marker) != (second.dashes, second.marker)
+def test_published_values_of_the_same_protocol_are_open_markers(make_run, read, sizes_paper):
+    make_run("norm=batch")
+    points, _ = pictures(gather(sizes_paper, read()).sections[0])
+    assert points.caption.endswith("; published values with open markers.")
 
 
-@pytest.mark.parametrize(
-    ("labels", "columns"), [(["short"] * 9, 3), (["short"] * 4, 4), (["a label of thirty-two characters"] * 4, 2)]
-)
-def test_a_legend_has_room_for_its_labels(labels, columns):
-    handle = next(iter(looks(["a"]).values())).handle
-    with matplotlib.rc_context(STYLE):
-        (legend,) = finish(Figure(figsize=(7.2, 2), layout="constrained"), [handle(label) for label in labels]).legends
-    assert legend._ncols == columns
-
-
-def test_files_are_what_they_say_and_the_same_each_time():
-    first, second = figure(), figure()
-    png = image(first, "png")
-    width, height = struct.unpack(">II", png[16:24])
-    assert png.startswith(b"\x89PNG") and width == 1440 and height > 400
-    assert image(first, "pdf").startswith(b"%PDF")
-    for kind in ("png", "pdf"):
-        assert image(first, kind) == image(second, kind)
-    assert svg(first, "text") == svg(second, "text")
-
-
-def test_svg_is_an_element_in_the_colour_of_the_page():
-    drawing = svg(figure(), 'accuracy & "loss"')
-    assert drawing.startswith("<svg ") and drawing.rstrip().endswith("</svg>")
-    assert 'aria-label="accuracy &amp; &quot;loss&quot;"' in drawing
-    assert "currentColor" in drawing and "http" not in drawing and "#1b1b1f" not in drawing
+def test_a_table_without_an_axis_has_curves_alone(make_run, report):
+    make_run("norm=batch")
+    (section,) = report().sections
+    assert [picture.name for picture in pictures(section)] == [section.name]

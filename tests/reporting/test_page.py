@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from spectral_repro.reporting.figures import pictures
 from spectral_repro.reporting.page import render
-from spectral_repro.reporting.pictures import pictures
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
 

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.axes import Axes
 from omegaconf import OmegaConf
 
+from spectral_repro.reporting.figures import draw_points
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.papers import load_paper
-from spectral_repro.reporting.points import draw_points
 from spectral_repro.reporting.sections import gather
 
 

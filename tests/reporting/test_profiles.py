@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.figures import draw_profiles, pictures
 from spectral_repro.reporting.page import render
 from spectral_repro.reporting.papers import Paper, load_paper
-from spectral_repro.reporting.pictures import pictures
-from spectral_repro.reporting.profiles import draw_profiles
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.tables import aggregate, formatted, markdown

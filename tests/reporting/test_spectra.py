@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.figures import image, svg
-from spectral_repro.reporting.pictures import pictures
+from spectral_repro.reporting.figures import draw_spectra, pictures
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
-from spectral_repro.reporting.spectra import draw_spectra
+from spectral_repro.reporting.style import image, svg
 
 LAYERS = ["stem", "stages.0.conv10", "stages.0.conv9", "classifier"]
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from spectral_repro.reporting.costs import Cost, Speeds
 from spectral_repro.reporting.intervals import interval
+from spectral_repro.reporting.page import Cost, Speeds
 from spectral_repro.reporting.statistics import statistics
 
 

@@ -1,3 +1,5 @@
+"""Tables: numbers, text, what stands over and under them."""
+
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,13 +8,25 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from spectral_repro.reporting.captions import caption, notes
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.metrics import METRICS
+from spectral_repro.reporting.page import render
 from spectral_repro.reporting.papers import load_paper
+from spectral_repro.reporting.runs import read_run, read_runs
 from spectral_repro.reporting.sections import Section, gather
 from spectral_repro.reporting.statistics import statistics
-from spectral_repro.reporting.tables import aggregate, csv, formatted, markdown, spans
+from spectral_repro.reporting.tables import (
+    aggregate,
+    caption,
+    csv,
+    evaluations,
+    formatted,
+    markdown,
+    measurement,
+    notes,
+    ranges,
+    spans,
+)
 
 
 @pytest.fixture
@@ -256,3 +270,187 @@ def test_after_an_epoch_a_run_counts_that_has_come_so_far(make_run, read):
     assert "Test accuracy (%) after epoch 2, mean" in caption(section)
     assert notes(section)[0] == "Batch norm: 1 unfinished run left out of the mean (1 interrupted)."
     assert draw_curves(section) is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [([3], "3"), ([0, 1], "0–1"), ([0, 1, 2, 5], "0–2, 5"), ([1, 3, 5], "1, 3, 5"), ([], "")],
+)
+def test_ranges(numbers, text):
+    assert ranges(numbers) == text
+
+
+def test_caption_names_table_protocol_seeds_source_and_machine(make_run, report):
+    for seed in (0, 1, 2):
+        make_run("norm=batch", seed=seed, started=f"2026-03-0{seed + 1}T09:00:00+00:00")
+    (section,) = report().sections
+    assert caption(section) == (
+        f"Digits_1. Protocol: {section.label}. "
+        "Test accuracy (%) after the last epoch, mean ± sample standard deviation over seeds 0–2. "
+        "Published values: Someone, 2019. "
+        "Measured on 2 x Some CPU, 2 threads, torch 2.14.1, 2026-03-01 to 2026-03-03."
+    )
+
+
+def test_every_machine_is_named(make_run, report):
+    git = {"commit": "abcdef0123", "dirty": True}
+    make_run("norm=batch", device="GPU Y", threads=1, started="2026-03-01T09:00:00+00:00", git=git)
+    git = {"commit": "1234567890", "dirty": False}
+    make_run("norm=zca_pi", device="GPU X", threads=1, versions={}, started="2026-03-01T19:00:00+00:00", git=git)
+    make_run("norm=zca_svd", device="GPU Z", state="running")
+    (section,) = report().sections
+    assert measurement(section).endswith(
+        "Measured on GPU X, 1 thread and GPU Y, 1 thread, torch 2.14.1, commits 1234567 and abcdef0 with changes, 2026-03-01."
+    )
+
+
+def test_what_a_summary_does_not_say_is_left_out(make_run, report):
+    make_run("norm=batch", device=None, threads=None, versions=None)
+    (section,) = report().sections
+    assert measurement(section).endswith("seed 0. Published values: Someone, 2019. Measured on an unnamed device.")
+
+
+def test_a_reduced_protocol_says_where_the_published_values_come_from(make_run, report):
+    make_run("norm=batch", "scale=smoke")
+    reduced, full = report().sections
+    assert "across protocols" in measurement(reduced)
+    assert "across protocols" not in measurement(full) and "Measured" not in measurement(full)
+
+
+def test_times_come_from_another_machine(make_run, sizes_paper, read):
+    make_run("norm=batch", "scale=smoke", columns={"step_time": [60.0, 50.0]})
+    reduced, full = (each for each in gather(sizes_paper, read()).sections if each.table.name == "times")
+    assert measurement(full) == (
+        "Step time (ms) averaged over the epochs of a run. Published values: Someone, 2019. "
+        "They come from another machine, so the difference is across machines."
+    )
+    assert "from the full protocol and another machine, so the difference is across protocols and machines" in measurement(
+        reduced
+    )
+
+
+def test_notes_on_divergences_unfinished_runs_and_data(make_run, report):
+    failure = {"step": 12, "layer": "norm1", "during": "gradient of the input", "gap": 0.0}
+    make_run("norm=zca_svd", seed=1, accuracies=[10.0], state="diverged", failure=failure)
+    make_run(
+        "norm=zca_svd", seed=2, accuracies=[], state="diverged", failure={"step": 3, "layer": None, "during": None, "gap": None}
+    )
+    make_run("norm=zca_svd", seed=3, accuracies=[], state="diverged")
+    make_run("norm=zca_pi", seed=0, state="interrupted")
+    make_run("norm=zca_pi", seed=1, state="failed", failure={"error": "out of memory"})
+    make_run("norm=zca_pi", seed=2, state="failed")
+    for seed in (0, 1):
+        make_run("norm=batch", seed=seed, notes=["md5 of a file differs"])
+    (section,) = report().sections
+    assert notes(section) == [
+        "ZCA, SVD, seed 1: diverged at step 12, first the gradient of the input of norm1; smallest relative eigenvalue gap 0.",
+        "ZCA, SVD, seed 2: diverged at step 3.",
+        "ZCA, SVD, seed 3: diverged.",
+        "ZCA, SVD-PI, seed 1: failed, out of memory.",
+        "ZCA, SVD-PI: 3 unfinished runs left out of the mean (1 interrupted, 2 failed).",
+        "Data: md5 of a file differs.",
+    ]
+
+
+STARTED = """
+name: quickstart
+title: Fine-tuned
+source: ""
+compare: [norm]
+metric: test_accuracy
+tables:
+  started:
+    title: Fine-tuned
+    rows:
+      - {label: Batch norm, overrides: [norm=batch, init=checkpoint]}
+"""
+
+
+def test_runs_of_a_row_name_the_weights_that_they_started_from(make_run, read):
+    for seed, content, accuracy in ((0, "a1", 85.0), (0, "b2", 95.0), (1, "a1", 80.0)):
+        overrides = ("norm=batch", "init=checkpoint", "init.checkpoint=best.pt", f"init.content={content}")
+        make_run(*overrides, seed=seed, accuracies=[accuracy])
+    (section,) = gather(load_paper(OmegaConf.create(STARTED)), read()).sections
+    assert section.full and len(section.results) == 3
+    folders = ", ".join(run.folder for run in section.runs if run.seed == 0)
+    first, *others = notes(section)
+    assert first == f"Batch norm, seed 0: the mean of its 2 runs, {folders}."
+    assert sorted(others) == [f"Started from trained weights (init.content={content})." for content in ("a1", "b2")]
+    row = aggregate(section).iloc[0]
+    assert (row["seeds"], row["mean"], row["std"]) == (2, 85.0, pytest.approx(50**0.5)), "80, and the mean of 85 and 95"
+
+
+@pytest.fixture
+def evaluated(make_run, evaluate):
+    for seed, (ece, robust) in enumerate([(0.1, 10.0), (0.3, 20.0)]):
+        evaluate(make_run("norm=batch", seed=seed), ece, robust)
+    evaluate(make_run("norm=zca_pi"), 0.25, 50.0, checkpoint="best.pt", images=16)
+    make_run("norm=zca_pi", seed=1)
+    make_run("norm=zca_svd")
+
+
+def by_calibration(paper):
+    """The same paper, its table of another metric."""
+    return replace(paper, tables=tuple(replace(table, metric=METRICS["ece"]) for table in paper.tables))
+
+
+def test_a_row_for_each_method_and_a_column_for_each_condition(evaluated, report):
+    (section,) = report().sections
+    frame = evaluations(section)
+    assert list(frame.columns) == [
+        ("", "Method"),
+        ("15 bins", "Calibration error (ECE)"),
+        ("15 bins, best.pt by validation accuracy", "Calibration error (ECE)"),
+        ("15 bins", "Brier score"),
+        ("15 bins, best.pt by validation accuracy", "Brier score"),
+        ("L2 0.5, 8 images", "Robust accuracy (%)"),
+        ("L2 0.5, 16 images, best.pt by validation accuracy", "Robust accuracy (%)"),
+    ]
+    assert frame.to_numpy().tolist() == [
+        ["Batch norm", "0.2000 ± 0.1414", "–", "0.4000 ± 0.2828", "–", "15.00 ± 7.07", "–"],
+        ["ZCA, SVD-PI", "–", "0.2500", "–", "0.5000", "–", "50.00"],
+    ]
+
+
+def test_markdown_and_page_have_the_table(evaluated, report):
+    whole = report()
+    (section,) = whole.sections
+    assert "Measured of the trained networks:" in markdown(section) and "15.00 ± 7.07" in markdown(section)
+    page = render(whole, {section.name: []})
+    assert "15.00 ± 7.07" in page and "L2 0.5, 16 images, best.pt by validation accuracy" in page
+
+
+def test_nothing_measured_leaves_no_table(make_run, report):
+    make_run("norm=batch")
+    whole = report()
+    (section,) = whole.sections
+    assert evaluations(section).empty and "Measured of the trained" not in markdown(section)
+    assert "Measured of the trained" not in render(whole, {section.name: []})
+
+
+def test_a_table_of_what_was_measured(evaluated, paper, read):
+    (section,) = gather(by_calibration(paper), read()).sections
+    frame = aggregate(section).set_index("method")
+    assert frame.loc["Batch norm", "mean"] == pytest.approx(0.2) and frame.loc["Batch norm", "seeds"] == 2
+    assert frame.loc["Batch norm", "best"] == 0.1
+    assert pd.isna(frame.loc["ZCA, SVD-PI", "mean"]), "a table is of the last checkpoint"
+    assert formatted(section)["", "mean ± std"].tolist() == ["0.2000 ± 0.1414", "not measured", "not measured"]
+    assert measurement(section).startswith("Calibration error (ECE) after the last epoch, mean ± sample standard deviation")
+    assert "Measured with 15 bins." in measurement(section)
+    assert draw_curves(section) is None
+
+
+def test_numbers_stand_beside_the_last_epoch(make_run, evaluate):
+    folder = make_run(accuracies=[10.0, 20.0])
+    evaluate(folder, 0.125)
+    run = read_run(folder)
+    assert METRICS["ece"].of(run.metrics) == 0.125 and METRICS["test_accuracy"].of(run.metrics) == 20.0
+    assert pd.isna(run.metrics["ece"].iloc[0]) and run.evaluation["calibration"]["brier"] == 0.25
+    evaluate(folder, 0.5, checkpoint="best.pt")
+    assert pd.isna(METRICS["ece"].of(read_run(folder).metrics))
+
+
+def test_a_damaged_file_is_named(make_run, runs_folder):
+    (make_run() / "evaluation.json").write_text("{")
+    runs, (notice,) = read_runs(runs_folder, made_by="nobody")
+    assert not runs and "left out, evaluation.json is damaged" in notice

@@ -1,16 +1,20 @@
-"""Runs as two tables: what is committed of them, and what people read with pandas."""
+"""Runs from wherever they lie, as objects and as tables: run folders, and the runs.csv and curves.csv of a report."""
 
+import glob
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Run
+from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Run, read_runs
 
 WHOLE = ("identity", "summary", "evaluation")  # columns of JSON, from which a run is read again
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
+PLACES = ("results/runs", "results/*/runs.csv")
 
 
 def tidy(runs: Iterable[Run]) -> pd.DataFrame:
@@ -107,3 +111,56 @@ def _read_json(row: dict[str, object], key: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError(f"the {key} of {row['run']} is no JSON object")
     return value
+
+
+def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[str]]:
+    """Every run of these places, each once, and a line about everything that is left out.
+
+    Args:
+        places: folders of run folders, and files as the report leaves them (runs.csv); either may be a pattern. Of a run that
+            lies in both, the folder counts.
+        made_by: the command that makes runs, for the error.
+
+    Raises:
+        UserError: nothing is at any of them.
+    """
+    places = tuple(places)
+    paths = [Path(path) for place in places for path in (sorted(glob.glob(place)) or [place])]
+    runs, notices = {}, []
+    for folder in (path for path in paths if path.is_dir()):
+        found, remarks = read_runs(folder, made_by)
+        runs |= {run.id: run for run in found if run.id not in runs}
+        notices += remarks
+    for file in (path for path in paths if path.is_file()):
+        try:
+            runs |= {run.id: run for run in read_archive(file) if run.id not in runs}
+        except (OSError, ValueError, KeyError) as error:
+            notices.append(f"{file}: left out, no runs.csv of the report ({error})")
+    if not any(path.exists() for path in paths):
+        raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
+    return list(runs.values()), notices
+
+
+def load_runs(*places: str | Path) -> pd.DataFrame:
+    """A row for each run: its configuration, what it measured, where; see `tidy`.
+
+    Args:
+        places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and
+            ``results/*/runs.csv``.
+
+    Raises:
+        UserError: nothing is there.
+    """
+    return tidy(_loaded(places))
+
+
+def load_curves(*places: str | Path) -> pd.DataFrame:
+    """A row for each run and epoch; see `tidy_curves` and `load_runs`."""
+    return tidy_curves(_loaded(places))
+
+
+def _loaded(places: tuple[str | Path, ...]) -> list[Run]:
+    runs, notices = read_places(map(str, places or PLACES), "python -m spectral_repro.train")
+    for notice in notices:
+        warnings.warn(notice, stacklevel=3)
+    return runs

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.charts import chart
-from spectral_repro.reporting.figures import panels
+from spectral_repro.reporting.run_page import chart
+from spectral_repro.reporting.style import panels
 
 
 def test_a_chart_holds_the_points_that_are_finite():

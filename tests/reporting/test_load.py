@@ -5,12 +5,11 @@ import pytest
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import load_curves, load_runs
-from spectral_repro.reporting.archive import write_archive
 from spectral_repro.reporting.curves import draw_curves
-from spectral_repro.reporting.figures import image
+from spectral_repro.reporting.load import read_places, write_archive
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.places import read_places
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.style import image
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""How figures look, how they are written, and what a page shows of them under the pointer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO, StringIO
+from itertools import cycle
+
+import matplotlib
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.lines import Line2D
+
+Panel = dict[str, object]
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+INK = "#1b1b1f"  # text and axes; the page puts its own colour there
+STYLE = (
+    sns.axes_style("ticks", {"axes.grid": True, "grid.color": "#8888883d", "grid.linewidth": 0.6})
+    | sns.plotting_context("paper", font_scale=0.95)
+    | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    | {"font.sans-serif": ["DejaVu Sans"], "lines.linewidth": 1.4, "axes.linewidth": 0.8, "pdf.fonttype": 42}
+    | {"svg.hashsalt": "spectral_repro", "axes.spines.top": False, "axes.spines.right": False}
+)
+# told apart with any colour vision, and in grey: their lightness goes in steps of eleven from 27 to 79 of 100
+PALETTE = ("#446edb", "#dfa00f", "#780c61", "#f55980", "#5fd1f9", "#9e3809")
+MOST_LINES = 6  # in a panel
+UNDATED = {"png": {}, "pdf": {"CreationDate": None}}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a line keeps in every panel and figure of its section; dashes keep lines on top of each other visible."""
+
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+    def handle(self, label: str, **changes: object) -> Line2D:
+        return Line2D([], [], **{"color": self.colour, "dashes": self.dashes or (1, 0), "label": label} | changes)
+
+
+def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
+    """A look for each line, all different up to 42 of them, and one without colour for each reference."""
+    colours, greys = cycle(PALETTE), cycle((INK, "#7f7f87"))
+    dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1), (2, 0.8), (6, 2))), cycle("osD^vPX")
+    return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
+        reference: Look(next(greys), (), "") for reference in references
+    }
+
+
+def finish(figure: Figure, handles: list[Line2D]) -> Figure:
+    """Puts a legend under the panels of a figure, which grows by its height, and lays it out."""
+    figure.set_figheight(figure.get_figheight() + legend_height(handles))
+    add_legend(figure, handles)
+    return laid_out(figure)
+
+
+def legend_height(handles: list[Line2D]) -> float:
+    """In inches."""
+    return 0.18 * _legend_rows(handles)
+
+
+def add_legend(place: FigureBase, handles: list[Line2D]) -> None:
+    """Puts the legend under the panels of a figure, or of a part of one."""
+    columns = -(-len(handles) // _legend_rows(handles))
+    place.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _legend_rows(handles: list[Line2D]) -> int:
+    columns = max(1, min(4, 84 // max(len(handle.get_label()) for handle in handles)))
+    return -(-len(handles) // columns)
+
+
+def laid_out(figure: Figure) -> Figure:
+    """Lays the figure out, once for all formats."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """The figure as png (200 dpi) or pdf; the same bytes for the same runs."""
+    with matplotlib.rc_context(STYLE), BytesIO() as buffer:
+        figure.savefig(buffer, format=kind, dpi=200, metadata=UNDATED[kind])
+        return buffer.getvalue()
+
+
+def svg(figure: Figure, description: str) -> str:
+    """The figure as an element of a page: transparent, in the text's colour."""
+    with matplotlib.rc_context(STYLE), StringIO() as buffer:
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        drawing = buffer.getvalue()
+    inner = drawing[drawing.index(">", drawing.index("<svg")) + 1 :].replace(INK, "currentColor")
+    width, height = figure.get_size_inches() * 72
+    return f'<svg role="img" aria-label="{escape(description)}" viewBox="0 0 {width:g} {height:g}">{inner}'
+
+
+def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Series) -> Panel:
+    """One pair of axes.
+
+    Args:
+        box: left, top, right, bottom of the axes as parts of the figure's width and height.
+        limits: of the horizontal axis.
+        log: is it logarithmic?
+        series: horizontal and vertical coordinates of the points of each line.
+    """
+    lines = {label: [[_short(x), _short(y)] for x, y in zip(*points, strict=True)] for label, points in series.items()}
+    return {"box": [round(each, 4) for each in box], "x": [_short(each) for each in limits], "log": log, "lines": lines}
+
+
+def panels(figure: Figure) -> list[Panel]:
+    """Of a figure that is laid out: its axes with labelled lines."""
+    found = []
+    for axes in figure.axes:
+        lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]
+        series = {line.get_label(): tuple(map(np.asarray, (line.get_xdata(), line.get_ydata()))) for line in lines}
+        if series:
+            (left, bottom), (right, top) = figure.transFigure.inverted().transform(axes.bbox.get_points())
+            found.append(panel((left, 1 - top, right, 1 - bottom), axes.get_xlim(), axes.get_xscale() == "log", series))
+    return found
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.5g}") if np.isfinite(value) else None
