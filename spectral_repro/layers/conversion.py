@@ -84,7 +84,8 @@ def convert(
 def export(model: nn.Module) -> nn.Module:
     """A copy of modules of torch alone, with the same outputs in evaluation and the names of before `convert`.
 
-    Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter.
+    Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter. Tied weights
+    stay tied.
 
     Raises:
         ValueError: naming the layer, if there is no such module: near the border a skew orthogonal convolution is not one
@@ -103,15 +104,19 @@ def export(model: nn.Module) -> nn.Module:
             except ValueError as error:
                 raise ValueError(f"{_place(name, module)}: {error}") from error
     plain = _replace(plain, made)
+    tied: dict[tuple[nn.Parameter, ...], nn.Parameter] = {}
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             # a copy has the class of its original, of which remove_parametrizations would delete the property
             kind = type(module)
             module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
-            for name in list(module.parametrizations):
+            for name, parametrizations in list(module.parametrizations.items()):
+                originals = tuple(parametrizations.parameters(recurse=False))
                 parametrize.remove_parametrizations(module, name)
                 if name in module._buffers:  # what was a parameter made of several frozen ones
                     module.register_parameter(name, nn.Parameter(module._buffers.pop(name), requires_grad=False))
+                if len(originals) > 1:  # torch makes a new parameter of them in every place
+                    module.register_parameter(name, tied.setdefault(originals, getattr(module, name)))
     return plain
 
 

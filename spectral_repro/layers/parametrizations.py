@@ -5,24 +5,32 @@ Each function registers a parametrization on a convolution, in place, and return
 `torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")` leaves a plain convolution with the current weight, and
 `spectral_repro.layers.export` makes such a copy of a whole network.
 
-Convolutions that share one weight go on sharing it, if the parametrization is registered on each of them. The exception is
-`tucker`, which replaces the weight by new parameters.
+Convolutions that share one weight go on sharing it, if the parametrization is registered on each of them. `skew_orthogonal`
+refuses the second of them.
 """
+
+import weakref
+from collections.abc import MutableMapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.nn.utils.parametrize import register_parametrization
+from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from spectral_repro.layers.tucker import tucker_ranks
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.conv_padding import circular_operator, padded_conv2d
 from spectral_repro.linalg.conv_power import conv_power_iteration
-from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
+from spectral_repro.linalg.conv_symbol import Frequencies, Size, Symbol, fourier_frequencies, pair
+from spectral_repro.linalg.power_iteration import norm_of_image
 from spectral_repro.linalg.singular_values import clip_singular_values
 from spectral_repro.linalg.tucker import compose, tucker2
 
 ITERATIONS = 50  # of power iteration when a parametrization is registered
+
+# of weights that other parameters or another base replaced: the parametrization that they have now
+_replaced: MutableMapping[Tensor, weakref.ref[ParametrizationList]] = WeakTensorKeyDictionary()
 
 
 def bounded_norm(module: nn.Conv2d, input_size: Size, bound: float = 1.0, iterations: int = 1) -> nn.Conv2d:
@@ -32,7 +40,8 @@ def bounded_norm(module: nn.Conv2d, input_size: Size, bound: float = 1.0, iterat
     of any mode (zeros, reflect, replicate, circular), by `conv_power_iteration`. The iteration continues in every access to the
     weight in training mode; in evaluation mode the weight stays. sigma is found from below: it is accurate while the weight
     changes slowly, and too small right after a large change. The gradient of sigma treats the vector of the iteration as a
-    constant, as in `torch.nn.utils.parametrizations.spectral_norm`.
+    constant, as in `torch.nn.utils.parametrizations.spectral_norm`, which is exact where the iteration has converged. A second
+    derivative of sigma in training mode is refused with NotImplementedError (`norm_of_image`).
 
     Args:
         module: the convolution.
@@ -99,6 +108,7 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     The three factors, ``parametrizations.weight.original0`` to ``original2``, are the new parameters. They start as the
     truncated decomposition (`tucker2`) of the weight, with ``left`` and ``right`` orthonormal. The whole kernel is composed in
     every access: there are fewer parameters, but the convolution takes no less time. `TTConv2d` applies the factors in turn.
+    A convolution that shared its weight with one that has this form already takes the same three factors.
 
     Args:
         module: the convolution, with groups or without.
@@ -110,7 +120,8 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
         given.
 
     Raises:
-        ValueError: for another module, and unless exactly one of ``rank`` and ``scale`` is given, and in range.
+        ValueError: for another module, unless exactly one of ``rank`` and ``scale`` is given, and in range, and for other ranks
+            than a convolution has that shared its weight.
 
     Example:
         >>> conv = tucker(nn.Conv2d(16, 32, 3), rank=8)
@@ -119,7 +130,13 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     """
     _check(module)
     ranks = tucker_ranks(module.weight.shape[1], module.out_channels, rank, scale)
+    weight, tied = module.weight, _tied(module)
+    if tied is not None and tied[0].ranks != ranks:
+        raise ValueError(f"ranks={ranks}: the weight is shared with a convolution of ranks {tied[0].ranks}: take the same")
     register_parametrization(module, "weight", _Tucker(ranks))
+    if tied is not None:
+        module.parametrizations["weight"] = tied
+    _replaced[weight] = weakref.ref(module.parametrizations["weight"])
     return module
 
 
@@ -137,7 +154,7 @@ def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
         The module.
 
     Raises:
-        ValueError: for another module.
+        ValueError: for another module, and for one that shares its weight with a convolution that is skew orthogonal already.
 
     Example:
         >>> weight = skew_orthogonal(nn.Conv2d(8, 4, 1)).weight[:, :, 0, 0]
@@ -147,7 +164,11 @@ def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
     _check(module)
     if module.kernel_size != (1, 1) or module.padding not in ((0, 0), "valid", "same"):
         raise ValueError(f"{module}: only a 1 x 1 kernel without padding is one skew orthogonal kernel; use SOC for others")
+    if _tied(module) is not None:
+        raise ValueError(f"{module}: shares its weight with a skew orthogonal convolution: give it a weight of its own")
+    weight = module.weight
     register_parametrization(module, "weight", _SkewOrthogonal(module))
+    _replaced[weight] = weakref.ref(module.parametrizations["weight"])
     return module
 
 
@@ -156,6 +177,12 @@ def _check(module: nn.Module, bound: float = 1.0) -> None:
         raise ValueError(f"{type(module).__name__}: must be an nn.Conv2d")
     if not bound > 0:
         raise ValueError(f"bound={bound}: must be a number > 0")
+
+
+def _tied(module: nn.Conv2d) -> ParametrizationList | None:
+    """The parametrization that another convolution with the same weight has, one of those that replace the weight."""
+    of_weight = _replaced.get(module.weight)
+    return None if of_weight is None else of_weight()
 
 
 def _at_least_single(weight: Tensor) -> Tensor:
@@ -179,7 +206,8 @@ class _BoundedNorm(nn.Module):
         with full_precision(kernel.device):
             # a copy: another access may change the vector before the gradient of this one is taken
             image = padded_conv2d(self.vector.to(kernel.dtype, copy=True), kernel, **self.geometry)
-        return weight / (torch.linalg.vector_norm(image) / self.bound).clamp_min(1).to(weight.dtype)
+            largest = norm_of_image(image) if self.training else torch.linalg.vector_norm(image)
+        return weight / (largest / self.bound).clamp_min(1).to(weight.dtype)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -197,11 +225,14 @@ class _Clipped(nn.Module):
         size, factor = circular_operator(size, conv.kernel_size, conv.stride, dilation=conv.dilation, **padding)
         self.geometry = {"input_size": size, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation}
         self.limit, self.rounds = bound / factor, rounds
+        found = fourier_frequencies(conv.kernel_size, size, conv.stride, conv.dilation)
+        for name, numbers in found._asdict().items():
+            self.register_buffer(name, numbers.to(conv.weight.device), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        kernel = _at_least_single(weight)
+        kernel, frequencies = _at_least_single(weight), Frequencies(self.turns, self.multiplicity, self.sharing)
         for _ in range(self.rounds):
-            symbol, change = Symbol(kernel, **self.geometry), 0.0
+            symbol, change = Symbol(kernel, **self.geometry, frequencies=frequencies), 0.0
             for part in symbol.parts:
                 blocks = symbol.blocks(part)
                 change = change + symbol.kernel(blocks - clip_singular_values(blocks, self.limit), part)

@@ -114,7 +114,8 @@ class CovariancePooling(Pooling):
     """The upper triangle of the square root of the covariance of the features over the positions (song2021): C (C + 1) / 2.
 
     With fewer positions than channels the small Gram matrix is decomposed in place of the covariance (`covariance_functions`).
-    Methods that decompose nothing, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance.
+    Methods that decompose nothing, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance. ONNX,
+    which has no eigendecomposition, takes them; with 30 iterations their outputs are those of the exact root in float32.
 
     Args:
         in_channels, channels, device, dtype: see `Pooling`.
@@ -171,7 +172,7 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
     size = matrix.shape[-1]
     row, column = torch.triu_indices(size, size, device=matrix.device)
     places = size * row + column
-    if matrix.requires_grad:
+    if matrix.requires_grad and not torch._C._are_functorch_transforms_active():
         return _Selected.apply(matrix.flatten(1), places)
     return matrix.flatten(1).index_select(1, places)
 
@@ -182,17 +183,11 @@ class _Selected(torch.autograd.Function):
     The gradient writes entries to their places, where that of torch's index_select adds to them, which takes longer.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(rows, places):
-        return rows.index_select(1, places)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        rows, places = inputs
+    def forward(ctx, rows, places):
         ctx.columns = rows.shape[1]
         ctx.save_for_backward(places)
+        return rows.index_select(1, places)
 
     @staticmethod
     def backward(ctx, gradient):

@@ -10,6 +10,7 @@ from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.conv_symbol import Size, pair
+from spectral_repro.linalg.power_iteration import norm_of_image
 
 ITERATIONS, RESTART = 50, 200
 
@@ -48,7 +49,8 @@ class SOC(nn.Module):
     sigma = min(|R|_2, |T|_2) for the (C k, C k) unfolding R and the (C, C k^2) unfolding T of K; k sigma bounds |K| (Singla and
     Feizi 2021, "Fantastic Four"; the other two unfoldings of a skew kernel are transposes of these). The norms are |R v| and
     |T v|, with v from a power iteration that continues from the last call: 50 iterations in the first training call and in
-    every 200th, otherwise 1. The gradient of sigma treats both v as constants. For K = 0, sigma is 1 and both v stay.
+    every 200th, otherwise 1. The gradient of sigma treats both v as constants: it is exact where the iteration has
+    converged. A second derivative of sigma in training is refused (`norm_of_image`). For K = 0, sigma is 1 and both v stay.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, bias, device, dtype: those of `nn.Conv2d`. The kernel is square
@@ -60,6 +62,7 @@ class SOC(nn.Module):
 
     Raises:
         ValueError: for another geometry, and for an input of another shape.
+        NotImplementedError: for a second derivative with respect to the weight in training.
 
     Example:
         >>> SOC(3, 8, stride=2)(torch.randn(2, 3, 6, 6)).shape
@@ -170,8 +173,8 @@ class SOC(nn.Module):
     def _sigma(self, unfoldings: Iterable[Tensor]) -> Tensor:
         """1 where K = 0. The vectors are copied: another call may change them before the gradient of this one is taken."""
         vectors = (self.v_1.clone(), self.v_2.clone())
-        norms = (torch.linalg.vector_norm(unfolding @ v) for unfolding, v in zip(unfoldings, vectors, strict=True))
-        sigma = torch.minimum(*norms)
+        norm = norm_of_image if self.training else torch.linalg.vector_norm
+        sigma = torch.minimum(*(norm(unfolding @ v) for unfolding, v in zip(unfoldings, vectors, strict=True)))
         return torch.where(sigma > torch.finfo(sigma.dtype).tiny, sigma, 1)
 
     def _iterate(self) -> None:

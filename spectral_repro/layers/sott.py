@@ -18,7 +18,8 @@ class SOTT(Tucker):
         in_channels, out_channels, kernel_size, stride, padding, bias, train_terms, eval_terms, device, dtype: those of `SOC`.
         rank, scale: channels between the frames, as in `TTConv2d`.
 
-    c = 0.7 for kernels of every size, as in the published code. Shapes and errors are those of `SOC` and `TTConv2d`.
+    c = 0.7 for kernels of every size, as in the published code. Shapes, errors and second derivatives are those of `SOC` and
+    `TTConv2d`.
 
     Example:
         >>> SOTT(8, 16, 3, rank=6)(torch.randn(2, 8, 5, 5)).shape

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from copy import copy
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +13,17 @@ from spectral_repro.linalg.autograd import full_precision
 Size = int | tuple[int, int]
 
 BATCH = 2**22  # complex numbers in the blocks that are held at a time
+
+
+class Frequencies(NamedTuple):
+    """The Fourier basis of a `Symbol`, in whole numbers: it depends on the sizes alone, not on a weight."""
+
+    turns: Tensor
+    """(F, s^2, K), <f + a n/s, d> / n in parts of n_1 n_2, for the frequencies f, the aliases a and the taps d."""
+    multiplicity: Tensor
+    """(F,), how many frequencies each of the F computed ones stands for."""
+    sharing: Tensor
+    """(K,), how many taps the circle brings to the place of each."""
 
 
 class Symbol:
@@ -29,6 +40,7 @@ class Symbol:
     Args:
         weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
         input_size, stride, dilation: of both dimensions, or of each.
+        frequencies: what `fourier_frequencies` gives for these sizes. None: computed here.
 
     Attributes:
         multiplicity: (F,), how many frequencies each of the F computed ones stands for.
@@ -39,22 +51,22 @@ class Symbol:
             argument that is not of its kind.
     """
 
-    def __init__(self, weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1):
-        size, stride, dilation = pair("input_size", input_size), pair("stride", stride), pair("dilation", dilation)
+    def __init__(
+        self,
+        weight: Tensor,
+        input_size: Size,
+        stride: Size = 1,
+        groups: int = 1,
+        dilation: Size = 1,
+        frequencies: Frequencies | None = None,
+    ):
+        size, stride = pair("input_size", input_size), pair("stride", stride)
         _check(weight, groups, size, stride)
-        outputs = [n // s for n, s in zip(size, stride, strict=True)]
-        grid = [1 if taps == 1 else n for taps, n in zip(weight.shape[2:], outputs, strict=True)]
-        with torch.device("cpu"):  # small, and whatever the default device is
-            frequencies, multiplicity = _one_of_each_pair(grid)
-            taps = _points(weight.shape[2:]) * torch.tensor(dilation)
-            aliases = _points(stride) * torch.tensor(grid)
-            turns = (frequencies[:, None] + aliases)[:, :, None] * taps / torch.tensor(size).double()
-            waves = torch.polar(torch.full((), math.prod(stride) ** -0.5, dtype=torch.float64), -2 * math.pi * turns.sum(-1))
-            places = taps % torch.tensor(size)
-            together = (places[:, None] == places).all(-1).sum(-1)
-        self.multiplicity = (multiplicity * math.prod(outputs) // math.prod(grid)).to(weight.device)
-        self.waves = waves.to(weight.device, weight.dtype.to_complex())  # (F, s^2, K)
-        self.scale = 1 / (math.prod(outputs) * together).to(weight.device, weight.dtype)
+        turns, multiplicity, sharing = frequencies or fourier_frequencies(weight.shape[2:], size, stride, dilation)
+        angles, outputs = turns.double() * (-2 * math.pi / math.prod(size)), math.prod(size) // math.prod(stride)
+        waves = [(part / math.prod(stride) ** 0.5).to(weight) for part in (angles.cos(), angles.sin())]
+        self.waves = torch.complex(*waves)  # (F, s^2, K)
+        self.multiplicity, self.scale = multiplicity.to(weight.device), 1 / (sharing * outputs).to(weight)
         self._set(weight, groups)
 
     def _set(self, weight: Tensor, groups: int) -> None:
@@ -90,6 +102,26 @@ class Symbol:
         with full_precision(blocks.device):
             taps = waves.real.mT @ blocks.real + waves.imag.mT @ blocks.imag
         return (taps * self.scale[:, None]).mT.reshape(self.weight.shape)
+
+
+def fourier_frequencies(kernel_size: Sequence[int], input_size: Size, stride: Size = 1, dilation: Size = 1) -> Frequencies:
+    """The Fourier basis of a `Symbol` with these sizes, on the CPU.
+
+    Args:
+        kernel_size: (K_1, K_2).
+        input_size, stride, dilation: those of `Symbol`.
+    """
+    size, stride, dilation = pair("input_size", input_size), pair("stride", stride), pair("dilation", dilation)
+    outputs = [n // s for n, s in zip(size, stride, strict=True)]
+    grid = [1 if taps == 1 else n for taps, n in zip(kernel_size, outputs, strict=True)]
+    with torch.device("cpu"):  # small, and whatever the default device is
+        frequencies, multiplicity = _one_of_each_pair(grid)
+        taps = _points(kernel_size) * torch.tensor(dilation)
+        aliases = _points(stride) * torch.tensor(grid)
+        turns = ((frequencies[:, None] + aliases)[:, :, None] * taps * torch.tensor(size[::-1])).sum(-1) % math.prod(size)
+        places = taps % torch.tensor(size)
+        sharing = (places[:, None] == places).all(-1).sum(-1)
+    return Frequencies(turns, multiplicity * (math.prod(outputs) // math.prod(grid)), sharing)
 
 
 def pair(name: str, value: Size, least: int = 1) -> tuple[int, int]:

@@ -49,10 +49,11 @@ def covariance_functions(
             small eigenvalues keep the accuracy of X. Default: that of X.
 
     Returns:
-        F (..., C, C) for every term, with a gradient in backward mode; `torch.func.grad`, `vmap` and `jacrev` work too.
+        F (..., C, C) for every term, with a gradient in backward mode; `torch.func.grad`, `vmap` and `jacrev` work too, and
+        `torch.func.jvp` of terms that are all `Exact`.
 
     Raises:
-        NotImplementedError: for a second derivative by a method that has none.
+        NotImplementedError: for a second derivative, or one in forward mode, by a method that has none.
 
     Example:
         >>> (root,) = covariance_functions(torch.randn(8, 64, 49), [(Sqrt(), Exact())])
@@ -60,6 +61,8 @@ def covariance_functions(
         torch.Size([8, 64, 64])
     """
     dtype = dtype or features.dtype
+    if torch._C._are_functorch_transforms_active() and all(method.is_derivative for _, method in terms):
+        return _composed(features, terms, dtype)
     mean = features.detach().mean(-1, keepdim=True)
     centred = _Centred.apply(features, mean)
     eigenvalues, vectors, basis = _decomposed(centred.detach(), mean)

@@ -1,4 +1,4 @@
-"""Eigenvectors by power iteration and deflation, differentiable through every step."""
+"""Power iteration: eigenvectors with the gradient through every step, and norms with the gradient at a fixed vector."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,10 @@ from torch import Tensor
 from spectral_repro.linalg.autograd import differentiable_once
 
 REASON = "power iteration has neither a second derivative nor one in forward mode: take Exact()"
+FIXED = (
+    "a norm by power iteration has no second derivative in training, where the vectors of the iteration count as constants: "
+    "take it in evaluation mode"
+)
 
 
 def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
@@ -29,6 +33,61 @@ def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]
         eigenvectors.append(v)
         matrix = matrix - image @ v.mT
     return torch.stack(eigenvalues, -1), torch.cat(eigenvectors, -1)
+
+
+def norm_of_image(image: Tensor) -> Tensor:
+    """|A v| for the vector v of a power iteration, differentiable once.
+
+    Where v is the first right singular vector, |A v| is |A|, and both have the same derivative: to first order a change of v
+    does not count. To second order it does. So the second derivative of |A v| with v held fixed is not that of |A|, and it is
+    refused.
+    The derivative of what comes after the norm is not touched: the penalty of a gradient with respect to an input, for example,
+    is differentiable with respect to A.
+
+    Args:
+        image: A v, of any shape, a function of A alone.
+
+    Returns:
+        A tensor of one number.
+
+    Raises:
+        NotImplementedError: in a later pass that differentiates the gradient with respect to A again.
+
+    Example:
+        >>> norm_of_image(torch.diag(torch.tensor([3.0, 1.0])) @ torch.tensor([1.0, 0.0]))
+        tensor(3.)
+    """
+    if torch.compiler.is_compiling():  # which refuses all second derivatives by itself
+        return torch.linalg.vector_norm(image)
+    return _NormOfImage.apply(image)
+
+
+class _NormOfImage(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(image):
+        return torch.linalg.vector_norm(image)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0], output)
+        ctx.save_for_forward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * _direction(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return (tangent * _direction(*ctx.saved_tensors)).sum()
+
+
+def _direction(image: Tensor, norm: Tensor) -> Tensor:
+    """A v / |A v|, and 0 for A v = 0; to differentiate it is an error."""
+    with torch.no_grad():
+        direction = image / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    return differentiable_once(direction, FIXED, image) if torch.is_grad_enabled() else direction
 
 
 class _Iterated(torch.autograd.Function):

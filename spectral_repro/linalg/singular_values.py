@@ -65,5 +65,6 @@ class _Clipped(torch.autograd.Function):
         sums, ratios = (torch.where(x > 0, f, 1) for x, f in ((rows + columns, sums), (values, ratios)))
         inner = differences * hermitian + sums * skew - ratios.unsqueeze(-1) * middle
         result = left @ (inner @ right + ratios.unsqueeze(-1) * (left.mH @ gradient))
-        reason = "clip_singular_values cannot be differentiated twice"
-        return differentiable_once(result, reason, gradient, matrix), None
+        if torch.is_grad_enabled():
+            result = differentiable_once(result, "clip_singular_values cannot be differentiated twice", gradient, matrix)
+        return result, None

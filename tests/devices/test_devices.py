@@ -25,7 +25,6 @@ from tests.devices.fake_gpu import FakeGpu, run_backward
 
 WAITING = {"Clip", "DivideByExactLargest"}  # their docstrings say that they wait for the device
 READING = (DataDependentOutputException, DynamicOutputShapeException)  # of values that a pretended GPU does not have
-ON_CPU = {"parametrizations.clipped_singular_values"}  # lists frequencies on the CPU in every call
 
 
 def test_every_public_name_has_an_example():
@@ -80,7 +79,7 @@ def test_layers_on_the_meta_device(name):
     on_meta(*EXAMPLES[name])
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name.rpartition("-")[0] not in ON_CPU])
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_layers_on_a_pretended_gpu(name):
     on_gpu(*EXAMPLES[name])
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from spectral_repro.layers import export, parametrizations
+from spectral_repro.layers import SOC, SOTT, export, parametrizations
 from spectral_repro.linalg import clip_conv
+from spectral_repro.linalg.conv_padding import padded_conv2d
 
 MODES = ["zeros", "reflect", "replicate", "circular"]
 GEOMETRIES = [
@@ -192,6 +193,38 @@ def test_tied_weights_stay_tied(name: str):
     torch.testing.assert_close(first.weight, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_tied_weight_has_one_tucker_form():
+    torch.manual_seed(0)
+    first, second, third = (nn.Conv2d(4, 4, 3, padding=padding, bias=False) for padding in (0, 1, 2))
+    second.weight = third.weight = first.weight
+    network = nn.ModuleList([parametrizations.tucker(conv, rank=2) for conv in (first, second)])
+    assert len(list(network.parameters())) == 3
+    assert all(torch.equal(conv.weight, first.weight) for conv in copy.deepcopy(network))
+    with pytest.raises(ValueError, match=r"^ranks=\(3, 3\): the weight is shared with a convolution of ranks \(2, 2\)"):
+        parametrizations.tucker(third, rank=3)
+    assert not is_parametrized(third)
+    second(torch.randn(1, 4, 3, 3)).sum().backward()
+    assert all(parameter.grad is not None for parameter in first.parameters())
+    plain, expected = export(network), first.weight.clone()
+    assert plain[0].weight is plain[1].weight and isinstance(plain[0].weight, nn.Parameter)
+    for conv in network:
+        remove_parametrizations(conv, "weight")
+        assert torch.equal(conv.weight, expected) and torch.equal(plain[0].weight, expected)
+    parametrizations.tucker(third, rank=3)
+
+
+def test_a_tied_weight_is_not_skew_orthogonal_twice():
+    first, second = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+    second.weight = first.weight
+    parametrizations.skew_orthogonal(first)
+    with pytest.raises(ValueError, match="shares its weight with a skew orthogonal convolution"):
+        parametrizations.skew_orthogonal(second)
+    remove_parametrizations(first, "weight")
+    parametrizations.skew_orthogonal(second)
+    weight = second.weight[:, :, 0, 0]
+    torch.testing.assert_close(weight @ weight.mT, torch.eye(4))
+
+
 def test_two_parametrizations_of_one_weight():
     """A clipped kernel whose rest above the bound is divided away."""
     torch.manual_seed(0)
@@ -214,10 +247,11 @@ def test_half_precision_and_autocast():
         torch.testing.assert_close(there, conv.weight)
 
 
-def test_a_bounded_norm_compiles_to_one_graph():
+@pytest.mark.parametrize("build", [parametrizations.bounded_norm, parametrizations.clipped_singular_values])
+def test_a_bounded_weight_compiles_to_one_graph(build):
     torch.compiler.reset()
     torch.manual_seed(0)
-    conv = parametrizations.bounded_norm(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), SIZE, 0.5)
+    conv = build(nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), SIZE, 0.5)
     other, x = copy.deepcopy(conv), torch.randn(2, 4, *SIZE)
     compiled = torch.compile(conv, fullgraph=True, backend="eager")
     for one in (compiled, other):
@@ -248,3 +282,60 @@ def test_meta_tensors(name: str):
         conv = PARAMETRIZATIONS[name](nn.Conv2d(4, 4, 1))
         conv(torch.empty(2, 4, *SIZE)).sum().backward()
     assert all(parameter.grad.is_meta for parameter in conv.parameters())
+
+
+# Second derivatives of norms by power iteration
+
+
+def iterated(kind: str) -> nn.Module:
+    """In float64; the iteration converges in every call."""
+    if kind == "bounded_norm":
+        return parametrizations.bounded_norm(make("zeros", GEOMETRIES[0]), SIZE, bound=0.5, iterations=300)
+    torch.manual_seed(0)
+    layer = SOC(4, 6, 1, bias=False).double() if kind == "SOC" else SOTT(4, 6, 1, rank=3).double()
+    for _ in range(300):
+        layer.train()(torch.zeros(1, 4, 1, 1, dtype=torch.float64))
+    return layer
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch.func.jvp itself
+@pytest.mark.parametrize("kind", ["bounded_norm", "SOC", "SOTT"])
+def test_second_derivatives_of_a_norm_by_power_iteration_are_refused_in_training(kind: str):
+    module, x = iterated(kind), torch.randn(2, 4, *SIZE, dtype=torch.float64, requires_grad=True)
+    weight = module.parametrizations.weight.original if kind == "bounded_norm" else getattr(module, "core", module).weight
+    parameters = {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(copy.deepcopy(module), parameters, (x.detach(),)).sin().sum()
+
+    def twice() -> Tensor:
+        (gradient,) = torch.autograd.grad(module(x).sin().sum(), weight, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), weight)[0]
+
+    for second in (
+        twice,
+        lambda: torch.func.jvp(torch.func.grad(loss), (parameters,), (parameters,)),
+        lambda: torch.func.grad(lambda p: torch.func.jvp(loss, (p,), (parameters,))[1])(parameters),
+    ):
+        with pytest.raises(NotImplementedError, match=r"no second derivative in training.*evaluation mode$"):
+            second()
+    module.eval()
+    assert twice().isfinite().all()
+
+
+def test_the_penalty_of_an_input_gradient_has_the_gradient_of_the_exact_norm():
+    """It needs the first derivative of the norm alone."""
+    module, x = iterated("bounded_norm"), torch.randn(2, 4, *SIZE, dtype=torch.float64, requires_grad=True)
+    kernel, geometry = module.parametrizations.weight.original, module.parametrizations.weight[0].geometry
+    inputs = torch.eye(x[0].numel(), dtype=torch.float64).view(-1, *x.shape[1:])
+
+    def penalty(weight: Tensor) -> Tensor:
+        y = padded_conv2d(x, weight, **geometry)
+        (gradient,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+        return gradient.square().sum()
+
+    exact = torch.linalg.matrix_norm(padded_conv2d(inputs, kernel, **geometry).flatten(1), 2)
+    assert exact > 0.5
+    (expected,) = torch.autograd.grad(penalty(kernel * (0.5 / exact)), kernel)
+    (found,) = torch.autograd.grad(penalty(module.weight), kernel)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())

@@ -15,6 +15,7 @@ from spectral_repro.layers import (
 from spectral_repro.linalg.backward import Exact, NewtonSchulz, Taylor
 from spectral_repro.linalg.feature_covariance import covariance_functions
 from spectral_repro.linalg.functions import Exp, Power, Product, Sqrt
+from tests.tolerance import assert_near
 
 HEADS = {
     "average": AveragePooling,
@@ -78,6 +79,37 @@ def test_transforms_of_torch_give_the_gradient(head, size):
     leaf = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad((layer(leaf) * incoming).sum(), leaf)
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(x, incoming), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch.func.jvp itself
+@pytest.mark.parametrize("name", ["covariance", "scaling eigen branch"])
+@pytest.mark.parametrize("size", [4, 2], ids=["covariance", "gram"])
+def test_forward_mode_is_the_transpose_of_backward_mode(name, size):
+    """With a dead channel too."""
+    layer, x, direction = HEADS[name](6), *images(2, 3, 6, size, 2, dtype=torch.float64)
+    x[:, 1] = direction[:, 1] = 0
+    leaf = x.clone().requires_grad_()
+    y, tangent = torch.func.jvp(layer, (x,), (direction,))
+    slope = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad((layer(leaf) * slope).sum(), leaf)
+    torch.testing.assert_close(y, layer(x))
+    torch.testing.assert_close((slope * tangent).sum(), (gradient * direction).sum())
+
+
+def test_approximate_gradients_have_no_forward_mode():
+    x = images(2, 3, 4, 4, dtype=torch.float64)
+    with pytest.raises((NotImplementedError, RuntimeError), match=r"jvp|forward mode"):
+        torch.func.jvp(CovariancePooling(3, backward=Taylor()), (x,), (x,))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (2, 2)], ids=["covariance", "gram"])
+def test_pooling_without_a_decomposition_gives_the_outputs_of_the_exact_one(size):
+    """For ONNX, which has no decompositions: what 30 iterations lack is below the rounding of float32."""
+    x = images(3, 8, *size).relu()
+    x[:, 3] = 0
+    expected = CovariancePooling(8)(x)
+    found = CovariancePooling(8, backward=NewtonSchulz(30, forward="newton_schulz"))(x)
+    assert_near(found, expected, terms=8, condition=(2 / 3) ** 30 / torch.finfo(torch.float32).eps)
 
 
 def test_approximate_gradients_refuse_to_be_differentiated():
