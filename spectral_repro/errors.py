@@ -1,5 +1,8 @@
 """The error for whatever the user can mend, and errors in one line."""
 
+import traceback
+from pathlib import Path
+
 from hydra.errors import CompactHydraException
 
 
@@ -10,3 +13,11 @@ class UserError(CompactHydraException):
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its kind if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def in_one_line(error: Exception) -> str:
+    """What a user error says; of any other its kind, the first line of its message, and where it was raised."""
+    if isinstance(error, UserError):
+        return str(error)
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"{type(error).__name__}: {first_line(error)} ({Path(frame.f_code.co_filename).name}, line {line})"

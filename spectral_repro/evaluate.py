@@ -10,7 +10,7 @@ from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, whole
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, in_one_line
 
 CHECKPOINTS = ("last", "best")
 
@@ -49,8 +49,10 @@ def main(config: DictConfig) -> None:
                 continue
             subject = find(path, config.checkpoint)
             found = measure(subject, measurements, device, config.batch_size, dataset, config.force)
-        except UserError as error:
-            found = [error]
+        except Exception as error:  # the others of a folder do not depend on this one
+            if not (config.runs or isinstance(error, UserError)):
+                raise
+            found = [error if isinstance(error, UserError) else UserError(f"{path}: {in_one_line(error)}")]
         if config.runs:
             print(*found, sep="\n", end="\n" * bool(found), file=sys.stderr, flush=True)
         failures += found

@@ -14,6 +14,8 @@ from spectral_repro.reporting.comparison import REPORT, compare, select
 from spectral_repro.reporting.load import read_places
 from spectral_repro.reporting.page import Speeds
 from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published, supply
+from spectral_repro.reporting.protocols import counted
+from spectral_repro.reporting.runs import Damage
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.verdicts import judge
 
@@ -28,22 +30,33 @@ def main(config: DictConfig) -> None:
         if override.partition("=")[0] not in KEYS:
             raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
     if config.status:
-        from spectral_repro.reporting.status import status
-
-        for place in _places(config):
-            if not place.endswith(".csv"):
-                print(status(Path(place)))
+        notices = _status(config)
     elif config.compare is not None:
-        _comparison(config)
+        notices = _comparison(config)
     elif given := [key for key in OF_A_COMPARISON if config[key] is not None]:
         raise UserError(f"{given[0]}={config[given[0]]}: belongs to a comparison; add compare=auto, or compare=[norm]")
     elif config.get("paper") is None:
-        _site(config)
+        notices = _site(config)
     else:
-        _paper(config)
+        notices = _paper(config)
+    if damaged := sum(isinstance(notice, Damage) for notice in notices):
+        raise UserError(f"{counted(damaged, 'place')} left out because of damage, see above; the rest is reported")
 
 
-def _site(config: DictConfig) -> None:
+def _status(config: DictConfig) -> list[str]:
+    from spectral_repro.reporting.status import status
+
+    found = []
+    for place in _places(config):
+        if not place.endswith(".csv"):
+            text, notices = status(Path(place))
+            _print_lines(notices)
+            print(text)
+            found += notices
+    return found
+
+
+def _site(config: DictConfig) -> list[str]:
     runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m paper=...")
     from spectral_repro.reporting.site import write_site
 
@@ -51,9 +64,10 @@ def _site(config: DictConfig) -> None:
     papers = [_with_own_values(load_paper(read_paper(name)), config) for name in published()]
     for line in write_site(papers, runs, notices, _out(config, "site"), Path(str(config.results))):
         print(line)
+    return notices
 
 
-def _paper(config: DictConfig) -> None:
+def _paper(config: DictConfig) -> list[str]:
     paper = _with_own_values(load_paper(read_paper(config.paper.name)), config)
     runs, notices = read_places(_places(config), made_by=paper.command)
     report = gather(paper, runs)
@@ -62,9 +76,10 @@ def _paper(config: DictConfig) -> None:
     _print_lines([*notices, *report.remarks])
     for text in write(report, _out(config, paper.name), judge(report, Path(str(config.results))), Speeds(runs)):
         print(text)
+    return notices
 
 
-def _comparison(config: DictConfig) -> None:
+def _comparison(config: DictConfig) -> list[str]:
     if config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
     runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m ...")
@@ -80,6 +95,7 @@ def _comparison(config: DictConfig) -> None:
     _print_lines(report.remarks)
     for text in write(report, _out(config, "comparison")):
         print(text)
+    return notices
 
 
 def listed(value: object) -> list[str]:

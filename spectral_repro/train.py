@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.compose import command, replace_unprintable
 from spectral_repro.configuration.folders import CONF, read_yaml
 from spectral_repro.configuration.rules import check
 from spectral_repro.errors import UserError
@@ -22,6 +22,7 @@ NAMING = (
 
 @command("train")
 def main(config: DictConfig) -> dict[str, object]:
+    replace_unprintable()  # a launcher may run this function in a process of its own
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
     chosen = {group: choices[group] for group in choices if choices[group]}  # ~norm leaves no choice of norm

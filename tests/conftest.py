@@ -49,16 +49,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs `python -m spectral_repro.<name> ...` in an empty folder; returns its exit status and output."""
+    """Runs `python -m spectral_repro.<name> ...` in an empty folder, with variables of the environment; returns its exit status
+    and output.
+    """
 
-    def run(name: str, *arguments: str, **options: object) -> subprocess.CompletedProcess:
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-W", "error::DeprecationWarning:spectral_repro", "-m", f"spectral_repro.{name}", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
             capture_output=True,
             text=True,
-            **options,
         )
 
     return run

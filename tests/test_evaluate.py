@@ -1,6 +1,7 @@
 """python -m spectral_repro.evaluate as a user runs it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,49 @@ def test_what_is_measured_stays(evaluate, runs):
 def test_a_damaged_record_is_named(evaluate, runs):
     (runs / "whole" / "evaluation.json").write_text("{")
     code, _, errors = evaluate("run=runs/whole")
-    assert code == 1 and "runs/whole/evaluation.json: damaged; move it away to evaluate anew" in errors.splitlines()
+    assert code == 1 and re.search(
+        r"^runs/whole/evaluation\.json: damaged \(.*\); move it away to evaluate anew$", errors, re.M
+    )
+
+
+def change_checkpoint(path: Path, change: Callable[[dict], object]) -> None:
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def infinite_bias(content: dict) -> None:
+    content["model"][max(name for name in content["model"] if name.endswith("bias"))][0] = float("inf")
+
+
+def test_one_that_is_damaged_does_not_keep_the_others_from_being_evaluated(evaluate, runs):
+    whole, mine = runs / "whole", runs / "mine.pt"
+    shutil.rmtree(runs / "interrupted")
+    damages = {
+        "no_trainer": lambda content: content["config"].pop("trainer"),
+        "no_layer": lambda content: content["config"]["model"].pop("_target_"),
+        "odd_config": lambda content: content["config"]["dataset"].update(load="x"),
+        "no_weights": lambda content: content.update(model=None),
+        "odd_weights": lambda content: content["model"].update(more="x"),
+        "zz_infinite": infinite_bias,
+    }
+    for name, damage in damages.items():
+        shutil.copy(mine, runs / f"{name}.pt")
+        change_checkpoint(runs / f"{name}.pt", damage)
+    record = shutil.copytree(whole, runs / "record") / "evaluation.json"
+    record.write_text('{"calibration": {"ece": 0.1, "settings": {"checkpoint": "last.pt"}}}')
+    code, printed, errors = evaluate("runs=runs", "metrics=[accuracy,calibration]")
+    lines = errors.splitlines()
+    assert code == 1 and "Traceback" not in errors and "6 failed, see above" in lines
+    for name in [f"{name}.pt" for name in damages if name != "zz_infinite"] + ["record"]:
+        assert sum(line.startswith(f"runs/{name}") for line in lines) == 1, name
+    assert "runs/no_trainer.pt: its config has no trainer" in lines
+    assert f"{record.relative_to(runs.parent)}: damaged (calibration has no conditions); move it away to evaluate anew" in lines
+    for name in ("mine.pt", "whole", "zz_infinite.pt"):
+        assert f"runs/{name}: calibration, 15 bins" in printed
+    found = json.loads((runs / "zz_infinite.evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert found["calibration"]["nll"] is None and found["accuracy"]["accuracy"] >= 0
+    assert (runs / "zz_infinite.evaluation.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

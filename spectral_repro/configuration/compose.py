@@ -43,8 +43,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
 
         @functools.wraps(job)
         def main() -> None:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="replace")  # where the output's encoding has no ±
+            replace_unprintable()
             try:
                 sys.argv[1:] = [_quoted(argument, texts) for argument in sys.argv[1:]]
                 with _arguments_read():
@@ -110,6 +109,12 @@ def _quoted(argument: str, texts: Sequence[str]) -> str:
     if not equals or key not in texts or value[:1] in ("'", '"'):
         return argument
     return f"{key}='{value}'" if "'" not in value else f'{key}="{value}"'
+
+
+def replace_unprintable() -> None:
+    """Lets this process print ``?`` for what the encoding of its output cannot write."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _print_allowed(error: BaseException | None) -> None:

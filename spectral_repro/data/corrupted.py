@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from spectral_repro.data.downloaded import fetch, unpack
+from spectral_repro.data.image_files import START_METHOD
 from spectral_repro.data.images import Split
 from spectral_repro.errors import UserError, first_line
 
@@ -124,7 +125,13 @@ class GeneratedCorruptions(CorruptedImages):
         temporary = path.with_name(f".{path.stem}-{os.getpid()}.npy")
         shape = (len(SEVERITIES) * len(images), *images.shape[1:])
         file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        batches = DataLoader(_Corrupted(images, path.stem), 250, num_workers=self.workers, collate_fn=np.stack)
+        batches = DataLoader(
+            _Corrupted(images, path.stem),
+            250,
+            num_workers=self.workers,
+            collate_fn=np.stack,
+            multiprocessing_context=START_METHOD if self.workers else None,
+        )
         for first, batch in zip(range(0, len(file), 250), batches, strict=True):
             file[first : first + 250] = batch
         file.flush()

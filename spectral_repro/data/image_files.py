@@ -1,6 +1,7 @@
 """Image files of any size and mode as one array of images."""
 
 import math
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from spectral_repro.errors import UserError, first_line
 MODES = {1: "L", 3: "RGB"}
 READ_AT_ONCE = 32
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
+START_METHOD = multiprocessing.get_all_start_methods()[0]  # of the platform: joblib sets one that DataLoader cannot use
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class ImageFiles:
             batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
             collate_fn=_as_it_is,
             num_workers=self.workers,
+            multiprocessing_context=START_METHOD if self.workers else None,
             worker_init_fn=own_process_group,
             generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
             pin_memory=pin_memory,

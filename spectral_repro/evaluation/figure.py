@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.evaluation.record import Record
 from spectral_repro.reporting.style import INK, STYLE, image
 from spectral_repro.training.files import write_whole
@@ -16,8 +17,16 @@ COLOUR = sns.color_palette("colorblind")[0]
 
 
 def write_figure(record: Record) -> None:
-    """Draws the record beside its file; nothing if none of its measurements has a panel."""
-    if figure := draw(record.entries):
+    """Draws the record beside its file; nothing if none of its measurements has a panel.
+
+    Raises:
+        UserError: a measurement of an earlier call lacks what its panel shows.
+    """
+    try:
+        figure = draw(record.entries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{record.path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
+    if figure:
         write_whole(record.path.with_suffix(".png"), image(figure, "png"))
 
 
@@ -39,21 +48,15 @@ def draw(entries: dict[str, dict]) -> Figure | None:
 def _reliability(axes: Axes, entry: dict) -> None:
     """Share of right answers over the confidence, and in the background how many images there are."""
     bins = entry["bins"]
-    number, images = len(bins["images"]), np.array(bins["images"])
+    images, confidence, accuracy = (np.array(bins[key], float) for key in ("images", "confidence", "accuracy"))
+    number, shown = len(images), images > 0
     edges = np.arange(number) / number
-    shown = images > 0
     axes.bar(edges, images / images.sum(), 1 / number, align="edge", color="#8888884d")
-    axes.bar(edges[shown], np.array(bins["accuracy"])[shown], 1 / number, align="edge", fill=False, edgecolor=COLOUR)
-    axes.plot(
-        np.array(bins["confidence"])[shown],
-        np.array(bins["accuracy"])[shown],
-        "o",
-        markersize=3,
-        color=COLOUR,
-        label="accuracy",
-    )
+    axes.bar(edges[shown], accuracy[shown], 1 / number, align="edge", fill=False, edgecolor=COLOUR)
+    axes.plot(confidence[shown], accuracy[shown], "o", markersize=3, color=COLOUR, label="accuracy")
     axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
-    axes.set(xlabel="Confidence (grey: share of images)", ylabel=f"Accuracy (ECE {entry['ece']:.3f})", xlim=(0, 1), ylim=(0, 1))
+    error = "not finite" if entry["ece"] is None else f"{entry['ece']:.3f}"
+    axes.set(xlabel="Confidence (grey: share of images)", ylabel=f"Accuracy (ECE {error})", xlim=(0, 1), ylim=(0, 1))
 
 
 def _corruptions(axes: Axes, entry: dict) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.evaluation.figure import write_figure
 from spectral_repro.evaluation.measurement import Measurement
 from spectral_repro.evaluation.record import Record
@@ -39,8 +39,8 @@ def measure(
         started = time.monotonic()
         try:
             found = measurements[name](trained)
-        except UserError as error:
-            failures.append(UserError(f"{subject.name}: {name}: {error}"))
+        except Exception as error:  # the other measurements do not depend on this one
+            failures.append(UserError(f"{subject.name}: {name}: {in_one_line(error)}"))
             continue
         environment = {
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,25 +1,25 @@
 """evaluation.json: what was measured of a checkpoint, under which settings, and where."""
 
-import json
 from pathlib import Path
 
-from spectral_repro.errors import UserError
-from spectral_repro.training.files import write_whole
+from spectral_repro.errors import UserError, first_line
+from spectral_repro.records import check_evaluation, read_json
+from spectral_repro.training.files import write_json
 
 
 class Record:
     """The measurements of one file, by name; `add` changes it on disk.
 
     Raises:
-        UserError: for a file that is there and cannot be read.
+        UserError: for a file that is there and cannot be read, or lacks something of a measurement.
     """
 
     def __init__(self, path: Path):
         self.path = path
         try:
-            self.entries: dict[str, dict] = json.loads(path.read_text()) if path.exists() else {}
+            self.entries: dict[str, dict] = check_evaluation(read_json(path)) if path.exists() else {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged; move it away to evaluate anew") from error
+            raise UserError(f"{path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
 
     def holds(self, name: str, settings: dict[str, object]) -> bool:
         return name in self.entries and self.entries[name].get("settings") == settings
@@ -27,6 +27,6 @@ class Record:
     def add(self, name: str, entry: dict[str, object]) -> None:
         self.entries[name] = entry
         try:
-            write_whole(self.path, (json.dumps(self.entries, indent=2, allow_nan=False) + "\n").encode())
+            write_json(self.path, self.entries)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error

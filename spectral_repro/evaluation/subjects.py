@@ -72,7 +72,10 @@ def paths_in(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"runs={folder}: no such folder; {MADE_BY}")
-    visible = (path for path in sorted(folder.iterdir()) if not path.name.startswith("."))
+    try:
+        visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"runs={folder}: cannot be read ({error.strerror})") from error
     found = [path for path in visible if path.is_dir() or path.suffix == ".pt"]
     if not found:
         raise UserError(f"runs={folder}: holds neither the folder of a run nor a checkpoint (*.pt); {MADE_BY}")

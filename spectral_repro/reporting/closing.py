@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
@@ -39,7 +38,7 @@ def run_of(job: JobReturn) -> Run:
     for folder in Path(config.results_dir).glob(f"*-{digest(values)}"):
         try:
             return read_run(folder)
-        except (OSError, ValueError, KeyError, yaml.YAMLError):
+        except Exception:  # half-written or damaged; the job's configuration says what it was
             pass
     return _without_folder(job, config, values)
 

@@ -1,19 +1,31 @@
 """A section as a table for LaTeX."""
 
+import unicodedata
 from collections.abc import Iterable
 
 from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.tables import caption, formatted, notes, spans
 
+GREEK = (
+    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi"),
+    *("rho", "varsigma", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+)
 ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}"}
-    | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--"}
+    | {"–": "--", "—": "---", "…": r"\ldots{}", "“": "``", "”": "''", "‘": "`", "’": "'", "²": "$^2$", "°": r"$^\circ$"}
+    | {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "√": r"$\surd$", "→": r"$\to$", "∞": r"$\infty$"}
+    | {"≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "ᵀ": r"$^\top$"}
+    | {letter: rf"$\{name}$" for letter, name in zip("αβγδεζηθικλμνξπρςστυφχψω", GREEK, strict=True)}
+    | {letter: rf"$\{unicodedata.name(letter).split()[-1].capitalize()}$" for letter in "ΓΔΘΞΠΣΥΦΨΩ"}
+    | {"Λ": r"$\Lambda$", "ο": "o"}
+    | {letter: rf"$\mathrm{{{latin}}}$" for letter, latin in zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True)}
 )
 
 
 PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
 \usepackage[margin=2.5cm]{geometry}
 \usepackage{array,booktabs,graphicx}
 \begin{document}
@@ -22,7 +34,18 @@ ON_A_PAGE = 3  # tables of tables.tex, so that no float waits for long
 
 
 def escape(text: str) -> str:
-    return text.translate(ESCAPES)
+    """The text for any LaTeX: Greek letters in mathematics, without their accents, and what no Latin font has by its number,
+    as U+4E2D.
+    """
+    return "".join(map(_escaped, unicodedata.normalize("NFC", text)))
+
+
+def _escaped(character: str) -> str:
+    base = unicodedata.normalize("NFD", character)[0]
+    if ord(character) in ESCAPES or (ord(base) in ESCAPES and not base.isascii()):
+        return base.translate(ESCAPES)
+    latin = character.isascii() or unicodedata.name(character, "").startswith("LATIN")
+    return character if latin else f"U+{ord(character):04X}"
 
 
 def latex(section: Section) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, in_one_line
+from spectral_repro.records import check_evaluation, check_summary, finite
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Run, read_runs
+from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, read_runs
 
 WHOLE = ("identity", "summary", "evaluation")  # columns of JSON, from which a run is read again
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
@@ -58,7 +59,10 @@ def _row(run: Run) -> dict[str, object]:
 def write_archive(runs: list[Run]) -> dict[str, bytes]:
     """The files runs.csv and curves.csv of these runs."""
     kept = pd.DataFrame(
-        [{"run": run.folder, "scale": run.scale} | {key: json.dumps(getattr(run, key)) for key in WHOLE} for run in runs]
+        [
+            {"run": run.folder, "scale": run.scale} | {key: json.dumps(finite(getattr(run, key))) for key in WHOLE}
+            for run in runs
+        ]
     )
     shown = tidy(runs)
     frame = shown.join(kept[list(WHOLE)])
@@ -91,6 +95,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
     identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
+    summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
         raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
     if curve is not None:
@@ -107,14 +112,14 @@ def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
 
 
 def _read_json(row: dict[str, object], key: str) -> dict[str, object]:
-    value = json.loads(str(row[key]))
+    value = finite(json.loads(str(row[key])))
     if not isinstance(value, dict):
         raise ValueError(f"the {key} of {row['run']} is no JSON object")
     return value
 
 
 def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[str]]:
-    """Every run of these places, each once, and a line about everything that is left out.
+    """Every run of these places, each once, and a line about everything that is left out: a `Damage` about what is damaged.
 
     Args:
         places: folders of run folders, and files as the report leaves them (runs.csv); either may be a pattern. Of a run that
@@ -134,8 +139,10 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     for file in (path for path in paths if path.is_file()):
         try:
             runs |= {run.id: run for run in read_archive(file) if run.id not in runs}
-        except (OSError, ValueError, KeyError) as error:
-            notices.append(f"{file}: left out, no runs.csv of the report ({error})")
+        except Exception as error:  # damaged in whatever way; the other places do not depend on it
+            expected = isinstance(error, OSError | ValueError | KeyError)
+            cause = error if expected else in_one_line(error)
+            notices.append(Damage(f"{file}: left out, no runs.csv of the report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
     return list(runs.values()), notices

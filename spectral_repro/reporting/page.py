@@ -36,9 +36,10 @@ COSTS = (
 )
 NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
 IMAGES = {  # training images where a configuration takes all of them
-    "cifar10": 50_000, "cifar100": 50_000, "svhn": 604_388, "digits": 1_437, "imagenet": 1_281_167,
+    "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437, "imagenet": 1_281_167,
     "cub": 5_994, "cars": 8_144, "dogs": 12_000, "aircraft": 6_667,
 }  # fmt: skip
+SVHN_EXTRA = 531_131  # more with dataset.extra
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Speeds:
             values: what decides its result.
             compared: those of the values that tell it from the other rows: runs that share them are asked first.
         """
-        images = values.get("dataset.train_images") or IMAGES.get(values.get("dataset.name"))
+        images = values.get("dataset.train_images") or _all_images(values)
         by_machine = defaultdict(list)
         for run in self._runs[_network(values)]:
             by_machine[run.machine].append(run)
@@ -328,6 +329,11 @@ def duration(seconds: float) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _all_images(values: Values) -> int | None:
+    images = IMAGES.get(values.get("dataset.name"))
+    return images + SVHN_EXTRA if images and values.get("dataset.extra") else images
 
 
 def _network(values: Values) -> str:

@@ -1,17 +1,18 @@
 """Run folders, as the trainer leaves them."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
+from spectral_repro import records
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, in_one_line
+from spectral_repro.records import check_evaluation, check_summary, read_json
 from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.metrics import EVALUATED
 from spectral_repro.reporting.protocols import counted
@@ -19,8 +20,8 @@ from spectral_repro.reporting.protocols import counted
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
 LAST = "last.pt"
-NEEDED = ("seed", "precision", "dataset.name", "trainer.epochs", "scale.name")
-NEEDED_OF_A_STUDY = ("seed", "scale.name")
+NEEDED = {"seed": int, "precision": str, "dataset.name": str, "trainer.epochs": int, "scale.name": str}
+NEEDED_OF_A_STUDY = {key: NEEDED[key] for key in ("seed", "scale.name")}
 READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
     ".hydra/config.yaml",
     "summary.json",
@@ -31,6 +32,10 @@ READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
 
 
 SPECTRA_COLUMNS = {"epoch": int, "layer": str, "exact": float, "power": float}
+
+
+class Damage(str):
+    """A notice about what is left out because it is damaged."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -53,7 +58,7 @@ class Run:
         scale: how much of the published protocol was asked for.
         metrics: a row for each finished epoch, the first of them 1; accuracies in percent; any column beyond `COLUMNS` may be
             missing. The last row also has what evaluation.json says of the last checkpoint. Of a study, its rows.
-        summary: what the trainer says of it; any key but `state` may be missing.
+        summary: what the trainer says of it; any key but `state` may be missing, and no value is None.
         evaluation: evaluation.json, measurement by measurement; empty without one.
         spectra: spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
     """
@@ -112,8 +117,8 @@ class Run:
     @property
     def commit(self) -> str | None:
         """The commit of the code, and whether there were changes that are not in it."""
-        git = self.summary.get("git")
-        return f"{git['commit'][:7]}{' with changes' if git['dirty'] else ''}" if git else None
+        git = self.summary.get("git") or {}
+        return f"{git['commit'][:7]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else None
 
     @property
     def largest_gradient(self) -> float:
@@ -130,22 +135,26 @@ class Run:
 
 
 def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
-    """Every run in the folders of `root`, each once, and a line about every folder that is left out.
+    """Every run in the folders of `root`, each once, and a line about every folder that is left out: a `Damage`
+    where it is damaged.
 
     Folders that have not changed since an earlier call are not read again.
 
     Raises:
-        UserError: there is no such folder; the message names `made_by`, the command that makes runs.
+        UserError: there is no such folder, or it cannot be read; the message names `made_by`, the command that makes runs.
     """
     if not root.is_dir():
         raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"runs={root}: cannot be read ({error.strerror})") from error
     runs, notices = [], []
     for folder, contents in cached({folder: _state(folder) for folder in folders}, _read_or_excuse).items():
-        if isinstance(contents, str):
-            notices.append(f"{folder.name}: left out, {contents}")
-        else:
+        if isinstance(contents, Contents):
             runs.append(_run(folder, contents))
+        else:
+            notices.append(contents)
     return _each_once(runs, notices), notices
 
 
@@ -179,14 +188,18 @@ def _state(folder: Path) -> str:
             return None
         return status.st_mtime_ns, status.st_size
 
-    return fingerprint(str(folder.resolve()), [written(folder / name) for name in READ], written(Path(__file__)))
+    code = [written(Path(file)) for file in (__file__, records.__file__)]
+    return fingerprint(str(folder.resolve()), [written(folder / name) for name in READ], code)
 
 
 def _read_or_excuse(folder: Path) -> Contents | str:
+    """What lies in a run folder; a line if it holds no run, or if the run is damaged in whatever way."""
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
-        return _one_line(error)
+    except FileNotFoundError as error:
+        return f"{folder.name}: left out, no {Path(error.filename).name}"
+    except Exception as error:
+        return Damage(f"{folder.name}: left out, {_one_line(error)}")
 
 
 def _read(folder: Path) -> Contents:
@@ -196,20 +209,22 @@ def _read(folder: Path) -> Contents:
     config.pop("paper", None)  # all tables of a paper, as it was started through one
     values = flatten(config)
     study = "study._target_" in values
-    missing = [key for key in (NEEDED_OF_A_STUDY if study else NEEDED) if key not in values]
-    if missing:
+    needed = NEEDED_OF_A_STUDY if study else NEEDED
+    if missing := [key for key in needed if key not in values]:
         raise ValueError(f"{CONFIG} has no {', '.join(missing)}")
-    summary = json.loads((folder / SUMMARY).read_text())
-    if not isinstance(summary, dict) or summary.get("state") not in STATES:
+    if wrong := [key for key, kind in needed.items() if not isinstance(values[key], kind)]:
+        raise ValueError(f"{CONFIG} has {wrong[0]}={values[wrong[0]]}")
+    summary = _checked(folder / SUMMARY, check_summary)
+    if summary.get("state") not in STATES:
         raise ValueError(f"{SUMMARY} has no state among {', '.join(STATES)}")
     metrics = _read_metrics(folder / METRICS_FILE, study)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
         raise ValueError(f"finished, but {METRICS_FILE} has no complete last row")
-    evaluation = _read_evaluation(folder / EVALUATION)
+    evaluation = _checked(folder / EVALUATION, check_evaluation) if (folder / EVALUATION).exists() else {}
     for metric in EVALUATED:
         entry = evaluation.get(metric.measurement, {})
-        if metric.name in entry and entry["settings"]["checkpoint"] == LAST:
-            metrics.loc[metrics.index[-1:], metric.name] = entry[metric.name]
+        if entry.get(metric.name) is not None and entry["settings"]["checkpoint"] == LAST:
+            metrics.loc[metrics.index[-1:], metric.name] = float(entry[metric.name])
     return Contents(config, summary, metrics, evaluation, _read_spectra(folder / SPECTRA))
 
 
@@ -232,11 +247,11 @@ def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     return metrics
 
 
-def _read_evaluation(path: Path) -> dict[str, dict]:
+def _checked(path: Path, check: Callable[[object], dict]) -> dict:
     try:
-        return json.loads(path.read_text()) if path.exists() else {}
+        return check(read_json(path))
     except ValueError as error:
-        raise ValueError("evaluation.json is damaged") from error
+        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def _read_spectra(path: Path) -> pd.DataFrame:
@@ -259,6 +274,5 @@ def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"no {Path(error.filename).name}"
-    return " ".join(str(error).split())[:200]
+    expected = isinstance(error, OSError | ValueError | yaml.YAMLError)
+    return " ".join((str(error) if expected else in_one_line(error)).split())[:200]

@@ -8,8 +8,11 @@ from functools import cached_property
 
 import pandas as pd
 
+from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, within
+from spectral_repro.configuration.rules import check
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.naming import chosen_options
 from spectral_repro.reporting.papers import Paper, Row, Table, default_protocol, identities
@@ -166,10 +169,20 @@ class Section:
                 _, protocol = split(values, self.paper.compare)
                 keys = differing(protocol, self.protocol)
                 if not keys:
-                    return asked
+                    return asked if self._is_taken(asked) else None
                 own = [key for key in keys if key in self.protocol and not within(key, DERIVED)]
                 asked += tuple(f"{'' if key in protocol else '++'}{key}={json.dumps(self.protocol[key])}" for key in own)
         return None
+
+    def _is_taken(self, asked: tuple[str, ...]) -> bool:
+        """Does train take these overrides? It refuses keys that only another version has."""
+        if not any(override.startswith("++") for override in asked):
+            return True
+        try:
+            check(compose([*self.table.rows[0].overrides, *asked]))
+        except UserError:
+            return False
+        return True
 
     @property
     def commands(self) -> list[str]:

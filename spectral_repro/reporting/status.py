@@ -6,16 +6,20 @@ from pathlib import Path
 
 from spectral_repro.reporting.papers import TRAIN
 from spectral_repro.reporting.runs import Run, read_runs
+from spectral_repro.reporting.tables import text
 from spectral_repro.training.files import holder
 from spectral_repro.training.loggers import clock
 
 KILLED = "killed"  # says of itself that it is running, and no process is at work on it
 
 
-def status(root: Path) -> str:
+def status(root: Path) -> tuple[str, list[str]]:
     """A line for each run in the folders of ``root``: state, part that is done, time left, metric and name; and their counts.
 
     The time left is that of the steps so far, without what has passed since they were counted.
+
+    Returns:
+        The lines as a text, and the notices of `read_runs`.
 
     Raises:
         UserError: there is no such folder.
@@ -24,7 +28,7 @@ def status(root: Path) -> str:
     states = {run.folder: state(run, root) for run in runs}
     lines = [line(run, states[run.folder], root) for run in runs]
     counts = ", ".join(f"{count} {name}" for name, count in sorted(Counter(states.values()).items()))
-    return "\n".join([*lines, *notices, f"{len(runs)} runs: {counts}" if runs else f"no runs in {root}"])
+    return "\n".join([*lines, f"{len(runs)} runs: {counts}" if runs else f"no runs in {root}"]), notices
 
 
 def state(run: Run, root: Path) -> str:
@@ -38,19 +42,19 @@ def line(run: Run, state: str, root: Path) -> str:
     return f"{state:<11} {100 * done:5.1f} %  {left:>10}  {metric(final):<22}  {run.folder}"
 
 
-def metric(final: dict[str, float]) -> str:
+def metric(final: dict[str, float | None]) -> str:
     """The test accuracy in the last row of metrics.csv, of a study the first value there."""
     if "test_accuracy" in final:
-        return f"test accuracy {final['test_accuracy']:.2f} %"
-    return "".join(f"{name} {value:.4g}" for name, value in list(final.items())[1:2])
+        return f"test accuracy {text(final['test_accuracy'], '.2f')} %"
+    return "".join(f"{name} {text(value, '.4g')}" for name, value in list(final.items())[1:2])
 
 
 def part_done(run: Run) -> float:
     if run.state == "finished":
         return 1.0
-    return run.summary.get("steps", 0) / run.summary.get("total_steps", float("inf"))
+    return run.summary.get("steps", 0) / (run.summary.get("total_steps") or float("inf"))
 
 
 def time_left(run: Run, done: float, root: Path) -> float:
     since = time.time() - (root / run.folder / "summary.json").stat().st_mtime
-    return max(run.summary["wall_time_s"] * (1 - done) / done - since, 0.0)
+    return max(run.summary.get("wall_time_s", 0.0) * (1 - done) / done - since, 0.0)

@@ -1,6 +1,7 @@
 """What may end a run too early: a request to stop, and faults of the machine."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,13 +34,17 @@ def explain(error: Exception, config: DictConfig) -> str | None:
 
 
 class StopRequest:
-    """While active, Ctrl-C, SIGTERM and SIGUSR2 are only noted in ``asked``, by their number; a second one acts at once."""
+    """While active, Ctrl-C, SIGTERM and SIGUSR2 are only noted in ``asked``, by their number; a second one acts at once.
+
+    In a thread other than the main one, which alone may handle signals, nothing is noted.
+    """
 
     def __init__(self):
         self.asked = 0
 
     def __enter__(self) -> "StopRequest":
-        self.previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2) if _in_main_thread() else ()
+        self.previous = {number: signal.signal(number, self._ask) or signal.SIG_DFL for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,8 +61,15 @@ def unheard_children() -> Iterator[None]:
     """Meanwhile no child process that ends is heard of: for each that is killed torch's data loader raises an error, wherever
     the program is.
     """
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not _in_main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) or signal.SIG_DFL  # None stands for a handler not set by Python
     try:
         yield
     finally:
         signal.signal(signal.SIGCHLD, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -3,15 +3,22 @@
 import csv
 import fcntl
 import io
+import json
 import os
 import socket
 from itertools import chain
 from pathlib import Path
 
 from spectral_repro.errors import UserError
+from spectral_repro.records import finite
 from spectral_repro.training.processes import is_main_process
 
 PARTIAL = ".partial"
+
+
+def write_json(path: Path, values: dict[str, object]) -> None:
+    """Writes values as JSON (`write_whole`), with null in the place of NaN and infinity."""
+    write_whole(path, (json.dumps(finite(values), indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_whole(path: Path, content: bytes, keep: Path | None = None) -> None:
@@ -65,11 +72,11 @@ class Lock:
         """
         if self.file or not is_main_process():
             return
-        self.file = self.path.open("a+")
+        self.file = self.path.open("a+", encoding="utf-8")
         try:
             fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            other = self.path.read_text()
+            other = self.path.read_text("utf-8")
             self.release()
             raise UserError(f"{self.path.parent}: {other} is at work on it; let it end, or end it, and start again") from error
         self.file.truncate(0)
@@ -85,11 +92,11 @@ class Lock:
 def holder(path: Path) -> str | None:
     """Who holds the lock on this file, as far as another process does; None if nobody."""
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 return file.read()
-    except FileNotFoundError:
+    except OSError:  # not there, or not to be read
         pass
     return None

@@ -1,7 +1,6 @@
 """The folder of a run: results_dir/<name>-seed<seed>-<8 digits of its identity>."""
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,7 +14,8 @@ from yaml import YAMLError
 
 from spectral_repro.configuration.identity import config_read, digest, identity
 from spectral_repro.errors import UserError
-from spectral_repro.training.files import PARTIAL, Lock, write_whole
+from spectral_repro.records import check_summary, read_json
+from spectral_repro.training.files import PARTIAL, Lock, write_json
 from spectral_repro.training.processes import any_rank, is_main_process
 
 OVER = ("finished", "diverged")
@@ -98,15 +98,13 @@ class RunFolder:
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started
         self.summary |= values | {"wall_time_s": round(wall_time, 3)}
-        write_whole(
-            self.folder / "summary.json", (json.dumps(_finite(self.summary), indent=2, allow_nan=False) + "\n").encode()
-        )
+        write_json(self.folder / "summary.json", self.summary)
 
     def _summary(self, name: str) -> dict:
         new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
         try:
-            return new if self.anew else json.loads((self.folder / "summary.json").read_text())
-        except (OSError, json.JSONDecodeError):
+            return new if self.anew else new | check_summary(read_json(self.folder / "summary.json"))
+        except (OSError, ValueError):  # not there, or damaged; the checkpoints decide how the run goes on
             return new
 
     @contextmanager
@@ -140,10 +138,3 @@ def _check_same(folder: Path, config: DictConfig) -> None:
             f"{folder}: holds a run with the same digits but another {', '.join(others)}; move it away, or name another "
             "results_dir"
         )
-
-
-def _finite(value: object) -> object:
-    """The same with null in the place of NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -93,8 +93,10 @@ class TrainingState:
         self.extremes.copy_(torch.tensor([0.0, torch.inf]))
 
     def schedule_learning_rate(self) -> None:
-        """Gives the optimiser the learning rates of this step."""
-        factor = self.schedule(Fraction(self.step, self.steps))
+        """Gives the optimiser the learning rates of this step: the schedule at its middle, so that no step has the rate 0 at
+        which a warm-up begins and a decay ends.
+        """
+        factor = self.schedule(Fraction(2 * self.step + 1, 2 * self.steps))
         for group, full_rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = full_rate * factor
 

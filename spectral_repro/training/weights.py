@@ -52,7 +52,7 @@ def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
     """Puts an epoch behind those before it in spectra.csv; what a run that goes on has written of later ones goes."""
     before = []
     if path.exists():
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             before = [row for row in csv.DictReader(file) if int(row["epoch"]) < epoch]
     write_metrics(path, before + [{"epoch": epoch} | row for row in rows])
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from spectral_repro.configuration.folders import CONF
 from spectral_repro.configuration.sweeps import Installed
@@ -28,6 +30,22 @@ def test_a_launcher_that_is_not_installed(launcher: str, capsys):
         Installed().on_multirun_start(config)
     message = f"hydra/launcher={launcher}: the package is not installed; pip install 'spectral-repro[launchers]'\n"
     assert capsys.readouterr().err == message
+
+
+def test_jobs_of_joblib_decode_images_in_processes_of_their_own(command, tmp_path: Path):
+    """joblib changes the start method of its processes; and the jobs print with whatever encoding there is."""
+    for split, number in product(("train", "test"), range(8)):
+        path = tmp_path / "données" / split / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number,) * 3).save(path)
+    options = ("dataset.num_classes=2", "dataset.image_size=8", "dataset.crop_padding=0", "dataset.train_images=8")
+    images = ("dataset=image_folder", "dataset.root=données", "dataset.workers=1", "dataset.memory_limit_gib=0", *options)
+    small = ("model=mlp", "model.depth=2", "model.width=4", "trainer.epochs=1", "logger=none", "results_dir=résultats")
+    result = command(
+        "train", "-m", "hydra/launcher=joblib", "scale=smoke", *images, *small, "seed=0,1", PYTHONIOENCODING="ascii"
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("résultats/*/metrics.csv"))) == 2 and "r?sultats" in result.stdout
 
 
 def checkpoint(folder: Path) -> dict[str, object]:

@@ -15,6 +15,8 @@ from spectral_repro.reporting.latex import escape, latex
         ("~^<|>", r"\textasciitilde{}\textasciicircum{}\textless{}\textbar{}\textgreater{}"),
         ("1 ± 2 – −3 ×", r"1 $\pm$ 2 -- $-$3 $\times$"),
         ("[0.9, 0.999]", "{[}0.9, 0.999{]}"),
+        ("ε = 1, λ, Σ, Λ, Η, ό, “x²”", r"$\epsilon$ = 1, $\lambda$, $\Sigma$, $\Lambda$, $\mathrm{H}$, o, ``x$^2$''"),
+        ("fleurs, é, Łódź, 花, 😀", "fleurs, é, Łódź, U+82B1, U+1F600"),
     ],
 )
 def test_escape(text, escaped):

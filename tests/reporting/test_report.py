@@ -33,6 +33,19 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
     assert result.returncode == 0 and result.stdout.splitlines()[-1] == "3 runs: 1 diverged, 2 finished"
 
 
+@pytest.mark.parametrize("arguments", [["paper=quickstart"], ["compare=[norm]"], ["status=true"]])
+def test_a_damaged_run_is_named_and_the_others_are_reported(call, make_run, tmp_path, arguments):
+    make_run("experiment=quickstart/batch", accuracies=[50.0, 90.0])
+    damaged = make_run("experiment=quickstart/zca_svd", accuracies=[50.0, 80.0])
+    (damaged / "evaluation.json").write_text('{"calibration": {"ece": 0.1}}')
+    result = call("report", *arguments, "runs=runs", "out=pages")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    lines = result.stderr.splitlines()
+    assert f"{damaged.name}: left out, evaluation.json is damaged: calibration has no conditions" in lines
+    assert "1 place left out because of damage, see above; the rest is reported" in lines
+    assert "90.00" in result.stdout or "1 runs: 1 finished" in result.stdout
+
+
 def test_no_runs_still_make_tables(call, tmp_path):
     (tmp_path / "results" / "runs").mkdir(parents=True)
     result = call("report", "paper=quickstart")

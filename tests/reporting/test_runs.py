@@ -6,7 +6,7 @@ import pytest
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.metrics import METRICS
-from spectral_repro.reporting.runs import read_run, read_runs
+from spectral_repro.reporting.runs import Damage, read_run, read_runs
 
 
 def test_a_run_reads_as_it_was_written(make_run):
@@ -93,6 +93,35 @@ def drop_a_column(folder):
     (folder / "metrics.csv").write_text((folder / "metrics.csv").read_text().replace("test_accuracy", "accuracy"))
 
 
+def evaluation(content):
+    return lambda folder: (folder / "evaluation.json").write_text(json.dumps(content))
+
+
+def summary(**values):
+    def change(folder):
+        content = json.loads((folder / "summary.json").read_text())
+        (folder / "summary.json").write_text(json.dumps(content | values))
+
+    return change
+
+
+def config(old, new):
+    def change(folder):
+        path = folder / ".hydra" / "config.yaml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    return change
+
+
+def no_permission(folder):
+    (folder / "metrics.csv").unlink()
+    (folder / "metrics.csv").mkdir()
+
+
+CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "ece": 0.1}
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
@@ -110,6 +139,19 @@ def drop_a_column(folder):
         (cut_metrics, "metrics.csv"),
         (skip_an_epoch, "metrics.csv"),
         (drop_a_column, "test_accuracy"),
+        (no_permission, "metrics.csv"),
+        (evaluation([]), "evaluation.json"),
+        (evaluation({"calibration": []}), "calibration is not a JSON object"),
+        (evaluation({"calibration": CALIBRATION | {"settings": {}}}), "calibration does not name its checkpoint"),
+        (evaluation({"calibration": {"ece": 0.1}}), "calibration has no conditions"),
+        (evaluation({"calibration": CALIBRATION | {"ece": "small"}}), "small"),
+        (summary(git="0123"), "git is not a JSON object"),
+        (summary(git={"commit": 5}), "git.commit has the wrong type: 5"),
+        (summary(wall_time_s="long"), 'wall_time_s has the wrong type: "long"'),
+        (summary(final={"test_accuracy": [1]}), "final.test_accuracy has the wrong type: [1]"),
+        (summary(name=7), "name has the wrong type: 7"),
+        (config("seed: 0", "seed: zero"), "seed=zero"),
+        (config("seed: 0", "? [0]\n: 1"), ""),
     ],
 )
 def test_a_damaged_folder_is_named_and_left_out(make_run, runs_folder, damage, named):
@@ -118,6 +160,7 @@ def test_a_damaged_folder_is_named_and_left_out(make_run, runs_folder, damage, n
     runs, notices = read_runs(runs_folder, made_by="nobody")
     assert [run.folder.partition("-")[0] for run in runs] == ["good"]
     (notice,) = notices
+    assert isinstance(notice, Damage) == (damage not in (remove_config, remove_summary))
     assert notice.startswith("bad-") and "left out" in notice and named in notice
     assert "\n" not in notice
 
@@ -152,3 +195,12 @@ def test_keys_may_be_missing_from_a_summary(make_run):
     (folder / "summary.json").write_text(json.dumps({"state": "finished"}))
     run = read_run(folder)
     assert run.state == "finished" and folder.name.endswith(run.id)
+
+
+def test_numbers_that_are_not_finite_are_unknown(make_run):
+    folder = make_run()
+    (folder / "summary.json").write_text('{"state": "finished", "wall_time_s": NaN, "images_per_second": 1e999, "git": null}')
+    (folder / "evaluation.json").write_text(json.dumps({"calibration": CALIBRATION | {"ece": float("nan")}}))
+    run = read_run(folder)
+    assert run.summary == {"state": "finished"}
+    assert np.isnan(METRICS["ece"].of(run.metrics)) and run.metrics.dtypes.eq(float).all()

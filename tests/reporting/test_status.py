@@ -33,7 +33,8 @@ def test_state_progress_time_left_and_metric_of_every_run(make_run, runs_folder)
     process = fork.Process(target=hold, args=(busy / "lock", held, done))
     process.start()
     held.wait(60)
-    *lines, last = status(runs_folder).splitlines()
+    text, notices = status(runs_folder)
+    *lines, last = text.splitlines()
     done.set()
     process.join(60)
     found = {line.rpartition(" ")[2].partition("-")[0]: line.split() for line in lines}
@@ -44,11 +45,11 @@ def test_state_progress_time_left_and_metric_of_every_run(make_run, runs_folder)
     assert found["busy"][:3] == ["running", "25.0", "%"]
     minutes, seconds = found["busy"][3].split(":")
     assert int(minutes) * 60 + int(seconds) == pytest.approx(3000 - 600, abs=20)
-    assert last == "5 runs: 1 failed, 1 finished, 2 killed, 1 running"
+    assert notices == [] and last == "5 runs: 1 failed, 1 finished, 2 killed, 1 running"
 
 
 def test_a_folder_without_runs(tmp_path):
     (tmp_path / "runs").mkdir()
-    assert status(tmp_path / "runs") == f"no runs in {tmp_path / 'runs'}"
+    assert status(tmp_path / "runs") == (f"no runs in {tmp_path / 'runs'}", [])
     with pytest.raises(UserError, match=r"runs=.*elsewhere: no such folder; runs are made by python -m spectral_repro\.train"):
         status(tmp_path / "elsewhere")

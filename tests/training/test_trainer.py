@@ -30,6 +30,19 @@ def test_tensorboard_scalars(train):
     assert len(scalars["train/gradient_norm"]) == len(scalars["train/smallest_gap"]) == 4
 
 
+def test_no_step_has_a_learning_rate_of_zero(train):
+    """Each has that of its middle, in a warm-up and in a decay; milestones are those of whole steps."""
+    for schedule, expected in {
+        "schedule=cosine schedule.warmup=0.5": [1 / 8, 3 / 8, 5 / 8, 7 / 8, 0.96194, 0.69134, 0.30866, 0.03806],
+        "schedule=step schedule.every=1/4": [1, 1, 0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3],
+    }.items():
+        options = ("model=alexnet_small", "optimizer.lr=1e-3", "trainer.epochs=2", "trainer.log_every=1")
+        events = EventAccumulator(str(train(*schedule.split(), *options)))
+        events.Reload()
+        rates = [event.value for event in events.Scalars("train/learning_rate")]
+        assert rates == pytest.approx([1e-3 * each for each in expected], rel=1e-3)
+
+
 def test_extremes_of_every_epoch(train, monkeypatch):
     """Gradient norms and gaps noted step by step by another way."""
     norms, gaps, step = [], [], torch.optim.SGD.step

@@ -1,0 +1,79 @@
+"""What the JSON files of a run hold: summary.json and evaluation.json."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+ANY = "*"  # stands for every key
+NUMBER = (int, float)
+SUMMARY = {  # the type of each value, of those that are there and not null
+    **dict.fromkeys(("name", "id", "state", "started", "device"), str),
+    **dict.fromkeys(("processes", "threads", "epochs", "steps", "total_steps"), int),
+    **dict.fromkeys(("wall_time_s", "images_per_second"), NUMBER),
+    "final": {ANY: NUMBER},
+    "best": {ANY: NUMBER},
+    "failure": {"step": int, "layer": str, "during": str, "gap": NUMBER, "error": str},
+    "images": {"train": int, "test": int},
+    "machine": dict,
+    "versions": {ANY: str},
+    "git": {"commit": str, "dirty": bool},
+    "notes": list,
+}
+MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # what each of evaluation.json must have
+
+
+def read_json(path: Path) -> object:
+    """The content of a JSON file, with None in the place of NaN and infinity.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    return finite(json.loads(path.read_bytes()))
+
+
+def finite(value: object) -> object:
+    """The same with None in the place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_summary(summary: object) -> dict[str, object]:
+    """The content of a summary.json, without what is null.
+
+    Raises:
+        ValueError: it is not an object, or a value has another type.
+    """
+    _check(summary, SUMMARY, "")
+    return {key: value for key, value in summary.items() if value is not None}
+
+
+def check_evaluation(entries: object) -> dict[str, dict]:
+    """The content of an evaluation.json: measurements by name.
+
+    Raises:
+        ValueError: it is something else, or a measurement lacks what all of them have.
+    """
+    _check(entries, {ANY: MEASUREMENT}, "")
+    for name, entry in entries.items():
+        if missing := [key for key in MEASUREMENT if entry.get(key) is None]:
+            raise ValueError(f"{name} has no {missing[0]}")
+        if entry["settings"].get("checkpoint") is None:
+            raise ValueError(f"{name} does not name its checkpoint")
+    return entries
+
+
+def _check(value: object, form: object, place: str) -> None:
+    if not isinstance(form, Mapping):
+        if not isinstance(value, form):
+            raise ValueError(f"{place} has the wrong type: {json.dumps(value)[:60]}")
+        return
+    if not isinstance(value, dict):
+        raise ValueError(f"{place or 'the content'} is not a JSON object")
+    for key, each in value.items():
+        expected = form.get(key, form.get(ANY))
+        if expected is not None and each is not None:
+            _check(each, expected, f"{place}.{key}".lstrip("."))
