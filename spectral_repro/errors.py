@@ -16,8 +16,10 @@ def first_line(error: BaseException) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """What a user error says; of any other its kind, the first line of its message, and where it was raised."""
+    """What a user error says; of any other its kind, the first line of its message, and the last line of this
+    package on the way to it."""
     if isinstance(error, UserError):
         return str(error)
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    return f"{type(error).__name__}: {first_line(error)} ({Path(frame.f_code.co_filename).name}, line {line})"
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    path, line = [place for place in places if Path(__file__).parent in place[0].parents or place == places[0]][-1]
+    return f"{type(error).__name__}: {first_line(error)} ({path.name}, line {line})"

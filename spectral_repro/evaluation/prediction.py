@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from spectral_repro.data.folders import visible
-from spectral_repro.data.image_files import opened, own_process_group
+from spectral_repro.data.image_files import START_METHOD, opened, own_process_group
 from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.trained import TrainedNetwork
@@ -50,6 +50,7 @@ def predict(
         _Pictures(paths, trained.transforms),
         batch_size,
         num_workers=workers,
+        multiprocessing_context=START_METHOD if workers else None,
         collate_fn=list,
         worker_init_fn=own_process_group,
         generator=torch.Generator(),

@@ -1,5 +1,7 @@
 """A trained network and its data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,11 +9,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.transforms import EvaluationTransforms
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.evaluation.subjects import find
 from spectral_repro.training.build import build_batches, build_model, load_images, place
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
@@ -107,13 +110,14 @@ def restore(
     config, network, names = _read(checkpoint)
     if config.precision == "auto":  # of a configuration that no run has settled
         config.precision = fastest_precision(device)
-    for key, value in (dataset or {}).items():
-        if key == "root" and "folder" in config.dataset.load:
-            config.dataset.load.folder = value
-        for node in (config.dataset, config.dataset.load):
-            if key in node:
-                node[key] = value
-    images = load_images(config)
+    with _errors_of_config(checkpoint):
+        for key, value in (dataset or {}).items():
+            if key == "root" and "folder" in config.dataset.load:
+                config.dataset.load.folder = value
+            for node in (config.dataset, config.dataset.load):
+                if key in node:
+                    node[key] = value
+        images = load_images(config)
     if names and images.class_names and list(images.class_names) != names:
         raise UserError(
             f"{checkpoint}: was trained on the classes {shortly(names)}, but the images are of {shortly(images.class_names)}"
@@ -128,7 +132,8 @@ def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
     config = OmegaConf.create(content.get("config") or {})
     if absent := [key for key in NEEDED if key not in config]:
         raise UserError(f"{checkpoint}: has no {absent[0]} under config, the configuration of its training")
-    network = build_model(config)
+    with _errors_of_config(checkpoint):
+        network = build_model(config)
     weights = renamed(network, content["model"])
     try:
         network.load_state_dict(weights)
@@ -136,3 +141,12 @@ def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
         fault = f"its weights are not those of the network that its config describes ({differences(network, weights)})"
         raise UserError(f"{checkpoint}: {fault}") from error
     return config, network.eval(), content.get("class_names", [])
+
+
+@contextmanager
+def _errors_of_config(checkpoint: Path) -> Iterator[None]:
+    """Errors about the configuration in a checkpoint, such as a missing key, name the file."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise UserError(f"{checkpoint}: its config cannot be read ({first_line(error)})") from error
