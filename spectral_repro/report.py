@@ -19,9 +19,9 @@ from spectral_repro.reporting.runs import Damage
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.verdicts import judge
 
-KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline")
+KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline", "best_over")
 QUOTES = ("'", '"')
-OF_A_COMPARISON = ("where", "metric", "baseline")
+OF_A_COMPARISON = ("where", "metric", "baseline", "best_over")
 
 
 @command("report", texts=("where", "baseline"))
@@ -89,7 +89,7 @@ def _comparison(config: DictConfig) -> list[str]:
     if not runs:
         raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
     made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
-    report = compare(runs, keys, config.metric, config.baseline, made_by)
+    report = compare(runs, keys, config.metric, config.baseline, made_by, listed(config.best_over))
     from spectral_repro.reporting.site import write
 
     _print_lines(report.remarks)

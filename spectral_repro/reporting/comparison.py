@@ -5,16 +5,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import yaml
 
 from spectral_repro.configuration.identity import digest, within
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import naming
-from spectral_repro.reporting.metrics import METRICS, Metric
+from spectral_repro.reporting.metrics import METRICS, VALIDATION, Metric
 from spectral_repro.reporting.papers import Axis, Paper, Row, Table
 from spectral_repro.reporting.protocols import counted, hashable
 from spectral_repro.reporting.runs import Run
-from spectral_repro.reporting.sections import Entry, Report, Section, by_machine
+from spectral_repro.reporting.sections import Choice, Entry, Report, Section, by_machine, by_seed
 
 REPORT = ("python", "-m", "spectral_repro.report")
 DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
@@ -30,8 +31,14 @@ def compare(
     metric: str | None = None,
     baseline: str | None = None,
     command: str = "",
+    best_over: Sequence[str] = (),
 ) -> Report:
     """A table for each protocol, with a row for each combination of the compared values, in the order of the runs.
+
+    With `best_over` the methods are tuned alike: of the learning rates, say, that were tried with a method, its row has the one
+    with the highest validation accuracy after the last epoch, the mean over its seeds, and shows the metric of these runs. A
+    value with which a run diverged is taken only if there is no other. The test images play no part in the choice. This is how
+    AlgoPerf compares training algorithms (Dahl et al., 2023): each is tuned with the same number of trials on validation data.
 
     Args:
         runs: those to compare; runs that differ in the seed alone share a row.
@@ -40,21 +47,34 @@ def compare(
         metric: what is compared, a name of `METRICS`; None: the test accuracy, or else the first metric that was measured.
         baseline: the label of the row that the others are compared with, which comes first; None: the first row with a result.
         command: what makes this comparison.
+        best_over: keys, or their last parts, whose best value each row has.
 
     Raises:
-        UserError: no run has a key, the metric or the baseline.
+        UserError: no run has a key, the metric, the baseline or, with `best_over`, a validation accuracy.
+
+    Example:
+        >>> runs, _ = read_places(["results/runs"], made_by="a sweep over optimizer and optimizer.lr")  # doctest: +SKIP
+        >>> report = compare(runs, ["optimizer"], best_over=["optimizer.lr"])  # doctest: +SKIP
     """
     runs = list(runs)
     measured = choose_metric(runs, metric)
     compared = tuple(dict.fromkeys(key for text in keys for key in meant(f"compare={text}", text, runs)))
+    tuned = tuple(dict.fromkeys(key for text in best_over for key in meant(f"best_over={text}", text, runs)))
+    if tuned and not any(_validated(run) for run in runs):
+        raise UserError(
+            f"best_over=[{','.join(best_over)}]: no run has a validation accuracy to choose by; train with images set aside, "
+            "such as dataset.validation_images=5000"
+        )
     groups = defaultdict(list)
     for run in runs:
-        groups[_protocol(run, compared)].append(run)
-    groups = [_rows(group, compared) for group in groups.values()]
+        groups[_protocol(run, compared, tuned)].append(run)
+    groups = [group for group in groups.values() if not tuned or any(map(_validated, group))]
+    unvalidated = len(runs) - sum(map(len, groups))
+    groups = [_rows(group, compared, tuned) for group in groups]
     several = [rows for rows in groups if len(rows) > 1]
     left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
     paper = Paper("comparison", "Comparison", "", compared, (), command)
-    found = [_section(paper, list(rows.values()), measured) for rows in several or groups]
+    found = [_section(paper, list(rows.values()), measured, tuned) for rows in several or groups]
     sections = _named([part for section in found for part in by_machine(section)])
     labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
     if baseline is not None and baseline not in labels:
@@ -62,8 +82,12 @@ def compare(
     sections = [_with_baseline(section, baseline) for section in sections]
     titles = dict.fromkeys(section.table.title for section in sections)
     paper = replace(paper, title="; ".join(titles) if len(titles) < 4 else paper.title, tables=tuple(s.table for s in sections))
-    remarks = (f"{counted(left, 'run')} left out: no other run of their protocol differs from them in what is compared",)
-    return Report(paper, tuple(replace(each, paper=paper) for each in sections), remarks if left else ())
+    remarks = [f"{counted(left, 'run')} left out: no other run of their protocol differs from them in what is compared"] * bool(
+        left
+    )
+    if unvalidated:
+        remarks.append(f"{counted(unvalidated, 'run')} left out: no run of their protocol has a validation accuracy")
+    return Report(paper, tuple(replace(each, paper=paper) for each in sections), tuple(remarks))
 
 
 def compare_treatments(runs: Iterable[Run]) -> Report:
@@ -154,26 +178,57 @@ def _written(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _protocol(run: Run, compared: tuple[str, ...]) -> object:
+def _protocol(run: Run, compared: tuple[str, ...], tuned: tuple[str, ...]) -> object:
     """What runs of one table share."""
     if compared:
-        return hashable({key: value for key, value in run.identity.items() if key not in compared and key != "seed"})
+        apart = {*compared, *tuned, "seed"}
+        return hashable({key: value for key, value in run.identity.items() if key not in apart})
     study = run.identity.get("study._target_")
     return hashable([study, run.scale, *(run.identity.get(key) for key in DATA)])
 
 
-def _rows(runs: Sequence[Run], compared: tuple[str, ...]) -> dict[object, list[Run]]:
+def _rows(runs: Sequence[Run], compared: tuple[str, ...], tuned: tuple[str, ...]) -> dict[object, list[Run]]:
     """The runs of a table by their compared values."""
-    keys = compared or [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
-    rows = defaultdict(list)
+    keys = compared or naming.differing_keys([run.identity for run in runs])
+    return _by_values(runs, [key for key in keys if key not in ("seed", *tuned)])
+
+
+def _by_values(runs: Iterable[Run], keys: Sequence[str]) -> dict[object, list[Run]]:
+    groups = defaultdict(list)
     for run in runs:
-        rows[hashable({key: run.identity[key] for key in keys if key in run.identity})].append(run)
-    return rows
+        groups[hashable({key: run.identity[key] for key in keys if key in run.identity})].append(run)
+    return groups
 
 
-def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric) -> Section:
+def _validated(run: Run) -> bool:
+    return not np.isnan(METRICS[VALIDATION].of(run.metrics))
+
+
+def _choose(runs: Sequence[Run], tuned: tuple[str, ...]) -> tuple[tuple[Run, ...], Choice | None]:
+    """Of a row the runs of the value with the highest validation accuracy."""
+    if not tuned:
+        return tuple(runs), None
+    candidates = list(_by_values(runs, tuned).values())
+
+    def merit(candidate: list[Run]) -> tuple[bool, float]:
+        validation = _validation(candidate)
+        whole = not any(run.state == "diverged" for run in candidate)
+        return np.isfinite(validation) and whole, np.nan_to_num(validation, nan=-np.inf)
+
+    best = max(candidates, key=merit)
+    ended = [each for each in candidates if any(run.state in ("finished", "diverged") for run in each)]
+    value = naming.label(best[0].identity, [key for key in tuned if key in best[0].identity])
+    return tuple(best), Choice(value, len(ended), _validation(best), tuple(runs))
+
+
+def _validation(runs: Iterable[Run]) -> float:
+    return by_seed((run.seed, METRICS[VALIDATION].of(run.metrics)) for run in runs if run.state == "finished").mean()
+
+
+def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tuned: tuple[str, ...]) -> Section:
     """A table of these rows, each with its runs; those of one line of its axis stand together."""
-    identities = [{key: value for key, value in runs[0].identity.items() if key != "seed"} for runs in groups]
+    apart = {"seed", *tuned}
+    identities = [{key: value for key, value in runs[0].identity.items() if key not in apart} for runs in groups]
     differing = naming.differing_keys(identities)
     values = [{key: each[key] for key in differing if key in each} for each in identities]
     keys = naming.distinguishing(identities)
@@ -187,14 +242,18 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric) -> S
             point = {"series": series, "at": float(own[along])}
         label = naming.label(own, keys)
         again = sum(row.label.partition(" (")[0] == label for row in rows)
-        rows.append(Row(f"{label} ({again + 1})" if again else label, (), each, {}, **point))
+        chosen = {key: None for key in tuned}
+        rows.append(Row(f"{label} ({again + 1})" if again else label, (), each | chosen, {}, **point))
     protocol = {key: value for key, value in identities[0].items() if key not in differing}
     axis = Axis(naming.axis_label(along), naming.is_logarithmic(row.at for row in rows if row.series)) if along else None
     data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", "runs"))
     words = ", ".join(dict.fromkeys(naming.group(key) for key in keys)) or "one row"
     title = f"{words[0].upper()}{words[1:]} on {data}"
     table = Table(data, title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
-    entries = [Entry(row, tuple(sorted(runs, key=lambda run: run.seed))) for row, runs in zip(rows, groups, strict=True)]
+    entries = []
+    for row, own in zip(rows, groups, strict=True):
+        runs, choice = _choose(own, tuned)
+        entries.append(Entry(row, tuple(sorted(runs, key=lambda run: run.seed)), choice))
     lines = list(dict.fromkeys(row.series for row in rows))
     entries.sort(key=lambda entry: lines.index(entry.row.series))
     return Section(paper, table, protocol, tuple(entries))
@@ -222,9 +281,21 @@ def _with_baseline(section: Section, baseline: str | None) -> Section:
 
 def report_command(runs: Sequence[Run], place: str) -> str:
     """The command that makes a page of what differs between these runs, which lie in a folder."""
-    names = differences(runs)
-    compared = [name for name in names if not name.startswith("dataset.")]
+    tuned = _tuned(runs)
+    compared = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
     shared = {"dataset.name": {run.identity.get("dataset.name") for run in runs}, "scale": {run.scale for run in runs}}
     where = [f"{key}={values.pop()}" for key, values in shared.items() if len(values) == 1 and None not in values]
     asked = f"[{','.join(compared)}]" if compared else "auto"
-    return shlex.join([*REPORT, f"compare={asked}", f"runs={place}", f"where=[{','.join(where)}]"])
+    best = [f"best_over=[{','.join(tuned)}]"] if tuned and compared else []
+    asked = asked if best or not tuned else f"[{','.join(tuned)}]"
+    return shlex.join([*REPORT, f"compare={asked}", *best, f"runs={place}", f"where=[{','.join(where)}]"])
+
+
+def _tuned(runs: Sequence[Run]) -> list[str]:
+    """The numbers of optimiser and schedule that differ between runs of one method, where validation images can choose."""
+    if not any(_validated(run) for run in runs):
+        return []
+    differing = naming.differing_keys([run.identity for run in runs])
+    numbers = [key for key in differing if within(key, ("optimizer", "schedule")) and not key.endswith(naming.TARGET)]
+    methods = _by_values(runs, [key for key in differing if key not in ("seed", *numbers)]).values()
+    return [key for key in numbers if any(len({hashable(run.identity.get(key)) for run in own}) > 1 for own in methods)]

@@ -24,11 +24,29 @@ SAID = ("model=", "dataset=", "study=")  # options that a protocol's other words
 
 
 @dataclass(frozen=True)
+class Choice:
+    """How the runs of a row were chosen among those of several values, such as learning rates.
+
+    Attributes:
+        value: the chosen one in words, such as lr = 0.1.
+        trials: how many values were tried.
+        validation: the mean validation accuracy of the chosen value's seeds, in percent.
+        runs: the runs of all values.
+    """
+
+    value: str
+    trials: int
+    validation: float
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
 class Entry:
     """A row and its runs under one protocol."""
 
     row: Row
     runs: tuple[Run, ...]
+    choice: Choice | None = None
 
     def in_state(self, *states: str) -> list[Run]:
         return [run for run in self.runs if run.state in states]
@@ -214,7 +232,7 @@ def by_machine(section: Section) -> list[Section]:
             section,
             machine=machine,
             entries=tuple(
-                Entry(entry.row, tuple(run for run in entry.runs if run.machine == machine)) for entry in section.entries
+                replace(entry, runs=tuple(run for run in entry.runs if run.machine == machine)) for entry in section.entries
             ),
         )
         for machine in machines

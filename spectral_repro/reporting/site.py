@@ -47,7 +47,8 @@ def write(
         UserError: nothing can be written there.
     """
     drawn = draw(report) if drawn is None else drawn
-    runs = list(dict.fromkeys(run for section in report.sections for run in section.runs))
+    entries = [entry for section in report.sections for entry in section.entries]
+    runs = list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
     files = {"index.html": render(report, drawn, judgements, speeds, around).encode()}
     files["tables.tex"] = document(report).encode()
     files |= write_archive(runs) if runs else {}

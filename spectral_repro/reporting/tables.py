@@ -33,7 +33,8 @@ def aggregate(section: Section) -> pd.DataFrame:
     published, also median with its 95 % interval median_low to median_high (NaN for fewer than six seeds), published_median,
     and their difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
     Of a comparison also difference, the mean of the differences to the baseline over the seeds that both have, its 95 % t
-    interval difference_low to difference_high, and pairs, the number of these seeds.
+    interval difference_low to difference_high, and pairs, the number of these seeds. Where each row has the best of several
+    values, also chosen, that value in words, trials, the number of values, and its validation_accuracy.
     """
     metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
     frame = pd.DataFrame([_numbers(section, entry) for entry in section.entries])
@@ -47,6 +48,10 @@ def aggregate(section: Section) -> pd.DataFrame:
     if section.table.baseline:
         pairs = statistics(section).set_index("method").reindex(frame["method"], columns=PAIRED).reset_index(drop=True)
         frame = frame.join(pairs)
+    if choices := [entry.choice for entry in section.entries if entry.choice]:
+        frame["chosen"] = [choice.value for choice in choices]
+        frame["trials"] = [choice.trials for choice in choices]
+        frame["validation_accuracy"] = [choice.validation for choice in choices]
     return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
@@ -109,8 +114,13 @@ def formatted(section: Section) -> pd.DataFrame:
 
 
 def _compared(section: Section, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """The columns of a comparison behind the mean: seeds, runs without a result, and differences to the baseline."""
+    """The columns of a comparison behind the mean: seeds, the chosen values, runs without a result, and differences to the
+    baseline.
+    """
     form, columns = section.table.metric.form, {("", "seeds"): frame["seeds"].astype(str).tolist()}
+    if "chosen" in frame:
+        columns["", "chosen"], columns["", "trials"] = frame["chosen"], frame["trials"].astype(str)
+        columns["", "validation\n(%)"] = _texts(frame["validation_accuracy"], ".2f")
     if frame[["diverged", "unfinished"]].any(axis=None):
         columns["", "other runs"] = [_other_runs(entry) for entry in section.entries]
     columns["", "difference"] = _texts(frame["difference"], f"+{form}")
@@ -237,6 +247,13 @@ def measurement(section: Section) -> str:
         sentences.append(
             f"Difference: to {section.table.baseline}, mean over the seeds that both have, with its 95 % t interval; one seed "
             "alone has none."
+        )
+    if choices := [entry.choice for entry in section.entries if entry.choice]:
+        trials = sorted({choice.trials for choice in choices})
+        tried = f"{trials[0]} to {trials[-1]} a row, so not equally tuned" if len(trials) > 1 else f"{trials[0]} a row"
+        sentences.append(
+            "Each row has the value with the highest mean validation accuracy over its seeds after the last epoch, chosen "
+            f"without the test images; trials: how many values were tried ({tried})."
         )
     if section.published:
         sentences.append(f"Published values: {section.table.source}.")

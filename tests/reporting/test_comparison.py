@@ -11,7 +11,9 @@ from spectral_repro.reporting.comparison import compare, report_command, select
 from spectral_repro.reporting.figures import draw_dots, draw_points
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.latex import latex
+from spectral_repro.reporting.load import read_archive
 from spectral_repro.reporting.naming import axis_key, distinguishing, is_logarithmic, label
+from spectral_repro.reporting.site import write
 from spectral_repro.reporting.tables import aggregate, formatted, markdown
 
 
@@ -182,3 +184,58 @@ def test_runs_alike_but_for_the_seed_make_one_row(make_run, read):
     (section,) = compare(read()).sections
     assert len(section.table.rows) == 1 and len(section.runs) == 2
     assert pd.isna(aggregate(section)["difference"]).all() and "compare=auto" in report_command(read(), "runs")
+
+
+@pytest.fixture
+def trials(make_run, read):
+    """Two norms at three learning rates, two seeds each: what is best on the validation images is not so on the test images."""
+    for norm, validations in {"batch": (70, 80, 75), "zca": (60, 65, 90)}.items():
+        for rate, validation in zip((0.01, 0.1, 1.0), validations, strict=True):
+            for seed in (0, 1):
+                columns = {"validation_accuracy": [10.0, validation + seed]}
+                overrides = (f"norm={norm}", f"optimizer.lr={rate}")
+                make_run(*overrides, seed=seed, accuracies=[50.0, 150 - validation], columns=columns)
+    make_run("norm=batch", "optimizer.lr=2", state="diverged", accuracies=[10.0], columns={"validation_accuracy": [99.0]})
+    return read
+
+
+def test_each_method_has_its_best_value_on_the_validation_images(trials):
+    report = compare(trials(), ["norm"], best_over=["optimizer.lr"])
+    (section,) = report.sections
+    frame = aggregate(section).set_index("method")
+    assert frame["chosen"].to_dict() == {"batch": "lr = 0.1", "zca": "lr = 1"}
+    assert frame["trials"].to_dict() == {"batch": 4, "zca": 3}
+    assert frame["mean"].to_dict() == {"batch": 70, "zca": 60}, "the test accuracy there, which is not the best one"
+    assert frame["validation_accuracy"].to_dict() == {"batch": 80.5, "zca": 90.5} and frame["seeds"].tolist() == [2, 2]
+    assert {run.identity["optimizer.lr"] for run in section.runs} == {0.1, 1.0}
+    text = markdown(section)
+    assert "chosen without the test images" in text and "3 to 4 a row, so not equally tuned" in text
+    assert "without optimizer.lr" not in section.label and report.remarks == ()
+
+
+def test_a_value_with_which_a_run_diverged_comes_last(trials, make_run):
+    make_run("norm=zca", "optimizer.lr=1", seed=2, state="diverged", accuracies=[10.0])
+    (section,) = compare(trials(), ["norm"], best_over=["lr"]).sections
+    assert aggregate(section).set_index("method")["chosen"]["zca"] == "lr = 0.1"
+
+
+def test_a_page_keeps_the_runs_of_all_values(trials, tmp_path):
+    write(compare(trials(), ["norm"], best_over=["lr"]), tmp_path / "out")
+    assert len(read_archive(tmp_path / "out" / "runs.csv")) == 13
+
+
+def test_without_validation_images_nothing_is_chosen(runs):
+    with pytest.raises(UserError, match=r"best_over=\[lr\]: no run has a validation accuracy.*validation_images=5000"):
+        compare(runs, ["norm"], best_over=["lr"])
+
+
+def test_runs_without_validation_images_are_left_out_beside_others(trials, make_run):
+    make_run("norm=batch", "dataset.train_images=100")
+    report = compare(trials(), ["norm"], best_over=["optimizer.lr"])
+    assert len(report.sections) == 1 and "no run of their protocol has a validation accuracy" in report.remarks[0]
+
+
+def test_the_command_of_a_sweep_over_learning_rates_chooses_among_them(trials):
+    assert shlex.split(report_command(trials(), "runs"))[3:5] == ["compare=[norm]", "best_over=[optimizer.lr]"]
+    alone = select(trials(), ["norm=zca"])
+    assert shlex.split(report_command(alone, "runs"))[3:5] == ["compare=[optimizer.lr]", "runs=runs"]
