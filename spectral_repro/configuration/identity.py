@@ -8,6 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from spectral_repro.errors import UserError
+
 IGNORED_BY_ID = (
     "backward",  # counts where a layer takes it in
     "dataset.download",
@@ -35,6 +37,10 @@ IGNORED_BY_ID = (
 )
 
 AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+    "dataset.test_fraction": 0.2,
+    "dataset.load.test_fraction": 0.2,
+    "dataset.split_seed": 0,
+    "dataset.load.split_seed": 0,
     "dataset.validation_images": None,
     "dataset.validation_fraction": None,
     "norm.shrinkage": 0,
@@ -99,7 +105,10 @@ def _plain(value: object) -> object:
 
 def pinned(config: DictConfig) -> DictConfig:
     """The configuration with paths that hold anywhere, and what decides a run beside its values: the content of the weights
-    that it starts from.
+    that it starts from, and the number of classes in a folder of images.
+
+    Raises:
+        UserError: for classes that cannot be counted.
     """
     config = config.copy()
     for key in ("dataset.root", "init.checkpoint", "study.init.checkpoint"):
@@ -109,7 +118,17 @@ def pinned(config: DictConfig) -> DictConfig:
         node = OmegaConf.select(config, key)
         if node and node.get("checkpoint") and "content" in node and node.content is None:
             node.content = file_digest(Path(node.checkpoint))
+    if "dataset" in _read(config) and config.dataset.num_classes is None:
+        config.dataset.num_classes = _classes_of(config.dataset.load)
     return config
+
+
+def _classes_of(load: DictConfig) -> int:
+    if "folder" not in load:
+        raise UserError("dataset.num_classes=null: give the number of classes; they are counted for dataset=image_folder alone")
+    from spectral_repro.data.image_folder import count_classes
+
+    return count_classes(load.folder)
 
 
 def file_digest(path: Path) -> str | None:

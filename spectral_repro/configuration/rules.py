@@ -16,7 +16,7 @@ RULES = {
     "force": SWITCH,
     "output_gap.batches": whole(1).or_null(),
     "dataset.name": TEXT,
-    "dataset.num_classes": whole(1),
+    "dataset.num_classes": whole(1).or_null(),
     "dataset.channels": whole(1),
     "dataset.image_size": whole(1),
     "dataset.resize": any_of(whole(1), list_of(whole(1), length=2)),
@@ -33,6 +33,8 @@ RULES = {
     "dataset.test_images": whole(1).or_null(),
     "dataset.validation_images": whole(1).or_null(),
     "dataset.validation_fraction": number(above=0, below=1).or_null(),
+    "dataset.test_fraction": number(above=0, below=1),
+    "dataset.split_seed": whole(0),
     "dataset.root": TEXT,
     "dataset.download": SWITCH,
     "dataset.check_integrity": SWITCH,
@@ -87,6 +89,8 @@ def check(config: DictConfig) -> None:
             beside = sorted(known for known in values if known in rules and known.rpartition(".")[0] == parent)
             raise UserError(f"{key}: no such key; allowed here: {', '.join(beside)}")
         rules[key].check(key, value)
+    if values["dataset.num_classes"] is None:  # counted when the data set is read
+        plain["model"].pop("num_classes", None)
     check_arguments(plain)
     for key in ("dataset.mean", "dataset.std"):
         if len(values[key]) != values["dataset.channels"]:

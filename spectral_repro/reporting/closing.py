@@ -8,8 +8,8 @@ import pandas as pd
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from spectral_repro.configuration.identity import digest, identity
-from spectral_repro.errors import first_line
+from spectral_repro.configuration.identity import digest, identity, pinned
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.comparison import REPORT, compare, report_command
 from spectral_repro.reporting.runs import Run, read_run
 from spectral_repro.reporting.tables import markdown
@@ -34,8 +34,11 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
 def run_of(job: JobReturn) -> Run:
     """The run of a job, read from its folder; of a job that failed before it had one, its configuration alone."""
     config = job.cfg
-    values = identity(config)
-    for folder in Path(config.results_dir).glob(f"*-{digest(values)}"):
+    try:
+        values = identity(pinned(config))
+    except UserError:  # of a folder that is missing, for which the job failed as well
+        values = identity(config)
+    for folder in Path(config.results_dir).expanduser().glob(f"*-{digest(values)}"):
         try:
             return read_run(folder)
         except Exception:  # half-written or damaged; the job's configuration says what it was

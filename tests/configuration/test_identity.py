@@ -4,6 +4,7 @@ import pytest
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.identity import digest, identity, pinned
+from spectral_repro.errors import UserError
 
 
 def run_id(*overrides: str) -> str:
@@ -106,15 +107,23 @@ def test_a_whole_number_is_one_value_however_it_is_written():
 
 @pytest.mark.parametrize("root", ["/images", "/images/", "/other/../images", "//images"])
 def test_a_folder_is_one_however_it_is_named(root: str):
-    assert pinned_id("dataset=image_folder", f"dataset.root={root}") == pinned_id(
-        "dataset=image_folder", "dataset.root=/images"
-    )
+    folder = ("dataset=image_folder", "dataset.num_classes=2")
+    assert pinned_id(*folder, f"dataset.root={root}") == pinned_id(*folder, "dataset.root=/images")
 
 
 def test_a_relative_folder_is_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
     ids = {pinned_id("dataset=image_folder", f"dataset.root={root}") for root in ("images", "./images", tmp_path / "images")}
-    assert len(ids) == 1
+    assert ids == {pinned_id("dataset=image_folder", "dataset.root=images", "dataset.num_classes=2")}
+
+
+def test_classes_are_counted_in_folders_alone(tmp_path):
+    with pytest.raises(UserError, match=r"^dataset\.num_classes=null: give the number of classes"):
+        pinned_id("dataset=cifar10", "dataset.num_classes=null")
+    with pytest.raises(UserError, match=r"nowhere is missing: dataset\.root must be"):
+        pinned_id("dataset=image_folder", f"dataset.root={tmp_path / 'nowhere'}")
 
 
 def test_weights_to_start_from_count_by_their_content(tmp_path):

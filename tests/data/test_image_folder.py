@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.identity import pinned
 from spectral_repro.data import Batches, image_folder
 from spectral_repro.training.build import build_batches, load_images
 from spectral_repro.training.faults import StopRequest
@@ -35,7 +36,7 @@ def root(tmp_path) -> Path:
 
 
 def load(root: Path, **changes):
-    return image_folder(str(root), **{"num_classes": 3, "image_size": 8, "workers": 0} | changes)
+    return image_folder(str(root), **{"image_size": 8, "workers": 0} | changes)
 
 
 def test_classes_are_the_folders_in_the_order_of_their_names(root):
@@ -46,6 +47,7 @@ def test_classes_are_the_folders_in_the_order_of_their_names(root):
     assert data.train.images.dtype == torch.uint8
     assert data.notes == ()
     assert load(root, channels=1).train.images.shape == (24, 1, 8, 8)
+    assert data.class_names == CLASSES
 
 
 def test_a_class_without_test_images_keeps_the_numbers_of_the_others(root):
@@ -67,9 +69,61 @@ def test_val_stands_in_for_test(root):
 
 def test_hidden_files_are_left_out(root):
     (root / "train" / ".checkpoints").mkdir()
-    (root / "train" / "cat" / ".DS_Store").touch()
     (root / "train" / "read.me").touch()
+    for name in (".DS_Store", "._1.png", "Thumbs.db", "desktop.ini"):
+        (root / "train" / "cat" / name).touch()
+    for name in ("__MACOSX", "$RECYCLE.BIN", "train/__MACOSX", "train/lost+found", "test/System Volume Information"):
+        (root / name).mkdir()
     assert len(load(root).train.labels) == 24
+
+
+@pytest.fixture
+def flat(root) -> Path:
+    """The 10, 11 and 12 images of the three classes in one folder."""
+    for name in CLASSES:
+        for path in (root / "test" / name).iterdir():
+            path.rename(root / "train" / name / f"of_test_{path.name}")
+    return (root / "train").rename(root.with_name("flat"))
+
+
+def test_a_folder_of_classes_is_split_by_a_seed(flat):
+    def paths(**changes) -> tuple[list[str], list[str]]:
+        data = load(flat, memory_limit_gib=0, **changes)
+        return data.train.images.paths, data.test.images.paths
+
+    data = load(flat)
+    assert data.train.labels.bincount().tolist() == [8, 9, 10] and data.test.labels.bincount().tolist() == [2, 2, 2]
+    assert data.class_names == CLASSES
+    assert data.notes == ("the test images are 20 % of every class, drawn by dataset.split_seed=0",)
+    train, test = paths()
+    everything = sorted(str(path) for path in flat.rglob("*.png"))
+    assert sorted(train + test) == everything and paths() == (train, test)
+    other, other_test = paths(split_seed=1)
+    assert sorted(other + other_test) == everything and other_test != test
+    assert load(flat, test_fraction=0.5).test.labels.bincount().tolist() == [5, 6, 6]
+
+
+def test_every_class_has_a_training_image(flat, error_of):
+    for name in CLASSES[:2]:
+        for path in list((flat / name).iterdir())[1:]:
+            path.unlink()
+    data = load(flat)
+    assert data.train.labels.bincount().tolist() == [1, 1, 10] and data.test.labels.tolist() == [2, 2]
+    assert load(flat, test_fraction=0.99).train.labels.bincount().tolist() == [1, 1, 1]
+    for path in list((flat / "cat").iterdir())[1:]:
+        path.unlink()
+    assert "every class has one image" in error_of(load, flat)
+
+
+def test_the_checkpoint_of_a_run_on_such_a_folder_knows_its_classes(flat, train):
+    run = train(*overrides(flat, "dataset.name=my animals", "trainer.epochs=1"))
+    content = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    assert content["class_names"] == list(CLASSES)
+    assert content["config"]["dataset"]["num_classes"] == content["config"]["model"]["num_classes"] == 3
+    assert train(*overrides(flat, "dataset.name=my animals", "trainer.epochs=1", "dataset.num_classes=3")) == run
+    (flat / "dog").mkdir()
+    (flat / "cat" / "0.png").rename(flat / "dog" / "0.png")
+    assert train(*overrides(flat, "dataset.name=my animals", "trainer.epochs=1")) != run
 
 
 def test_home_folder(root, monkeypatch):
@@ -140,7 +194,7 @@ def empty(folder: Path) -> None:
     [
         (lambda root: (root / "train").rename(root / "trian"), {}, ["train is missing", "dataset.root"]),
         (lambda root: (root / "test").rename(root / "tets"), {}, ["test is missing", "or val"]),
-        (lambda root: root.rename(root.with_name("moved")), {}, ["images/train is missing", "dataset.root"]),
+        (lambda root: root.rename(root.with_name("moved")), {}, ["images is missing", "dataset.root"]),
         (lambda root: (root / "train").rename(root / "all") and (root / "train").mkdir(), {}, ["train holds no folders"]),
         (lambda root: (root / "test").rename(root / "all") and (root / "test").mkdir(), {}, ["test holds no folders"]),
         (lambda root: empty(root / "train" / "9"), {}, ["train/9 is empty"]),
@@ -193,7 +247,7 @@ def test_truncated_file_ends_a_streamed_epoch(root, workers: int, error_of):
 
 
 def overrides(root: Path, *more: str) -> list[str]:
-    sizes = ["dataset.num_classes=3", "dataset.image_size=8", "dataset.crop_padding=1", "dataset.workers=0"]
+    sizes = ["dataset.image_size=8", "dataset.crop_padding=1", "dataset.workers=0"]
     return ["dataset=image_folder", f"dataset.root={root}", *sizes, *more]
 
 
@@ -228,8 +282,17 @@ def test_a_streamed_run_goes_on_in_memory(root, train, monkeypatch):
     assert same(result(train(*overrides(root))), expected)
 
 
+def test_the_table_of_a_sweep_finds_runs_of_a_relative_folder(root, call):
+    few = ("scale=smoke", "trainer.epochs=1", "trainer.threads=1", "model=alexnet_small", "logger=none")
+    result = call("train", "-m", "seed=0,1", *few, *overrides(Path("images")))
+    assert result.returncode == 0, result.stderr
+    (row,) = [line for line in result.stdout.splitlines() if line.startswith("|") and "±" in line and "Method" not in line]
+    assert row.split("|")[3].strip() == "2", row
+
+
 def test_image_folder_as_the_trainer_builds_it(root):
-    config = compose([*overrides(root), "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"])
+    config = pinned(compose([*overrides(root), "dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.25]"]))
+    assert config.model.num_classes == 3
     images = load_images(config)
     batches, labels = zip(*build_batches(config, images.test, torch.device("cpu"), train=False).epoch(0), strict=True)
     expected = (images.test.images.double() / 255 - 0.5) / 0.25
