@@ -69,6 +69,7 @@ def test_every_option_builds_and_every_key_of_it_has_a_rule(group: str, subtests
         with subtests.test(option=option):
             config = compose([*(["norm=zca"] if group == "backward" else []), f"{group}={option}", "scale=smoke"])
             check(config)
+            config.dataset.num_classes = config.dataset.num_classes or 3  # of a folder of images, which are counted there
             build_optimizer(config, build_model(config))
             build_schedule(config)
 
