@@ -52,6 +52,14 @@ def test_linear_layers_and_batch_norms_only_where_they_are_named(kind, network, 
 
 
 @EVERY_KIND
+def test_frozen_weights_are_left_as_they_are(kind, network, make):
+    network[0].weight.requires_grad_(False)
+    before = snapshot(network)
+    make(kind, clip_to=0.5).apply(1)
+    assert torch.equal(network[0].weight, before[0]) and not all(unchanged(network, before))
+
+
+@EVERY_KIND
 def test_a_network_without_gradient_history(kind, network, make):
     """Parameters stay leaves, and the next backward pass works."""
     make(kind, clip_to=0.5, linear_to=0.5, batch_norm_to=0.5).apply(1)

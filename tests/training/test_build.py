@@ -1,10 +1,11 @@
 """Which parameters are trained, and how fast."""
 
 import pytest
+import torch
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import build_model, build_optimizer
+from spectral_repro.training.build import build_batches, build_model, build_optimizer, load_images
 
 
 def built(*overrides: str):
@@ -44,3 +45,19 @@ def test_frozen_parts_are_not_trained():
 def test_parts_that_cannot_be_frozen_are_said(frozen: str, message: str):
     with pytest.raises(UserError, match=message):
         built(f"finetune.frozen={frozen}")
+
+
+@pytest.mark.parametrize("views", ["plain", "mirrored"])
+def test_images_in_memory_are_evaluated_beside_their_mirror(views: str):
+    config = compose(["scale=smoke", "dataset.batch_size=8", f"dataset.views={views}"])
+    split = load_images(config).test
+    images, labels = next(build_batches(config, split, torch.device("cpu"), train=False).epoch(0))
+    count = 2 if views == "mirrored" else 1
+    assert torch.equal(labels[::count], split.labels[: 8 // count])
+    assert torch.equal(images[1::2], images[::2].flip(3)) == (views == "mirrored")
+
+
+def test_ten_crops_of_images_in_memory_are_refused():
+    config = compose(["scale=smoke", "dataset.views=ten_crop"])
+    with pytest.raises(UserError, match=r"^dataset\.views=ten_crop: images in memory are cut already$"):
+        build_batches(config, load_images(config).test, torch.device("cpu"), train=False)
