@@ -3,7 +3,7 @@
 #     python -m spectral_repro.train experiment=common_ground/zca_svd_d16 seed=0 dataset.root=FOLDER
 # ROWS and SEEDS choose others, JOBS how many side by side: ROWS="batch soc" SEEDS="0 1" JOBS=4 bash scripts/common_ground.sh
 # Arguments go to the training, such as dataset.root=FOLDER. Every row gets its first seed before any gets its second. What is
-# finished is left as it is, what was interrupted goes on.
+# finished is left as it is, what was interrupted goes on. With OUT=FOLDER, runs and report go there and not to results.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 ROWS=${ROWS:-"batch zca_d16 zca_svd_pi_d16 zca_svd_d16 zca_svd_pi_d32 zca_svd_d32 zca_exact_d32 pooling_average pooling_svd
@@ -11,5 +11,5 @@ ROWS=${ROWS:-"batch zca_d16 zca_svd_pi_d16 zca_svd_d16 zca_svd_pi_d32 zca_svd_d3
     zca_taylor_d32 pooling_exact adamw soc start_random"}
 for seed in ${SEEDS:-0 1 2 3 4}; do
     printf "experiment=common_ground/%s seed=$seed\n" $ROWS
-done | xargs -P "${JOBS:-2}" -L 1 python -m spectral_repro.train trainer.threads=1 "$@"
-python -m spectral_repro.report paper=common_ground
+done | xargs -P "${JOBS:-2}" -L 1 python -m spectral_repro.train trainer.threads=1 ${OUT:+results_dir="$OUT/runs"} "$@"
+python -m spectral_repro.report paper=common_ground ${OUT:+runs="[$OUT/runs]" out="$OUT/common_ground"}

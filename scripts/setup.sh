@@ -1,5 +1,10 @@
 # Sourced by the other scripts: an environment with the project in it. An active virtual environment is used as it is.
+# With NO_SETUP=1 nothing is installed: python must have everything that pyproject.toml lists.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+if [ -n "${NO_SETUP:-}" ]; then
+    export PYTHONPATH=$PWD
+    return
+fi
 if [ -z "${VIRTUAL_ENV:-}" ]; then
     python=
     for candidate in python3 python3.13 python3.12 python3.11; do

@@ -91,7 +91,7 @@ class _Centred(torch.autograd.Function):
 
     generate_vmap_rule = True
 
-    @in_full_precision
+    @staticmethod
     def forward(features, mean):
         return features - mean
 

@@ -1,9 +1,8 @@
 """Base of optimisers with a rule of their own for some parameter groups and SGD for the others: checks, steps and state."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.optim.sgd import sgd
 class Range:
     """The numbers that an option of a group may be, and how a message says so."""
 
-    holds: Callable[[float], bool]
+    holds: Callable[[Real], bool]
     requirement: str
     optional: bool = False  # may it be None?
 
@@ -23,7 +22,7 @@ class Range:
             return
         if not isinstance(value, Real):
             raise ValueError(f"{key}={value!r}: must be a number")
-        if not self.holds(float(value)):
+        if not self.holds(value):
             raise ValueError(f"{key}={value}: {self.requirement}{', or None' if self.optional else ''}")
 
 
@@ -48,7 +47,7 @@ class MixedOptimizer(torch.optim.Optimizer):
 
     ranges: dict[str, Range] = {"lr": NOT_NEGATIVE, "momentum": BELOW_ONE, "weight_decay": NOT_NEGATIVE}
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: dict[str, object]) -> None:
         super().add_param_group(dict(param_group) if isinstance(param_group, dict) else param_group)
         try:
             self.check(self.param_groups[-1])
@@ -56,7 +55,7 @@ class MixedOptimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: dict[str, object]) -> None:
         """
         Raises:
             ValueError: for a group that cannot be optimised.
@@ -68,7 +67,7 @@ class MixedOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"{name} is sparse: only dense weights are supported")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """One step of all parameters that have a gradient.
 
         Args:
@@ -92,9 +91,9 @@ class MixedOptimizer(torch.optim.Optimizer):
             self.update(group, [parameter for parameter in group["params"] if parameter.grad is not None])
         return loss
 
-    def update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
         """One step of the parameters of a group that have a gradient, in place."""
-        decay, gradients = group["weight_decay"], gradients_of(parameters)
+        decay, gradients = group["weight_decay"], [parameter.grad for parameter in parameters]
         sgd(
             parameters,
             gradients if decay else [gradient.clone() for gradient in gradients],  # torch changes them if nothing decays
@@ -108,13 +107,13 @@ class MixedOptimizer(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def describe(self, group: dict[str, Any]) -> str:
+    def describe(self, group: dict[str, object]) -> str:
         """What is done with the parameters of a group, in a few words."""
         return f"SGD, weight decay {group['weight_decay']:g}"
 
-    def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, Any]]) -> dict[str, Any]:
+    def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, object]]) -> dict[str, object]:
         """The state of a parameter, which ``start`` makes before its first step."""
-        state: dict[str, Any] = self.state[parameter]
+        state = self.state[parameter]
         if not state:
             state.update(start(parameter))
         return state
@@ -131,15 +130,11 @@ class MixedOptimizer(torch.optim.Optimizer):
         return "\n".join(lines)
 
 
-def with_momentum(parameter: Tensor) -> dict[str, Any]:
+def with_momentum(parameter: Tensor) -> dict[str, object]:
     return {"momentum_buffer": torch.zeros_like(parameter)}
 
 
-def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def named(group: dict[str, Any]) -> list[tuple[Tensor, str]]:
+def named(group: dict[str, object]) -> list[tuple[Tensor, str]]:
     """The parameters of a group, each with what messages call it."""
     names = group.get("param_names")
     labels = [f"parameter {name}" for name in names] if names else ["a parameter"] * len(group["params"])

@@ -1,7 +1,5 @@
 """SGD-G: gradient descent with momentum on the sphere (cho2017)."""
 
-from typing import Any
-
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -60,10 +58,10 @@ class SGDG(Grassmann):
         }
         super().__init__(params, defaults)
 
-    def start(self, point: Tensor) -> dict[str, Any]:
+    def start(self, point: Tensor) -> dict[str, object]:
         return with_momentum(point)
 
-    def move(self, point: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
         axes = within_rows(point)
         for y, g, m in blocks(point, gradient, state["momentum_buffer"]):
             h, _, cut = descent(y, g, group["grad_clip"])
