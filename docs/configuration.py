@@ -9,14 +9,7 @@ from spectral_repro.configuration.arguments import parameters, rule_of
 from spectral_repro.configuration.rules import RULES
 from spectral_repro.configuration.targets import locate
 
-GROUPS = {
-    "What is built": ("model", "norm", "conv", "pooling", "backward", "init"),
-    "How it is trained": (
-        *("dataset", "optimizer", "schedule", "trainer", "scale", "constraint", "penalty", "gradient_clipping", "finetune"),
-        *("spectra", "output_gap", "logger", "study"),
-    ),
-    "What is measured": ("metrics", "suite"),
-}
+DESCRIBED_ELSEWHERE = ("claim", "hydra", "paper", "protocol", "table")
 COMMANDS = ("train", "evaluate", "report", "bench")
 KEY = re.compile(r"(?P<key>[a-z]\w*): *(?P<default>[^#\s].*?)(?: +# *(?P<meaning>.*))?$")
 
@@ -27,12 +20,11 @@ def configuration_reference(conf: Path) -> str:
     lines += ["", "## Keys of the commands", ""]
     for command in COMMANDS:
         lines += [f"### spectral_repro.{command}", "", *table(conf / f"{command}.yaml", rules={})]
-    for title, groups in GROUPS.items():
-        lines += [f"## {title}", ""]
-        for group in (each for each in groups if (conf / each).is_dir()):
-            lines += [f"### {group}", ""]
-            for file in sorted((conf / group).glob("*.yaml")):
-                lines += [f"#### `{group}={file.stem}`", "", *about(file), *table(file, allowed(group, file))]
+    lines += ["## Options of the groups", ""]
+    for group in sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name not in DESCRIBED_ELSEWHERE):
+        lines += [f"### {group.name}", ""]
+        for file in sorted(group.glob("*.yaml")):
+            lines += [f"#### `{group.name}={file.stem}`", "", *about(file), *table(file, allowed(group.name, file))]
     return "\n".join(lines) + "\n"
 
 

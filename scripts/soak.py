@@ -26,7 +26,7 @@ from spectral_repro.reporting.runs import read_run
 from spectral_repro.training.checkpoint import read_checkpoint
 from spectral_repro.training.execute import execute
 from spectral_repro.training.files import PARTIAL
-from spectral_repro.training.run_folder import OVER, Run
+from spectral_repro.training.run_folder import OVER, RunFolder
 
 EXPERIMENTS = (
     ("wang2019/resnet18_zca_d4", "model.width=4"),
@@ -80,7 +80,7 @@ def killed(process: int, seconds: float) -> bool:
     return True
 
 
-def at_work_on(runs: dict[str, Run]) -> str:
+def at_work_on(runs: dict[str, RunFolder]) -> str:
     """The first that is not finished."""
     return next((name for name, run in runs.items() if state(run.folder) not in OVER), "none")
 
@@ -115,15 +115,15 @@ def main(kills: int = 200, seed: int = 0) -> int:
         began = time.monotonic()
         train(reference)
         longest = (time.monotonic() - began) / 3
-        folders = {name: Run(config, name.replace("/", "_")).folder for name, config in reference.items()}
+        folders = {name: RunFolder(config, name.replace("/", "_")).folder for name, config in reference.items()}
         done, rounds = 0, 0
         while done < kills:
             rounds += 1
             configs = configurations(Path(place, f"round{rounds}"))
-            runs = {name: Run(config, name.replace("/", "_")) for name, config in configs.items()}
+            runs = {name: RunFolder(config, name.replace("/", "_")) for name, config in configs.items()}
             while at_work_on(runs) != "none":
                 name = at_work_on(runs)
-                counts[name]["resumes"] += bool(runs[name].states)
+                counts[name]["resumes"] += bool(runs[name].checkpoints)
                 if killed(start(configs), generator.uniform(0, longest) if done < kills else float("inf")):
                     counts[at_work_on(runs)]["kills"] += 1 if at_work_on(runs) in counts else 0
                     done += 1

@@ -14,10 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, Phase, settings
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.training.execute import execute
+
+# hypothesis draws the same examples in every run, and does not look at the clock
+settings.register_profile(
+    "deterministic",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("deterministic")
 
 torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))
 

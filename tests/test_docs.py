@@ -1,19 +1,45 @@
-"""The code on the pages of the documentation runs."""
+"""What the README and the documentation say holds."""
 
 import re
+import shlex
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.rules import check
 
-DOCS = CONF.parent / "docs"
-BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-PAGES = {page: [dedent(code) for _, code in BLOCK.findall(page.read_text())] for page in sorted(DOCS.glob("*.md"))}
+ROOT = CONF.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CODE = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^ +python -m spectral_repro\.train(.*?)(?:#.*)?$", re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)")
 
 
-@pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks], ids=lambda page: page.stem)
-def test_code_runs_when_pasted(page, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(CONF.parent)
-    for code in PAGES[page]:
-        exec(compile(code, page.name, "exec"), {"__name__": "pasted"})
+@pytest.mark.parametrize("page", [page for page in PAGES if CODE.search(page.read_text())], ids=lambda page: page.stem)
+def test_code_runs_when_pasted(page: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    for code in CODE.findall(page.read_text()):
+        exec(compile(dedent(code), page.name, "exec"), {"__name__": "pasted"})
+
+
+def test_commands_compose():
+    lines = {line for page in PAGES for line in COMMAND.findall(page.read_text())}
+    assert len(lines) > 10
+    for line in lines:
+        words = [word for word in shlex.split(line) if word not in ("-m", "--multirun")]
+        if not any(word.startswith("norm=ridge") or "mine2026" in word or "glob(" in word for word in words):
+            check(compose([re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in words]))
+
+
+def test_links_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for link in LINK.findall(page.read_text()):
+            there = page.parent / link
+            assert there.exists() or link == "reference/configuration.md", f"{page.name}: {link}"
+
+
+def test_the_readme_is_short():
+    assert len(PAGES[0].read_text().splitlines()) <= 120

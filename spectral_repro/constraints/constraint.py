@@ -4,6 +4,7 @@ penalty that keeps the frames of TT layers orthonormal.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +62,9 @@ class Constraint(ABC):
                 )
         absorbing = not (orthonormal_frames or self.factors_apart)
         self.absorbing = [layer for layer in network.modules() if isinstance(layer, TTConv2d) and absorbing]
-        self.batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
-        self.memory: dict[str, object] = {}  # from one time to the next
+        batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+        self.batch_norms = [layer for layer in batch_norms if layer.track_running_stats]
+        self.memory: dict[str, Any] = {}  # from one time to the next
 
     @torch.no_grad()
     def apply(self, step: int) -> None:
@@ -71,9 +73,10 @@ class Constraint(ABC):
             for layer in self.batch_norms:
                 layer.weight.div_(divisor(batch_norm_factor(layer), self.batch_norm_to))
         if step % self.every == 0:
-            for layer in self.absorbing:
-                layer.absorb()
-            self.bring_within([(operator, self._bound(operator.layer)) for operator in self.bounded])
+            for tensor_train in self.absorbing:
+                tensor_train.absorb()
+            bounds = [(operator, self._bound(operator.layer)) for operator in self.bounded]
+            self.bring_within([(operator, bound) for operator, bound in bounds if bound is not None])
 
     @abstractmethod
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
@@ -83,10 +86,10 @@ class Constraint(ABC):
         """What there is to say of the last time, under the same names every time."""
         return {}
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return dict(self.memory)
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a state, on the devices of the weights.
 
         Raises:
@@ -107,6 +110,7 @@ class Constraint(ABC):
 
 def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
     """max_c |weight_c| / sqrt(running variance_c + 1e-6), a number; the 1e-6 is that of the published code, not the layer's."""
+    assert layer.running_var is not None
     return (layer.weight.abs() / (layer.running_var + 1e-6).sqrt()).amax()
 
 

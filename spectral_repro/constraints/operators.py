@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Operator:
         return conv_norm(self.weight, **self.circular) * self.expansion
 
     @property
-    def circular(self) -> dict[str, object]:
+    def circular(self) -> dict[str, Any]:
         """What `conv_norm` takes beside the weight: the size of a circular map, stride, groups and dilation.
 
         The size is that of `circular_operator`, with one exception: with zeros, and a kernel that fits on the map, it is the
@@ -58,7 +59,8 @@ class Operator:
         if conv.padding_mode == "zeros":
             extents = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
             rounded = [-(-n // s) * s for n, s in zip(self.size, conv.stride, strict=True)]
-            size = tuple(r if e <= n else larger for n, e, r, larger in zip(self.size, extents, rounded, size, strict=True))
+            height, width = (r if e <= n else c for n, e, r, c in zip(self.size, extents, rounded, size, strict=True))
+            size = height, width
         return {"input_size": size, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation}
 
     @property
@@ -67,7 +69,7 @@ class Operator:
         return 1.0 if isinstance(self.layer, nn.Linear) else self._circular_operator[1]
 
     @property
-    def padded(self) -> dict[str, object]:
+    def padded(self) -> dict[str, Any]:
         """What `conv_power_iteration` takes beside the weight: the layer as it is, with its padding."""
         if isinstance(self.layer, nn.Linear):
             return {}
@@ -76,6 +78,7 @@ class Operator:
 
     @property
     def _conv(self) -> nn.Conv2d:
+        assert not isinstance(self.layer, nn.Linear)
         return self.layer.core if isinstance(self.layer, TTConv2d) else self.layer
 
     @property
@@ -97,9 +100,9 @@ def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Ope
     found: dict[tuple[str, tuple[int, int]], Operator] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor]], None]:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        def hook(layer: Any, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
             x = inputs[0] if inputs else named["input"]
-            size = (1, 1) if isinstance(layer, nn.Linear) else tuple(x.shape[-2:])
+            size = (1, 1) if isinstance(layer, nn.Linear) else (x.shape[-2], x.shape[-1])
             found.setdefault((name, size), Operator(name, layer, size))
 
         return hook

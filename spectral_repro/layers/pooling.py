@@ -193,7 +193,7 @@ class _Selected(torch.autograd.Function):
     def backward(ctx, gradient):
         (places,) = ctx.saved_tensors
         slope = gradient.new_zeros(gradient.shape[0], ctx.columns)
-        return slope.scatter(1, places.expand_as(gradient), gradient), None
+        return slope.scatter_(1, places.expand_as(gradient), gradient), None
 
 
 class ScalingEigenBranch(CovariancePooling):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.dropout import _DropoutNd
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 def replicas(group: dist.ProcessGroup | None = None) -> int:
     """How many processes share a batch: those of the group, by default all."""
@@ -62,17 +64,25 @@ def synchronise(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if hasattr(module, "synchronised"):
             module.synchronised = True
-        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            module.__class__ = _with(_WholeBatch, type(module))
+        elif isinstance(module, BATCH_NORMS):
+            module.__class__ = _over_the_whole_batch(type(module))
         elif isinstance(module, _DropoutNd):
-            module.__class__ = _with(_OwnNumbers, type(module))
+            module.__class__ = _with_own_numbers(type(module))
     return model
 
 
 @functools.cache
-def _with(forward: type, kind: type[nn.Module]) -> type[nn.Module]:
-    """The class with another forward, which calls its own."""
-    return type(kind.__name__, (forward, kind), {"synchronised": True})
+def _over_the_whole_batch(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class with another forward of batch norm, which a forward of its own calls by ``super()``."""
+    base = next(each for each in BATCH_NORMS if issubclass(kind, each))
+    synchronised = type(base.__name__, (_WholeBatch, base), {"synchronised": True})
+    return synchronised if kind is base else type(kind.__name__, (kind, synchronised), {})
+
+
+@functools.cache
+def _with_own_numbers(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class with a forward that calls its own."""
+    return type(kind.__name__, (_OwnNumbers, kind), {"synchronised": True})
 
 
 class _AllReduce(torch.autograd.Function):

@@ -91,7 +91,7 @@ class _Centred(torch.autograd.Function):
 
     generate_vmap_rule = True
 
-    @staticmethod
+    @in_full_precision
     def forward(features, mean):
         return features - mean
 

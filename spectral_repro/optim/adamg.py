@@ -1,6 +1,7 @@
 """Adam-G: Adam on the sphere (cho2017)."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,11 +71,11 @@ class AdamG(Grassmann):
         }
         super().__init__(params, defaults)
 
-    def start(self, point: Tensor) -> dict[str, object]:
+    def start(self, point: Tensor) -> dict[str, Any]:
         second_moment = torch.zeros_like(length(point, within_rows(point)))
         return {"step": 0, "first_moment": torch.zeros_like(point), "second_moment": second_moment}
 
-    def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
+    def move(self, point: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         axes, beta1, beta2 = within_rows(point), group["momentum"], group["beta2"]
         state["step"] += 1
         rate = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.sphere import length, project
-from spectral_repro.optim.mixed import NOT_NEGATIVE, MixedOptimizer, Range, named
+from spectral_repro.optim.mixed import NOT_NEGATIVE, MixedOptimizer, Range, gradients_of, named
 
 BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
 
@@ -40,7 +41,7 @@ class Grassmann(MixedOptimizer, ABC):
     }
     _constructing = False
 
-    def __init__(self, params: ParamsT, defaults: dict[str, object]):
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]):
         self._constructing = True
         super().__init__(params, defaults | {"last_lr": None})
         self._constructing = False
@@ -48,19 +49,19 @@ class Grassmann(MixedOptimizer, ABC):
             _put_on_sphere(group)
 
     @abstractmethod
-    def start(self, point: Tensor) -> dict[str, object]:
+    def start(self, point: Tensor) -> dict[str, Any]:
         """The state of a parameter on the sphere before its first step."""
 
     @abstractmethod
-    def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
+    def move(self, point: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """One step of a parameter on the sphere, changing it and its state in place."""
 
-    def add_param_group(self, param_group: dict[str, object]) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
         if not self._constructing:
             _put_on_sphere(self.param_groups[-1])
 
-    def check(self, group: dict[str, object]) -> None:
+    def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         for parameter, name in named(group) if group["grassmann"] else ():
             if not parameter.is_floating_point():
@@ -68,19 +69,19 @@ class Grassmann(MixedOptimizer, ABC):
             if parameter.dim() < 2 or parameter[:1].numel() == 0:
                 raise ValueError(f"grassmann=True: {name} has no rows, put it into a group without grassmann")
 
-    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
+    def update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         if group["reset_on_lr_change"] and group["lr"] != group["last_lr"]:
             for parameter in group["params"]:
                 self.state.pop(parameter, None)
         group["last_lr"] = group["lr"]
         if group["grassmann"]:
-            for point in parameters:
-                gradient = regularised(point, point.grad, group["omega"])
+            for point, gradient in zip(parameters, gradients_of(parameters), strict=True):
+                gradient = regularised(point, gradient, group["omega"])
                 self.move(point, gradient, self.state_of(point, self.start), group)
         else:
             super().update(group, parameters)
 
-    def describe(self, group: dict[str, object]) -> str:
+    def describe(self, group: dict[str, Any]) -> str:
         return "on the sphere" if group["grassmann"] else super().describe(group)
 
 
@@ -123,7 +124,7 @@ def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 @torch.no_grad()
-def _put_on_sphere(group: dict[str, object]) -> None:
+def _put_on_sphere(group: dict[str, Any]) -> None:
     for parameter in group["params"] if group["grassmann"] else ():
         size = length(parameter, within_rows(parameter))
         parameter.copy_(torch.where(size == 0, parameter.shape[1:].numel() ** -0.5, parameter / size))

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -122,8 +122,8 @@ def muon(
         >>> network = resnet18(num_classes=10)
         >>> optimizer = muon(network.parameters(), network, kernels="operator")
     """
-    head = model.classifier.parameters() if isinstance(getattr(model, "classifier", None), nn.Module) else ()
-    excluded = {id(parameter) for parameter in head}
+    head = getattr(model, "classifier", None)
+    excluded = {id(parameter) for parameter in head.parameters()} if isinstance(head, nn.Module) else set()
     hidden = {}
     for module in model.modules():
         if isinstance(module, (nn.Linear, SOC, *CONVOLUTIONS)) and id(module.weight) not in excluded:
@@ -146,7 +146,7 @@ def muon(
 
 def sphere_groups(
     params: ParamsT, model: nn.Module, lr: float, lrg: float, weight_decay: float, bn_decay: float
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Parameter groups for `SGDG` and `AdamG`, in this order: weights with ``weight_decay``, vectors with ``bn_decay``, and on
     the sphere the weights of convolutions with fewer channels than inputs (in_channels / groups times kernel size).
 
@@ -171,7 +171,7 @@ def sphere_groups(
             network's; and for a group with another learning rate than ``lr=0`` that does not say its ``lrg``.
     """
     weights = [module.weight for module in model.modules() if isinstance(module, CONVOLUTIONS)]
-    wide = {id(weight): {} for weight in weights if len(weight) < weight.shape[1:].numel()}
+    wide: dict[int, dict[str, Any]] = {id(weight): {} for weight in weights if len(weight) < weight.shape[1:].numel()}
     groups = _split(params, model, wide, "grassmann", lr, {"lr": ("lrg", lrg)}, weight_decay, bn_decay)
     if not any(group["grassmann"] for group in groups):
         raise ValueError("no convolution that is trained has fewer channels than inputs: nothing to optimise on the sphere")
@@ -181,13 +181,13 @@ def sphere_groups(
 def _split(
     params: ParamsT,
     model: nn.Module,
-    chosen: Mapping[int, dict[str, object]],
+    chosen: Mapping[int, dict[str, Any]],
     flag: str,
     lr: float,
     own: Mapping[str, tuple[str, float]],
     weight_decay: float,
     bn_decay: float,
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Splits every given group into weights, vectors, and parameters that are optimised by a rule of their own.
 
     Args:
@@ -214,7 +214,9 @@ def _split(
                 raise ValueError(f"lr=0: a group with lr={rate} must say its {own_lr} too")
             given[own_lr] = default if rate == lr else rate / lr * default
         ruled = {option: given.pop(name, value) for option, (name, value) in own.items()}
-        rest, vectors, by_options = [], [], defaultdict(list)
+        rest: list[tuple[str, Tensor]] = []
+        vectors: list[tuple[str, Tensor]] = []
+        by_options = defaultdict(list)
         for name, parameter in _named(given.pop("params"), names):
             if given.get(flag, id(parameter) in chosen):
                 by_options[tuple(chosen.get(id(parameter), {}).items())].append((name, parameter))
@@ -238,7 +240,7 @@ def groups_by_kind(
     weight_decay: float,
     norms: Mapping[str, float],
     biases: Mapping[str, float],
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Parameter groups for any optimiser, with other learning rates and weight decays for normalisations and biases.
 
     A group that is given becomes up to three: weights, the parameters of normalisations, and biases of other layers. In the
@@ -264,7 +266,7 @@ def groups_by_kind(
     of_norms = {id(each) for module in model.modules() if isinstance(module, NORMS) for each in module.parameters()}
     groups = []
     for given in _given(params):
-        kinds = {"weights": [], "norms": [], "biases": []}
+        kinds: dict[str, list[tuple[str, Tensor]]] = {"weights": [], "norms": [], "biases": []}
         for name, parameter in _named(given.pop("params"), names):
             kind = "norms" if id(parameter) in of_norms else "biases" if parameter.dim() < 2 else "weights"
             kinds[kind].append((name, parameter))
@@ -276,15 +278,15 @@ def groups_by_kind(
     return [group for group in groups if group["params"]]
 
 
-def _given(params: ParamsT) -> list[dict[str, object]]:
+def _given(params: ParamsT) -> list[dict[str, Any]]:
     """Copies of the given groups, or the one group of the given parameters."""
     if isinstance(params, Tensor):
         raise TypeError("params is a tensor: give a list of parameters or groups")
-    params = list(params)
-    dicts = [isinstance(given, dict) for given in params]
-    if any(dicts) and not all(dicts):
+    given = list(params)
+    groups = [dict(group) for group in given if isinstance(group, dict)]
+    if groups and len(groups) < len(given):
         raise TypeError("params has groups and parameters: give a list of either")
-    return [dict(group) for group in params] if any(dicts) else [{"params": params}]
+    return groups or [{"params": given}]
 
 
 def _named(params: Tensor | Sequence[Tensor | tuple[str, Tensor]], names: dict[int, str]) -> list[tuple[str, Tensor]]:

@@ -1,8 +1,9 @@
 """Base of optimisers with a rule of their own for some parameter groups and SGD for the others: checks, steps and state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch.optim.sgd import sgd
 class Range:
     """The numbers that an option of a group may be, and how a message says so."""
 
-    holds: Callable[[Real], bool]
+    holds: Callable[[float], bool]
     requirement: str
     optional: bool = False  # may it be None?
 
@@ -22,7 +23,7 @@ class Range:
             return
         if not isinstance(value, Real):
             raise ValueError(f"{key}={value!r}: must be a number")
-        if not self.holds(value):
+        if not self.holds(float(value)):
             raise ValueError(f"{key}={value}: {self.requirement}{', or None' if self.optional else ''}")
 
 
@@ -47,7 +48,7 @@ class MixedOptimizer(torch.optim.Optimizer):
 
     ranges: dict[str, Range] = {"lr": NOT_NEGATIVE, "momentum": BELOW_ONE, "weight_decay": NOT_NEGATIVE}
 
-    def add_param_group(self, param_group: dict[str, object]) -> None:
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(dict(param_group) if isinstance(param_group, dict) else param_group)
         try:
             self.check(self.param_groups[-1])
@@ -55,7 +56,7 @@ class MixedOptimizer(torch.optim.Optimizer):
             self.param_groups.pop()
             raise
 
-    def check(self, group: dict[str, object]) -> None:
+    def check(self, group: dict[str, Any]) -> None:
         """
         Raises:
             ValueError: for a group that cannot be optimised.
@@ -67,7 +68,7 @@ class MixedOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"{name} is sparse: only dense weights are supported")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of all parameters that have a gradient.
 
         Args:
@@ -91,9 +92,9 @@ class MixedOptimizer(torch.optim.Optimizer):
             self.update(group, [parameter for parameter in group["params"] if parameter.grad is not None])
         return loss
 
-    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
+    def update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         """One step of the parameters of a group that have a gradient, in place."""
-        decay, gradients = group["weight_decay"], [parameter.grad for parameter in parameters]
+        decay, gradients = group["weight_decay"], gradients_of(parameters)
         sgd(
             parameters,
             gradients if decay else [gradient.clone() for gradient in gradients],  # torch changes them if nothing decays
@@ -107,13 +108,13 @@ class MixedOptimizer(torch.optim.Optimizer):
             maximize=False,
         )
 
-    def describe(self, group: dict[str, object]) -> str:
+    def describe(self, group: dict[str, Any]) -> str:
         """What is done with the parameters of a group, in a few words."""
         return f"SGD, weight decay {group['weight_decay']:g}"
 
-    def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, object]]) -> dict[str, object]:
+    def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, Any]]) -> dict[str, Any]:
         """The state of a parameter, which ``start`` makes before its first step."""
-        state = self.state[parameter]
+        state: dict[str, Any] = self.state[parameter]
         if not state:
             state.update(start(parameter))
         return state
@@ -130,11 +131,15 @@ class MixedOptimizer(torch.optim.Optimizer):
         return "\n".join(lines)
 
 
-def with_momentum(parameter: Tensor) -> dict[str, object]:
+def with_momentum(parameter: Tensor) -> dict[str, Any]:
     return {"momentum_buffer": torch.zeros_like(parameter)}
 
 
-def named(group: dict[str, object]) -> list[tuple[Tensor, str]]:
+def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def named(group: dict[str, Any]) -> list[tuple[Tensor, str]]:
     """The parameters of a group, each with what messages call it."""
     names = group.get("param_names")
     labels = [f"parameter {name}" for name in names] if names else ["a parameter"] * len(group["params"])

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch.optim.optimizer import ParamsT
 from spectral_repro.linalg.conv_polar import kernel_of
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 from spectral_repro.linalg.polar import JORDAN, newton_schulz_polar
-from spectral_repro.optim.mixed import MixedOptimizer, named, with_momentum
+from spectral_repro.optim.mixed import MixedOptimizer, gradients_of, named, with_momentum
 
 KERNELS = ("flattened", "operator")
 
@@ -83,7 +83,7 @@ class Muon(MixedOptimizer):
         ns_steps: int = 5,
         ns_coefficients: tuple[float, float, float] = JORDAN,
     ):
-        self._symbols = {}
+        self._symbols: dict[tuple[Any, ...], Symbol] = {}
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -98,11 +98,11 @@ class Muon(MixedOptimizer):
         }
         super().__init__(params, defaults)
 
-    def __setstate__(self, state: dict[str, object]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self._symbols = {}
         super().__setstate__(state)
 
-    def check(self, group: dict[str, object]) -> None:
+    def check(self, group: dict[str, Any]) -> None:
         super().check(group)
         if not group["use_muon"]:
             return
@@ -126,14 +126,14 @@ class Muon(MixedOptimizer):
                     raise ValueError(f'kernels="operator": {name} has more than two dimensions of space, take "flattened"')
                 self._symbol(parameter, group)
 
-    def update(self, group: dict[str, object], parameters: list[Tensor]) -> None:
+    def update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         if not group["use_muon"]:
             return super().update(group, parameters)
         by_kind = defaultdict(list)
         for parameter in parameters:
             by_kind[parameter.shape, parameter.dtype, parameter.device].append(parameter)
         for alike in by_kind.values():
-            gradients, momentum = [parameter.grad for parameter in alike], group["momentum"]
+            gradients, momentum = gradients_of(alike), group["momentum"]
             moments = [self.state_of(parameter, with_momentum)["momentum_buffer"] for parameter in alike]
             torch._foreach_mul_(moments, momentum)
             torch._foreach_add_(moments, gradients)
@@ -142,12 +142,12 @@ class Muon(MixedOptimizer):
                 torch._foreach_mul_(alike, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(alike, directions, alpha=-group["lr"])
 
-    def describe(self, group: dict[str, object]) -> str:
+    def describe(self, group: dict[str, Any]) -> str:
         if not group["use_muon"]:
             return super().describe(group)
         return f"Muon, kernels {group['kernels']}, weight decay {group['weight_decay']:g}"
 
-    def _polar(self, updates: Sequence[Tensor], group: dict[str, object]) -> Sequence[Tensor]:
+    def _polar(self, updates: Sequence[Tensor], group: dict[str, Any]) -> tuple[Tensor, ...]:
         """sqrt(max(1, rows / columns)) polar(U) of updates of one shape."""
         first, number = updates[0], len(updates) * group["groups"]
         polar = partial(newton_schulz_polar, steps=group["ns_steps"], coefficients=group["ns_coefficients"])
@@ -162,7 +162,7 @@ class Muon(MixedOptimizer):
         changed = changed * math.sqrt(max(1, rows / columns))
         return changed.to(first.dtype).reshape(len(updates), *first.shape).unbind()
 
-    def _symbol(self, parameter: Tensor, group: dict[str, object]) -> Symbol:
+    def _symbol(self, parameter: Tensor, group: dict[str, Any]) -> Symbol:
         """The symbol of kernels like this one, made once, since it goes from the CPU to the device."""
         kernel, stride = _as_kernel(parameter.detach()), pair("stride", group["stride"])
         key = (kernel.shape, kernel.dtype, kernel.device, stride, group["groups"], group["frequencies"])
@@ -172,7 +172,7 @@ class Muon(MixedOptimizer):
         return self._symbols[key]
 
 
-def _by_operator(parameter: Tensor, group: dict[str, object]) -> bool:
+def _by_operator(parameter: Tensor, group: dict[str, Any]) -> bool:
     """Is this a kernel of more than one tap, whose operator is another one than its matrix?"""
     return group["kernels"] == "operator" and parameter.shape[2:].numel() > 1
 

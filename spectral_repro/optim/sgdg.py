@@ -1,5 +1,7 @@
 """SGD-G: gradient descent with momentum on the sphere (cho2017)."""
 
+from typing import Any
+
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
@@ -58,10 +60,10 @@ class SGDG(Grassmann):
         }
         super().__init__(params, defaults)
 
-    def start(self, point: Tensor) -> dict[str, object]:
+    def start(self, point: Tensor) -> dict[str, Any]:
         return with_momentum(point)
 
-    def move(self, point: Tensor, gradient: Tensor, state: dict[str, object], group: dict[str, object]) -> None:
+    def move(self, point: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         axes = within_rows(point)
         for y, g, m in blocks(point, gradient, state["momentum_buffer"]):
             h, _, cut = descent(y, g, group["grad_clip"])

@@ -185,14 +185,14 @@ def draw_dots(section: Section) -> Figure | None:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 + 0.2 * len(labels)), layout="constrained")
         panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False)[0]
-        ends = [_draw_dot(panels[0], place, values[label], label) for place, label in enumerate(labels)]
         for place, label in enumerate(labels):
+            _draw_dot(panels[0], place, values[label], label)
             if label in published:
                 panels[-1].plot(published[label], place, **PUBLISHED_DOT, label=f"_{label}, published")
         panels[0].set_yticks(range(len(labels)), labels=labels)
         panels[0].set(xlabel=metric.label, ylim=(-0.6, len(labels) - 0.4))
         panels[0].grid(visible=False, axis="y")
-        if metric.unit == "%" and np.isfinite(ends).all():  # what no share can reach is not shown
+        if metric.unit == "%":  # what no share can reach is not shown
             low, high = panels[0].get_xlim()
             panels[0].set_xlim(max(low, 0.0), min(high, 100.0))
         if apart:
@@ -211,14 +211,12 @@ def draw_dots(section: Section) -> Figure | None:
         return finish(figure, handles)
 
 
-def _draw_dot(axes: Axes, place: int, values: pd.Series, label: str) -> tuple[float, float]:
-    """Returns the ends of the interval, of a single seed the seed. No line has a label that a page shows under the pointer."""
-    low, high = interval(values) if len(values) > 1 else (values.iloc[0],) * 2
+def _draw_dot(axes: Axes, place: int, values: pd.Series, label: str) -> None:
+    """No line has a label that a page shows under the pointer."""
     if len(values) > 1:
-        axes.plot((low, high), (place, place), label=f"_{label}", **INTERVAL)
+        axes.plot(interval(values), (place, place), label=f"_{label}", **INTERVAL)
         axes.plot(values, np.full(len(values), place), label=f"_{label}", **SEED_DOTS)
     axes.plot(values.mean(), place, label=f"_{label}, mean", **MEAN_DOT)
-    return low, high
 
 
 def draw_profiles(section: Section) -> Figure | None:

@@ -26,7 +26,7 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
         statistic: what the interval is of.
 
     Returns:
-        Its two ends; NaN where there are too few values.
+        Its two ends; NaN where there are too few values, or a mean of values without any spread to judge by.
     """
     values = np.asarray(values, dtype=float)
     seeds = values.shape[-1]
@@ -34,9 +34,14 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
         return float("nan"), float("nan")
     if statistic == "median":
         return tuple(stats.quantile_test(values, p=0.5).confidence_interval(1 - LEVEL))
-    mean, error = values.mean(-1), values.std(-1, ddof=1) / np.sqrt(seeds)
-    reach = stats.t.ppf(1 - LEVEL / 2, seeds - 1) * error
+    mean, reach = values.mean(-1), stats.t.ppf(1 - LEVEL / 2, seeds - 1) * _spread(values) / np.sqrt(seeds)
     return mean - reach, mean + reach
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """The sample standard deviation; NaN where all values are the same but for rounding."""
+    std = values.std(-1, ddof=1)
+    return np.where(std > 1e-9 * abs(values).max(-1), std, np.nan)[()]
 
 
 def rate_interval(values: Values) -> tuple[float, float]:
@@ -59,16 +64,14 @@ def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray |
         seeds: numbers of seeds to assume in the place of those there are, with the same mean and standard deviation.
 
     Returns:
-        One for each number of seeds; 1 where there are fewer than two values.
+        One for each number of seeds; 1 where there is no interval.
     """
-    if len(values) < 2:
-        return np.ones(np.shape(seeds))
+    values = np.asarray(values, dtype=float)
     seeds = np.asarray(len(values) if seeds is None else seeds)
-    mean, std = np.mean(values), np.std(values, ddof=1)
-    distance = min(abs(mean - least), abs(mean - most))
-    if std == 0:
-        return np.full(seeds.shape, float(distance == 0))
-    return 2 * stats.t.sf(distance * np.sqrt(seeds) / std, seeds - 1)
+    if len(values) < 2 or np.isnan(spread := _spread(values)):
+        return np.ones(seeds.shape)
+    distance = min(abs(values.mean() - least), abs(values.mean() - most))
+    return 2 * stats.t.sf(distance * np.sqrt(seeds) / spread, seeds - 1)
 
 
 def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:

@@ -257,13 +257,13 @@ def _statistics(section: Section) -> dict[str, object]:
     rows = []
     for row in frame.to_dict("records"):
         cells = [text(row[key], form) for key in ("mean", "std", "median", "best")]
-        cells.append(between(row["low"], row["high"], form) if row["seeds"] > 1 else UNKNOWN)
+        cells.append(between(row["low"], row["high"], form))
         if trained:
             cells.append(f"{row['success_rate']:.0f} [{between(row['success_low'], row['success_high'], '.0f')}]")
         pairs = row.get("pairs")
         paired = [UNKNOWN, UNKNOWN, "0"] if not pairs or pd.isna(pairs) else [
             text(row["difference"], f"+{form}"),
-            between(row["difference_low"], row["difference_high"], f"+{form}") if pairs > 1 else UNKNOWN,
+            between(row["difference_low"], row["difference_high"], f"+{form}"),
             f"{pairs:.0f}",
         ]  # fmt: skip
         rows.append([row["method"], str(row["seeds"]), *cells, *paired])

@@ -124,10 +124,7 @@ def _compared(section: Section, frame: pd.DataFrame) -> dict[tuple[str, str], li
     if frame[["diverged", "unfinished"]].any(axis=None):
         columns["", "other runs"] = [_other_runs(entry) for entry in section.entries]
     columns["", "difference"] = _texts(frame["difference"], f"+{form}")
-    columns["", "95 %\ninterval"] = [
-        UNKNOWN if pd.isna(row.difference_low) else between(row.difference_low, row.difference_high, f"+{form}")
-        for row in frame.itertuples()
-    ]
+    columns["", "95 %\ninterval"] = [between(row.difference_low, row.difference_high, f"+{form}") for row in frame.itertuples()]
     columns["", "pairs"] = [UNKNOWN if pd.isna(pairs) else f"{pairs:.0f}" for pairs in frame["pairs"]]
     return columns
 
@@ -139,7 +136,7 @@ def _other_runs(entry: Entry) -> str:
 
 
 def between(low: float, high: float, form: str) -> str:
-    return f"{text(low, form)} to {text(high, form)}"
+    return UNKNOWN if pd.isna(low) else f"{text(low, form)} to {text(high, form)}"
 
 
 def evaluations(section: Section) -> pd.DataFrame:

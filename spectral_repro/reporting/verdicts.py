@@ -178,7 +178,7 @@ def _decided(findings: list[Finding]) -> list[Finding]:
             finding,
             verdict=verdict,
             needed=seeds_needed(_test(finding.number), finding.values, *finding.bounds, level)
-            if verdict == "undecided" and finding.seeds > 1
+            if verdict == "undecided" and finding.seeds and np.isfinite(finding.interval).all()
             else None,
         )
         for finding, verdict in zip(findings, verdicts, strict=True)

@@ -17,7 +17,7 @@ from spectral_repro.training.files import write_whole
 from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.state import TrainingState
 
-REFUSED = re.compile(r"GLOBAL (\S+) was not an allowed global")
+REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
 SHOWN = 4  # names in a message
 
 

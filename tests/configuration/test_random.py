@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import CompactHydraException
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
@@ -28,8 +28,6 @@ SMALL = (
 GROUPS = ("norm", "pooling", "conv", "backward", "optimizer", "gradient_clipping", "schedule", "init", "finetune")
 MORE = ("loss", "param_groups", "constraint", "penalty", "spectra")
 DATASETS = (*("digits", "random") * 8, *options("dataset"))
-EXACTLY = {"derandomize": True, "database": None, "deadline": None, "phases": [Phase.generate]}
-QUIETLY = {"suppress_health_check": list(HealthCheck)}
 
 chosen = st.fixed_dictionaries(
     {"model": st.sampled_from(options("model")), "dataset": st.sampled_from(DATASETS)},
@@ -68,14 +66,14 @@ def try_combination(choice: dict[str, object], results: Path) -> None:
         raise AssertionError(" ".join(overrides)) from error
 
 
-@settings(max_examples=15, **EXACTLY, **QUIETLY)
+@settings(max_examples=15)
 @given(choice=chosen)
 def test_combinations_of_groups(tmp_path, choice: dict[str, object]):
     try_combination(choice, tmp_path)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, **EXACTLY, **QUIETLY)
+@settings(max_examples=500)
 @given(choice=chosen)
 def test_500_combinations_of_groups(tmp_path, choice: dict[str, object]):
     try_combination(choice, tmp_path)
@@ -97,14 +95,14 @@ def refusal(monkeypatch, capfd) -> Callable[..., str]:
     return run
 
 
-@settings(max_examples=8, **EXACTLY, **QUIETLY)
+@settings(max_examples=8)
 @given(key=st.sampled_from(keys), value=values)
 def test_malformed_values(refusal, tmp_path, key: str, value: str):
     refusal(*WITH_EVERYTHING, f"results_dir={tmp_path}", f"{key}={value}")
 
 
 @pytest.mark.slow
-@settings(max_examples=100, **EXACTLY, **QUIETLY)
+@settings(max_examples=100)
 @given(key=st.sampled_from(keys), value=values)
 def test_100_malformed_values(refusal, tmp_path, key: str, value: str):
     refusal(*WITH_EVERYTHING, f"results_dir={tmp_path}", f"{key}={value}")

@@ -23,9 +23,15 @@ class Subclass(nn.BatchNorm2d):
     pass
 
 
+class WithForward(nn.BatchNorm2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x) + 1
+
+
 LAYERS = {
     "batch": lambda: nn.BatchNorm2d(8),
     "subclass": lambda: Subclass(8),
+    "with its own forward": lambda: WithForward(8),
     "plain": lambda: nn.BatchNorm2d(8, affine=False),
     "no-bias": lambda: nn.BatchNorm2d(8, bias=False),
     "untracked": lambda: nn.BatchNorm2d(8, track_running_stats=False),

@@ -7,10 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from torch.autograd import gradcheck
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening, tiles
 from spectral_repro.linalg.backward import Exact, PowerIteration
+from tests.degenerate import features
 from tests.tolerance import relative_error, tolerance
 
 
@@ -224,34 +226,32 @@ def test_no_images_and_no_positions_pass_evaluation(build, step, shape, memory_f
     assert y.shape == gradient.shape == shape
 
 
-def rank_deficient(x):
-    """The last channel of every four is a combination of the three before."""
-    three = x.unflatten(1, (2, 4))[:, :, :3]
-    return torch.cat((three, three[:, :, :1] - 2 * three[:, :, 1:].sum(2, keepdim=True)), 2).flatten(1, 2)
-
-
-DEGENERATE = {
-    "zero": torch.zeros_like,
-    "constant": lambda x: torch.full_like(x, 3.3),
-    "constant-channels": lambda x: x[:1, :, :1, :1].expand_as(x),
-    "repeated-channel": lambda x: x[:, :1].expand_as(x),
-    "repeated-channels": lambda x: x[:, :2].repeat(1, 4, 1, 1),
-    "zero-channels": lambda x: x * torch.tensor([1, 0, 1, 1, 0, 0, 0, 0])[:, None, None],
-    "rank-deficient": rank_deficient,
-    "large-rank-deficient": lambda x: 1e15 * rank_deficient(x),
-    "two-positions": lambda x: x[:2, :, :1, :1],
-    "constant-images": lambda x: x[..., :1, :1].expand_as(x),
-}
-
-
+@settings(max_examples=20)
+@given(x=features(8, 50, scales=(-15, 15)))
 @each_layer
 @each_backward
-def test_output_and_gradients_of_degenerate_input_are_finite(images, layout, step, build, backward):
-    for name, degenerate in DEGENERATE.items():
+def test_output_and_gradients_of_degenerate_input_are_finite(step, build, backward, x):
+    images = x.view(8, 2, 5, 5).transpose(0, 1).float()
+    for form in (images.contiguous(), images.contiguous(memory_format=torch.channels_last), images.flatten(2).mT.flatten(0, 1)):
         layer = build(backward=backward)
-        results = step(layer, layout(degenerate(images(8).float()).contiguous()))
+        results = step(layer, form)
         gradients = [parameter.grad for parameter in layer.parameters()]
-        assert all(tensor.isfinite().all() for tensor in (*results, *gradients, *layer.buffers())), name
+        assert all(tensor.isfinite().all() for tensor in (*results, *gradients, *layer.buffers()))
+
+
+@settings(max_examples=20)
+@given(x=features(8, 50, scales=(-3, 3)))
+@pytest.mark.parametrize("group_size", [4, 8])
+def test_degenerate_input_is_whitened_in_the_directions_that_it_has(x, group_size):
+    """The covariance of the output is C / (C + eps): 0 where C is 0, near 1 where C is far above eps, and never above 1."""
+    images, eps = x.view(8, 2, 5, 5).transpose(0, 1), 1e-4
+    y = ZCAWhitening(8, group_size, eps=eps, shrinkage=0.0).double()(images).detach()
+    covariances, whitened = group_covariances(images, group_size), group_covariances(y, group_size)
+    values, vectors = torch.linalg.eigh(covariances)
+    values = values.clamp_min(0)
+    expected = (vectors * (values / (values + eps)).unsqueeze(-2)) @ vectors.mT
+    condition = 1 + values.max().item() / eps  # a rounding of the largest is divided by eps
+    torch.testing.assert_close(whitened, expected, rtol=0, atol=tolerance(torch.float64, 50, condition))
 
 
 DISTORTIONS = {

@@ -65,9 +65,9 @@ def test_a_test_of_a_rate_decides_where_its_interval_does(bounds):
             assert (rate_p_value(values, least, most) < 0.05) == decided, (seeds, successes)
 
 
-def test_values_that_are_all_the_same():
-    same = np.array([2.0, 2.0, 2.0])
-    assert (p_value(same, 1, 3), p_value(same, 2, 3), p_value(same, -np.inf, 1)) == (0, 1, 0)
+def test_values_that_are_all_the_same_say_nothing_of_their_spread():
+    for same in (np.full(3, 2.0), np.array([93.21, 92.21, 91.21]) - np.array([90.11, 89.11, 88.11])):
+        assert np.isnan(interval(same)).all() and p_value(same, 10, 30) == 1
 
 
 def test_holm():

@@ -1,5 +1,6 @@
 """Trained weights that a network starts from, as far as they fit, and what cannot be used."""
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -157,6 +158,7 @@ def test_a_part_of_the_network_may_be_called_module():
         ({"model": {"stem.weight": 3}}, "holds a int as stem.weight under model, not a tensor"),
         ({"model": None}, "holds a NoneType under model, not the state_dict of a network"),
         ({"model": print}, "holds the type print, which could be code and is refused; save tensors"),
+        ({"model": os.system}, "holds the type posix.system, which could be code and is refused; save tensors"),
         (
             {"model": {}, "args": Path("a")},
             "holds the type pathlib.PosixPath, which could be code and is refused; save tensors",
