@@ -3,12 +3,11 @@
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.benchmarks.results import short
-from spectral_repro.reporting.style import STYLE
+from spectral_repro.reporting.style import COLOURS, STYLE
 
 
 def draw(totals: pd.DataFrame) -> Figure:
@@ -29,7 +28,7 @@ def draw(totals: pd.DataFrame) -> Figure:
 
 def _bars(axes: Axes, frame: pd.DataFrame) -> None:
     place, operations = np.arange(len(frame)), list(frame["operation"].unique())
-    colours = [sns.color_palette("colorblind")[operations.index(operation)] for operation in frame["operation"]]
+    colours = [COLOURS[operations.index(operation)] for operation in frame["operation"]]
     axes.barh(place, frame["seconds"], color=colours, height=0.7)
     for y, row in zip(place, frame.itertuples(), strict=True):
         axes.annotate(

@@ -5,13 +5,12 @@ from itertools import cycle
 
 import matplotlib
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
-from spectral_repro.reporting.style import INK, STYLE
+from spectral_repro.reporting.style import COLOURS, INK, STYLE
 
 DASHES = ((0, (4, 1.5)), "-", (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)))
 MARKERS = "sD^vPX<>ph*d8H"
@@ -24,7 +23,7 @@ SWEEPS = {"condition": "Condition number", "gap": "Relative gap in each pair of 
 def styles(methods: Iterable[str]) -> dict[str, dict[str, object]]:
     """A broad line for the first, for others to lie on; ten colours in turn for those, told apart by dashes and markers."""
     first, *others = methods
-    looks = zip(others, cycle(sns.color_palette("colorblind", 10)), cycle(DASHES), cycle(MARKERS), strict=False)
+    looks = zip(others, cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
     return {
         first: {"color": INK, "linestyle": "-", "marker": "", "linewidth": 4, "alpha": 0.35},
         **{

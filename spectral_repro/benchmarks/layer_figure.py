@@ -3,11 +3,10 @@
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.style import INK, STYLE
+from spectral_repro.reporting.style import COLOURS, INK, STYLE
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -30,7 +29,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def _bars(axes: Axes, frame: pd.DataFrame) -> None:
     place, forward = np.arange(len(frame)), frame["forward_ms"]
-    first, second = sns.color_palette("colorblind")[:2]
+    first, second = COLOURS[:2]
     axes.barh(place, forward, color=first, label="forward", height=0.7)
     axes.barh(place, frame["total_ms"] - forward, left=forward, color=second, label="backward", height=0.7)
     spread = [frame["total_ms"] - frame["total_low_ms"], frame["total_high_ms"] - frame["total_ms"]]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
@@ -15,7 +14,7 @@ from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.results import Display
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
-from spectral_repro.reporting.style import STYLE
+from spectral_repro.reporting.style import COLOURS, STYLE
 
 START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
 PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis in START if axis != "group_size"]
@@ -104,7 +103,7 @@ def _slope(x: pd.Series, y: pd.Series) -> float:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Time and memory over each size, both axes logarithmic; dotted lines grow as theory says."""
     axes_names = list(START)
-    colours = dict(zip(("whitening", "pooling"), sns.color_palette("colorblind"), strict=False))
+    colours = dict(zip(("whitening", "pooling"), COLOURS, strict=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         panels = figure.subplots(2, len(axes_names), sharex="col", sharey="row")

@@ -4,16 +4,15 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.evaluation.record import Record
-from spectral_repro.reporting.style import INK, STYLE, image
+from spectral_repro.reporting.style import COLOURS, INK, STYLE, image
 from spectral_repro.training.files import write_whole
 
-COLOUR = sns.color_palette("colorblind")[0]
+COLOUR = COLOURS[0]
 
 
 def write_figure(record: Record) -> None:

@@ -1,11 +1,11 @@
 """A section's training: loss and the table's metric against the epoch."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
@@ -122,7 +122,7 @@ def _scale_together(metric: Metric, panels: list[Axes]) -> None:
     limits = [axes.dataLim for axes in panels]
     if metric.unit == "nats" and max(each.y1 for each in limits) > 10 * min(each.minposy for each in limits):
         for axes in panels:
-            axes.set_yscale("log")  # only now: on a logarithmic axis seaborn takes geometric means
+            axes.set_yscale("log")
     ends = np.array([axes.get_ylim() for axes in panels if axes.has_data()])
     if len(ends):
         low, high = ends[:, 0].min(), ends[:, 1].max()
@@ -131,25 +131,20 @@ def _scale_together(metric: Metric, panels: list[Axes]) -> None:
 
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
-    curves = [
-        _of_metric(rows, metric).assign(line=line)
-        for line, entry in lines
-        for rows in _common(entry.in_state("finished") or entry.in_state("interrupted"))
-        if not rows.empty
-    ]
-    if curves:
-        data = pd.concat(curves, ignore_index=True)
-        marker = "o" if data["epoch"].max() <= 20 else None
-        before = len(axes.lines)
-        sns.lineplot(
-            data, x="epoch", y="value", errorbar="sd", err_kws={"alpha": 0.2, "linewidth": 0},
-            hue="line", hue_order=list(look_of), palette={line: look.colour for line, look in look_of.items()},
-            style="line", dashes={line: look.dashes for line, look in look_of.items()},
-            marker=marker, markersize=3.5, markeredgewidth=0, legend=False, ax=axes,
-        )  # fmt: skip
-        known = set(data.dropna()["line"])
-        for drawn, line in zip(axes.lines[before:], (line for line in look_of if line in known), strict=True):
-            drawn.set_label(line)
+    curves = defaultdict(list)
+    for line, entry in lines:
+        curves[line] += [each for each in _common(entry.in_state("finished") or entry.in_state("interrupted")) if len(each)]
+    for line, look in look_of.items():
+        if not curves[line]:
+            continue
+        values = pd.concat([_of_metric(rows, metric).set_index("epoch")["value"] for rows in curves[line]], axis="columns")
+        values = values.dropna(how="all")
+        if values.empty:
+            continue
+        mean, spread = values.mean(axis="columns"), values.std(axis="columns", ddof=1)
+        marker = {"marker": "o", "markersize": 3.5, "markeredgewidth": 0} if values.index.max() <= 20 else {}
+        axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), label=line, **marker)
+        axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)
     for line, entry in lines:
         for run in entry.in_state("diverged"):
             rows = _of_metric(run.metrics, metric)

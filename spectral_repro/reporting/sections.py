@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 
 import pandas as pd
 
@@ -69,13 +70,16 @@ class Entry:
     def successes(self) -> pd.Series:
         """By seed: 100 where its runs finished, 0 where one of them diverged."""
         ended = self.in_state("finished", "diverged")
-        return by_seed(((run.seed, 100.0 * (run.state == "finished")) for run in ended), "min")
+        return by_seed(((run.seed, 100.0 * (run.state == "finished")) for run in ended), min)
 
 
-def by_seed(values: Iterable[tuple[int, float]], statistic: str = "mean") -> pd.Series:
-    """One value for each seed, in their order: the mean of its runs, or another statistic that pandas has."""
-    frame = pd.DataFrame(values, columns=["seed", "value"]).astype({"value": float})
-    return frame.groupby("seed")["value"].agg(statistic)
+def by_seed(values: Iterable[tuple[int, float]], statistic: Callable[[Iterable[float]], float] = fmean) -> pd.Series:
+    """One value for each seed, in their order: the mean of its runs, or another statistic; of a seed without any, NaN."""
+    found = defaultdict(list)
+    for seed, value in values:
+        found[seed] += [value] if value == value else []
+    seeds = sorted(found)
+    return pd.Series([statistic(found[seed]) if found[seed] else float("nan") for seed in seeds], seeds, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,11 @@ class Section:
             return self.table.name
         return f"{self.table.name}-{digest(self.protocol | ({'machine': self.machine} if self.machine else {}))}"
 
-    @property
+    @cached_property
     def runs(self) -> list[Run]:
         return list(dict.fromkeys(run for entry in self.entries for run in entry.runs))
 
-    @property
+    @cached_property
     def results(self) -> list[Run]:
         """The runs that have a value or diverged."""
         ended = {run for entry in self.entries for run in (*entry.measured, *entry.in_state("diverged"))}
@@ -117,26 +121,26 @@ class Section:
             return by_seed([])
         return by_seed((run.seed, metric.of(run.metrics, entry.row.over)) for run in entry.measured)
 
-    @property
+    @cached_property
     def machines(self) -> list[str]:
         """Where its results come from."""
         return sorted({run.machine for run in self.results})
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         return not differing(self.protocol, self.table.protocol)
 
-    @property
+    @cached_property
     def full(self) -> bool:
         """Is it the table's protocol, however it was carried out?"""
         return all(within(key, EXECUTION) for key in differing(self.protocol, self.table.protocol))
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """How many images its runs had, by split (train, test); empty where none of them says."""
         return next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
 
-    @property
+    @cached_property
     def terms(self) -> list[str]:
         """The protocol in words: of a comparison, which options it has and what differs from them."""
         images = {f"dataset.{split}_images": count for split, count in self.sizes.items()}
