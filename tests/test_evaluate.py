@@ -32,6 +32,8 @@ def runs(tmp_path: Path, finished: Path) -> Path:
         (copy / "summary.json").write_text(json.dumps({"state": state}))
     content = torch.load(whole / "checkpoints" / "best.pt", weights_only=True)
     torch.save({"model": content["model"], "config": content["config"]}, whole.with_name("mine.pt"))
+    whole.with_name("__MACOSX").mkdir()
+    whole.with_name("._mine.pt").touch()
     return whole.parent
 
 

@@ -64,24 +64,25 @@ def test_it_says_the_class_of_every_image_as_the_evaluation_does(predict, run, p
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_done(predict, run, tmp_path):
-    (folder := tmp_path / "some, [new] images").mkdir()
+    name = "[some, new] images"  # a list for Hydra, a pattern for glob
+    (folder := tmp_path / name).mkdir()
     Image.new("RGB", (30, 20), COLOURS["grass"]).save(folder / "b.png")
     Image.new("L", (8, 8)).save(folder / "d.png")
     (folder / "a.png").write_text("no image")
     (folder / "c.jpg").write_bytes((folder / "b.png").read_bytes()[:60])
-    for name in (".DS_Store", "._b.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.png", "more/e.png"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
-    code, rows, errors = predict(f"run={run}", f"images={folder}", "out=found.csv")
+    for file in (".DS_Store", "._b.png", "Thumbs.db", "desktop.ini", "__MACOSX/._b.png", "more/e.png"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
+    code, rows, errors = predict(f"run={run}", f"images={name}", "out=found.csv")
     assert code == 1 and not rows
     lines = errors.splitlines()
     assert [line.partition(" cannot be read as an image")[0] for line in lines[:3]] == [
-        str(folder / name) for name in ("a.png", "c.jpg", "more/e.png")
+        f"{name}/{file}" for file in ("a.png", "c.jpg", "more/e.png")
     ]
     assert "3 of 5 files cannot be read as images, see above" in lines[3:]
     lines = (tmp_path / "found.csv").read_text().splitlines()
     assert lines[0] == "file,class,probability" and len(lines) == 3
-    assert lines[1].startswith(f'"{folder}/b.png",') and lines[2].startswith(f'"{folder}/d.png",')
+    assert lines[1].startswith(f'"{name}/b.png",') and lines[2].startswith(f'"{name}/d.png",')
 
 
 def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):

@@ -32,7 +32,8 @@ def files(folder: Path, group: str) -> list[str]:
 
 @functools.cache
 def _listed(place: Path) -> list[str]:
-    return sorted(path.relative_to(place).with_suffix("").as_posix() for path in place.rglob("*.yaml"))
+    found = (path.relative_to(place) for path in place.rglob("*.yaml"))
+    return sorted(path.with_suffix("").as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
 
 
 def find(group: str, name: str) -> Path:

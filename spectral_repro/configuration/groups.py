@@ -47,7 +47,7 @@ def path_spelled(path: str) -> str:
     """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is. A comma
     separates paths, unless there is a file or folder of that name.
     """
-    if not path or FOR_HYDRA.fullmatch(path):
+    if not path or (FOR_HYDRA.fullmatch(path) and not os.path.exists(os.path.expanduser(path))):
         return path
     paths = path.split(",") if is_several(path) else [path]
     return ",".join(_quoted(os.path.expanduser(each)) for each in paths)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spectral_repro.data.downloaded import DownloadedDataset, unpack
+from spectral_repro.data.downloaded import DownloadedDataset, Published
 from spectral_repro.data.images import ImageData, Split
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def cifar10(
 
     Args:
         root: folder that holds, or is to hold, the folder of the original archive.
-        download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
+        download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed. An archive
+            that lies in ``root`` is unpacked in any case.
         check_integrity: refuse files whose md5 differs from the original archive's. False reads them and names them in the
             notes.
         train_images, test_images: size of a fixed random subset; None: all.
@@ -75,14 +76,11 @@ class _Cifar(DownloadedDataset):
             name=archive.base_folder,
             root=place,
             folder=place / archive.base_folder,
-            urls={archive.base_folder: archive.url},
+            sources={archive.base_folder: Published(archive.url, archive.filename, archive.tgz_md5)},
             train_files=dict(archive.train_list),
             test_files=dict(archive.test_list),
             sizes=(50_000, 10_000),
         )
-
-    def download(self, name: str, folder: Path) -> None:
-        unpack(self.urls[name], self.archive.filename, self.archive.tgz_md5, folder)
 
     def class_names(self) -> tuple[str, ...]:
         try:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from spectral_repro.data.downloaded import fetch, unpack
+from spectral_repro.data.downloaded import Published, fetch
 from spectral_repro.data.image_files import START_METHOD
 from spectral_repro.data.images import Split
 from spectral_repro.errors import UserError, first_line
@@ -77,7 +76,7 @@ def published_corruptions(dataset: str, root: Path, download: bool) -> Corrupted
         )
     name, record, md5 = PUBLISHED[dataset]
     url = f"https://zenodo.org/records/{record}/files/{name}.tar?download=1"
-    fetch(root / name, url, partial(unpack, url, f"{name}.tar", md5), download, group="corruptions")
+    fetch(root / name, Published(url, f"{name}.tar", md5), download, group="corruptions")
     return CorruptedImages(root / name)
 
 

@@ -1,11 +1,11 @@
 """What downloaded data sets share: their files are fetched whole, compared with the published ones, and read."""
 
+import shutil
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,50 @@ import torch
 
 from spectral_repro.data.images import ImageData, Split, subset
 from spectral_repro.errors import UserError
+from spectral_repro.listing import visible
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as it was published.
+
+    Attributes:
+        url: its address.
+        name: its own.
+        md5: of its content.
+        is_archive: a tar archive of what is needed, such as a folder.
+    """
+
+    url: str
+    name: str
+    md5: str
+    is_archive: bool = True
+
+    def lies_beside(self, place: Path) -> bool:
+        """Is it an archive in the folder of this path?"""
+        return self.is_archive and (place.parent / self.name).is_file()
+
+    def bring(self, folder: Path) -> None:
+        """Puts it into an empty folder, or what an archive holds: one that lies beside the folder, or else a downloaded one.
+
+        Raises:
+            UserError: if the archive beside the folder is another.
+            RuntimeError, OSError, HTTPException: if it does not come whole, is another, or would write outside the folder.
+        """
+        from torchvision.datasets.utils import check_md5, download_url
+
+        source = folder.parent / self.name if self.lies_beside(folder) else folder / self.name
+        if source.parent == folder:
+            download_url(self.url, folder, self.name, self.md5)
+        elif not check_md5(source, self.md5):
+            raise UserError(f"{source}: its md5 is not that of the original archive, {self.md5}; restore it, or move it away")
+        if self.is_archive:
+            try:
+                with tarfile.open(source) as tar:
+                    tar.extractall(folder, filter="data")
+            except (tarfile.TarError, EOFError, zlib.error) as error:
+                raise RuntimeError(f"{self.name}: {error}") from error
+            (folder / self.name).unlink(missing_ok=True)
 
 
 @dataclass
@@ -24,7 +68,7 @@ class DownloadedDataset(ABC):
         name: what notes call it.
         root: folder that holds, or is to hold, what is downloaded.
         folder: where the files lie: ``root``, or a folder in it.
-        urls: address of everything that is downloaded into ``root``, a file or a folder of files, by its name there.
+        sources: of everything in ``root``, a file or a folder of files, by its name there.
         train_files, test_files: md5 of every file by its name.
         sizes: the published numbers of training and test images.
     """
@@ -32,14 +76,10 @@ class DownloadedDataset(ABC):
     name: str
     root: Path
     folder: Path
-    urls: dict[str, str]
+    sources: dict[str, Published]
     train_files: dict[str, str]
     test_files: dict[str, str]
     sizes: tuple[int, int]
-
-    @abstractmethod
-    def download(self, name: str, folder: Path) -> None:
-        """Puts what ``urls`` names so into an empty folder; RuntimeError, OSError, HTTPException if it does not come whole."""
 
     @abstractmethod
     def read(self, path: Path) -> Split:
@@ -53,7 +93,8 @@ class DownloadedDataset(ABC):
         """The data set.
 
         Args:
-            download: fetch what is missing or empty. What is there is never changed.
+            download: fetch what is missing or empty. What is there is never changed. An archive that lies beside its missing
+                folder is unpacked in any case, once its md5 is known to be the published one.
             check_integrity: refuse files whose md5 differs from the published one; False reads and notes them.
             train_images, test_images: size of a fixed random subset; None: all.
 
@@ -62,8 +103,8 @@ class DownloadedDataset(ABC):
                 damaged.
         """
         try:
-            for name, url in self.urls.items():
-                fetch(self.root / name, url, partial(self.download, name), download)
+            for name, source in self.sources.items():
+                fetch(self.root / name, source, download)
             differing = self._differing()
             if differing and check_integrity:
                 raise UserError(
@@ -111,56 +152,49 @@ class DownloadedDataset(ABC):
         return ", ".join(str(self.root / part) for part in dict.fromkeys(parts))
 
 
-def fetch(place: Path, url: str, get: Callable[[Path], object], download: bool, group: str = "dataset") -> None:
-    """Downloads what is missing or empty beside its place and moves it there when it is complete.
+def fetch(place: Path, source: Published, download: bool, group: str = "dataset") -> None:
+    """Brings what is missing or empty: from an archive that lies beside it, or downloaded. It is made elsewhere and moved there
+    when it is complete.
 
     Args:
         place: of a file or a folder.
-        url: where it comes from.
-        get: puts it, under its name, into an empty folder; RuntimeError, OSError, HTTPException if it does not come whole.
+        source: where it comes from.
         download: False: not allowed.
         group: the keys ``download`` and ``root`` of the configuration are in, for messages.
 
     Raises:
-        UserError: if it is missing and not allowed, or cannot be downloaded.
+        UserError: if it is missing and not allowed, or cannot be had.
     """
     if not _is_missing(place):
         return
-    name, root = place.name, place.parent
-    if not download:
+    name, root, beside = place.name, place.parent, source.lies_beside(place)
+    if not download and not beside:
         raise UserError(
             f"{place} is missing or empty and {group}.download=false: "
             f"set {group}.download=true, or {group}.root to the folder that holds {name}"
+            f"{f' or the archive {source.name}' * source.is_archive}"
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{name}-", dir=root) as staging:
-            get(Path(staging))
+            source.bring(Path(staging))
             if _is_missing(place):  # no other run has been faster
+                _clear(place)
                 Path(staging, name).rename(place)
     except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
-            f"{url} could not be downloaded into {root} ({error}): "
+            f"{root / source.name} could not be unpacked ({error}): unpack it by hand"
+            if beside
+            else f"{source.url} could not be downloaded into {root} ({error}): "
             f"put {name} there by hand, or set {group}.root to a folder that holds it"
         ) from error
 
 
-def unpack(url: str, archive: str, md5: str, folder: Path) -> None:
-    """Downloads an archive into a folder, compares it with its md5, unpacks it there and takes it away.
-
-    Raises:
-        RuntimeError, OSError, HTTPException: if it does not come whole, is another, or would write outside the folder.
-    """
-    from torchvision.datasets.utils import download_url
-
-    download_url(url, folder, archive, md5)
-    try:
-        with tarfile.open(folder / archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise RuntimeError(f"{archive}: {error}") from error
-    (folder / archive).unlink()
-
-
 def _is_missing(path: Path) -> bool:
-    return not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    return not path.exists() or (path.is_dir() and not visible(path))
+
+
+def _clear(path: Path) -> None:
+    """Takes away what operating systems left in a folder, which could not be replaced otherwise."""
+    if path.is_dir() and not visible(path):
+        shutil.rmtree(path)

@@ -1,23 +1,24 @@
 """Birds, cars, dogs and aircraft: photographs of classes that look much alike, in their published files."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from spectral_repro.data.downloaded import fetch, unpack
+from spectral_repro.data.downloaded import Published, fetch
 from spectral_repro.data.image_list import ImageListDataset, Labelled
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
+
+Value = TypeVar("Value")
 
 
 def cub(root: str, **options) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
-    Arguments and errors: see `ImageListDataset.load`.
+    CUB_200_2011.tgz is unpacked if it lies beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
     """
     return _CUB(root).load(**options)
 
@@ -50,9 +51,14 @@ def aircraft(root: str, download: bool = True, **options) -> ImageData:
 
 
 class _CUB(ImageListDataset):
-    """Lists with a line for each image, its number and its path, its class from 1 on, or 1 if it is for training."""
+    """Lists with a line for each image, its number and its path, its class from 1 on, or 1 if it is for training, else 0."""
 
     lists = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    archive = Published(
+        "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+        "CUB_200_2011.tgz",
+        "97eceeb196236b17998738112f37df78",
+    )
 
     def __init__(self, root: str):
         super().__init__(
@@ -63,18 +69,21 @@ class _CUB(ImageListDataset):
             (5_994, 5_794),
         )
 
-    def read(self) -> tuple[Labelled, Labelled]:
-        paths, classes, training = (self._by_number(name) for name in self.lists)
-        with _intact(self.folder / self.lists[0]):
-            labels = {True: {}, False: {}}
-            for number, path in paths.items():
-                labels[training[number] == "1"][str(self.folder / "images" / path)] = int(classes[number]) - 1
-        return self.listed(self.lists[0], labels[True]), self.listed(self.lists[0], labels[False])
+    def require(self) -> None:
+        if self.archive.lies_beside(self.folder):
+            fetch(self.folder, self.archive, download=False)
+        super().require()
 
-    def _by_number(self, name: str) -> dict[str, str]:
-        lines = _lines(self.folder / name)
-        with _intact(self.folder / name):
-            return dict(line.split(maxsplit=1) for line in lines)
+    def read(self) -> tuple[Labelled, Labelled]:
+        images, labels, split = (self.folder / name for name in self.lists)
+        paths, classes, training = _by_number(images, str), _by_number(labels, _class), _by_number(split, _flag)
+        for file, numbers in ((labels, classes.keys()), (split, training.keys())):
+            if others := sorted(numbers ^ paths.keys()):
+                raise _damaged(images, f"image {others[0]} is in only one of it and {file.name}")
+        parts = {True: {}, False: {}}
+        for number, path in paths.items():
+            parts[training[number]][str(self.folder / "images" / path)] = classes[number]
+        return self.listed(images.name, parts[True]), self.listed(images.name, parts[False])
 
 
 class _Cars(ImageListDataset):
@@ -95,11 +104,22 @@ class _Cars(ImageListDataset):
         train, test = (self._split(images, annotations) for images, annotations in self.lists.items())
         return train, test
 
+    def class_names(self, labels: Labelled) -> tuple[str, ...]:
+        """Those of devkit/cars_meta.mat, if it is there."""
+        meta = self.folder / "devkit" / "cars_meta.mat"
+        if not meta.is_file():
+            return ()
+        (names,) = _matlab(meta, "class_names")
+        return tuple(map(str, names))
+
     def _split(self, images: str, annotations: str) -> Labelled:
-        (entries,) = _matlab(self.folder / annotations, "annotations")
-        with _intact(self.folder / annotations):
-            labels = {str(self.folder / images / entry["fname"]): int(entry["class"]) - 1 for entry in entries}
-        return self.listed(annotations, labels)
+        path = self.folder / annotations
+        (entries,) = _matlab(path, "annotations")
+        try:
+            pairs = [(entry["fname"], entry["class"]) for entry in entries]
+        except (IndexError, ValueError, KeyError, TypeError) as error:  # of NumPy, for what has no such fields
+            raise _damaged(path, f"its annotations have no fname and class: {first_line(error)}") from error
+        return self.listed(annotations, _labelled(path, self.folder / images, pairs))
 
 
 class _Dogs(ImageListDataset):
@@ -122,9 +142,9 @@ class _Dogs(ImageListDataset):
 
     def _split(self, name: str) -> Labelled:
         files, classes = _matlab(self.folder / name, "file_list", "labels")
-        with _intact(self.folder / name):
-            labels = {str(self.folder / "Images" / file): int(number) - 1 for file, number in zip(files, classes, strict=True)}
-        return self.listed(name, labels)
+        if len(files) != len(classes):
+            raise _damaged(self.folder / name, f"{len(files)} files and {len(classes)} labels")
+        return self.listed(name, _labelled(self.folder / name, self.folder / "Images", zip(files, classes, strict=True)))
 
 
 class _Aircraft(ImageListDataset):
@@ -140,28 +160,102 @@ class _Aircraft(ImageListDataset):
         self.download = download
 
     def require(self) -> None:
-        fetch(self.folder, self.url, partial(unpack, self.url, self.url.rpartition("/")[2], self.md5), self.download)
+        fetch(self.folder, Published(self.url, self.url.rpartition("/")[2], self.md5), self.download)
         super().require()
 
     def read(self) -> tuple[Labelled, Labelled]:
-        variants = _lines(self.folder / "data" / "variants.txt")
-        numbers = {variant.strip(): number for number, variant in enumerate(variants)}
-        train, test = (self._split(name, numbers) for name in self.lists)
+        train, test = (self._split(name) for name in self.lists)
         return train, test
 
-    def _split(self, name: str, numbers: dict[str, int]) -> Labelled:
-        images = self.folder / "data" / "images"
-        lines = _lines(self.folder / name)
-        with _intact(self.folder / name):
-            entries = [line.strip().split(" ", 1) for line in lines]
-            labels = {str(images / f"{number}.jpg"): numbers[variant] for number, variant in entries}
+    def class_names(self, labels: Labelled) -> tuple[str, ...]:
+        return tuple(self._variants())
+
+    def _variants(self) -> dict[str, int]:
+        """The number of every variant."""
+        path, variants = self.folder / "data" / "variants.txt", {}
+        for line, variant in _lines(path):
+            if variant in variants:
+                raise _damaged(path, f"line {line}: {variant} stands twice")
+            variants[variant] = len(variants)
+        return variants
+
+    def _split(self, name: str) -> Labelled:
+        path, images, variants, labels = self.folder / name, self.folder / "data" / "images", self._variants(), {}
+        for line, text in _lines(path):
+            number, variant = _two_fields(text)
+            image = str(images / f"{number}.jpg")
+            if variant not in variants:
+                raise _damaged(path, f"line {line}: {variant or text} is none of the variants in variants.txt")
+            if image in labels:
+                raise _damaged(path, f"line {line}: {number} stands twice")
+            labels[image] = variants[variant]
         return self.listed(name, labels)
 
 
-def _lines(path: Path) -> list[str]:
-    content = path.read_bytes()
-    with _intact(path):
-        return content.decode().splitlines()
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines with something in them by their numbers from 1 on, without the spaces around, a byte order mark and the ends
+    that Windows writes.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _damaged(path, f"byte {error.start} is not UTF-8") from error
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _by_number(path: Path, value: Callable[[str], Value]) -> dict[int, Value]:
+    """The second field of every line by the first, the number of an image."""
+    found = {}
+    for line, text in _lines(path):
+        number, field = _two_fields(text)
+        try:
+            if not field:
+                raise ValueError(f"{text} is not a number and a value")
+            if int(number) in found:
+                raise ValueError(f"image {number} stands twice")
+            found[int(number)] = value(field)
+        except ValueError as error:
+            raise _damaged(path, f"line {line}: {first_line(error)}") from error
+    if not found:
+        raise _damaged(path, "no lines")
+    return found
+
+
+def _two_fields(text: str) -> tuple[str, str]:
+    """What stands before and behind the first white space; the second is empty if there is none."""
+    first, *rest = text.split(maxsplit=1)
+    return first, "".join(rest)
+
+
+def _class(number: object) -> int:
+    """A class from 1 on, as text or from Matlab, which stores numbers as floating point, counted from 0."""
+    try:
+        value = float(number.strip() if isinstance(number, str) else np.asarray(number).item())
+    except (TypeError, ValueError):
+        value = 0.0
+    if value < 1 or not value.is_integer():
+        raise ValueError(f"class {number}, not a whole number of at least 1")
+    return int(value) - 1
+
+
+def _flag(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(f"{text}, neither 0 nor 1")
+    return text == "1"
+
+
+def _labelled(path: Path, folder: Path, pairs: Iterable[tuple[object, object]]) -> Labelled:
+    """The number of its class for every image of a Matlab list of names and classes."""
+    labels = {}
+    for entry, (name, number) in enumerate(pairs, 1):
+        image = str(folder / str(name).strip())
+        try:
+            if image in labels:
+                raise ValueError(f"{name} stands twice")
+            labels[image] = _class(number)
+        except ValueError as error:
+            raise _damaged(path, f"entry {entry}: {first_line(error)}") from error
+    return labels
 
 
 def _matlab(path: Path, *names: str) -> list[np.ndarray]:
@@ -169,15 +263,12 @@ def _matlab(path: Path, *names: str) -> list[np.ndarray]:
     from scipy.io import loadmat
 
     file = BytesIO(path.read_bytes())
-    with _intact(path):
+    try:
         content = loadmat(file, squeeze_me=True)
         return [np.atleast_1d(content[name]) for name in names]
-
-
-@contextmanager
-def _intact(path: Path) -> Iterator[None]:
-    """Errors in the block are those of what the file holds."""
-    try:
-        yield
     except Exception as error:  # a damaged file may raise anything
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {first_line(error)}): restore it") from error
+        raise _damaged(path, f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _damaged(path: Path, fault: str) -> UserError:
+    return UserError(f"{path} is damaged ({fault}): restore it")

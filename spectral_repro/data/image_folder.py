@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from spectral_repro.data.folders import visible
 from spectral_repro.data.images import ImageData, Split, fixed_order, subset
 from spectral_repro.errors import UserError
+from spectral_repro.listing import visible
 
 PARTS = ("train", "test", "val")
 

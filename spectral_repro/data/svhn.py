@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spectral_repro.data.downloaded import DownloadedDataset
+from spectral_repro.data.downloaded import DownloadedDataset, Published
 from spectral_repro.data.images import ImageData, Split
 
 
@@ -38,24 +38,19 @@ class _SVHN(DownloadedDataset):
     def __init__(self, root: str, extra: bool):
         from torchvision.datasets import SVHN
 
-        place, urls, checksums = Path(root).expanduser(), {}, {}
+        place, sources, checksums = Path(root).expanduser(), {}, {}
         for part in ("train", "extra", "test") if extra else ("train", "test"):
             url, name, md5 = SVHN.split_list[part]
-            urls[name], checksums[part] = url, {name: md5}
+            sources[name], checksums[part] = Published(url, name, md5, is_archive=False), {name: md5}
         super().__init__(
             name="svhn",
             root=place,
             folder=place,
-            urls=urls,
+            sources=sources,
             train_files=checksums["train"] | checksums.get("extra", {}),
             test_files=checksums["test"],
             sizes=(73_257 + 531_131 * extra, 26_032),
         )
-
-    def download(self, name: str, folder: Path) -> None:
-        from torchvision.datasets.utils import download_url
-
-        download_url(self.urls[name], folder, name, md5=(self.train_files | self.test_files)[name])
 
     def class_names(self) -> tuple[str, ...]:
         return tuple("0123456789")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from spectral_repro.data.folders import visible
 from spectral_repro.data.image_files import START_METHOD, opened, own_process_group
 from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.trained import TrainedNetwork
+from spectral_repro.listing import visible
 
 
 def files_in(place: Path) -> list[Path]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spectral_repro.errors import UserError
+from spectral_repro.listing import is_visible
 
 FINISHED, DIVERGED = "finished", "diverged"
 MADE_BY = "runs are made by python -m spectral_repro.train"
@@ -73,7 +74,7 @@ def paths_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"runs={folder}: no such folder; {MADE_BY}")
     try:
-        visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+        visible = [path for path in sorted(folder.iterdir()) if is_visible(path)]
     except OSError as error:
         raise UserError(f"runs={folder}: cannot be read ({error.strerror})") from error
     found = [path for path in visible if path.is_dir() or path.suffix == ".pt"]

@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,7 +131,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
         UserError: nothing is at any of them.
     """
     places = tuple(places)
-    paths = [Path(path) for place in places for path in (sorted(glob.glob(place)) or [place])]
+    paths = [Path(path) for place in places for path in _matching(place)]
     runs, notices = {}, []
     for folder in (path for path in paths if path.is_dir()):
         found, remarks = read_runs(folder, made_by)
@@ -146,6 +147,11 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
     return list(runs.values()), notices
+
+
+def _matching(place: str) -> list[str]:
+    """The place itself, which may have glob's characters in its name, or what a pattern matches."""
+    return [place] if os.path.lexists(place) else sorted(glob.glob(place)) or [place]
 
 
 def load_runs(*places: str | Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from spectral_repro import records
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError, in_one_line
+from spectral_repro.listing import is_visible
 from spectral_repro.records import check_evaluation, check_summary, read_json
 from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.metrics import EVALUATED
@@ -146,7 +147,7 @@ def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
     if not root.is_dir():
         raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
     try:
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and is_visible(path))
     except OSError as error:
         raise UserError(f"runs={root}: cannot be read ({error.strerror})") from error
     runs, notices = [], []

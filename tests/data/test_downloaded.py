@@ -136,6 +136,31 @@ def test_download(published, served, tmp_path):
     assert published.folder == published.root or list(published.root.iterdir()) == [published.folder]
 
 
+@pytest.mark.parametrize("left_there", [None, ".DS_Store"])
+def test_an_archive_beside_its_missing_folder(cifar, monkeypatch, downloads, error_of, left_there):
+    """It is unpacked after its md5 was compared, also where nothing may be downloaded, and stays."""
+    cifar.write()
+    (content,) = cifar.publish(monkeypatch).values()
+    shutil.rmtree(cifar.folder)
+    if left_there:
+        cifar.folder.mkdir()
+        (cifar.folder / left_there).touch()
+    archive = cifar.root / cifar.archive.filename
+    archive.write_bytes(content[:-1])
+    assert error_of(cifar.load, cifar.root).startswith(f"{archive}: its md5 is not that of the original archive, ")
+    assert not cifar.folder.exists() or left_there
+    archive.write_bytes(content)
+    assert_holds_the_copy(cifar.load(cifar.root, download=False), cifar)
+    assert sorted(cifar.root.iterdir()) == sorted([archive, cifar.folder]) and not downloads
+
+
+def test_names_of_the_classes(cifar):
+    cifar.write()
+    assert cifar.load(cifar.root, check_integrity=False).class_names == tuple(f"class {k}" for k in range(cifar.num_classes))
+    (cifar.folder / cifar.meta_file).write_bytes(b"damaged")
+    assert cifar.load(cifar.root, check_integrity=False).class_names == ()
+
+
 def test_two_downloads_at_the_same_time(published, served, monkeypatch, tmp_path):
     """What another run has finished in the meantime stays."""
     unpacked = tmp_path / "unpacked"

@@ -2,10 +2,11 @@
 
 import hashlib
 import multiprocessing
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.error import URLError
 
@@ -244,7 +245,120 @@ def test_damaged_list_is_named(name: str, part: str, damage: Callable, tmp_path,
 def test_class_zero_is_refused(birds, error_of):
     path = birds.folder / "image_class_labels.txt"
     path.write_text(path.read_text().replace("1 1\n", "1 0\n", 1))
-    assert "class below 1" in error_of(birds.load)
+    assert error_of(birds.load) == f"{path} is damaged (line 1: class 0, not a whole number of at least 1): restore it"
+
+
+def rewritten(copy: Copy, part: str, change: Callable[[bytes], bytes]) -> None:
+    path = copy.folder / part
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.replace(b"\n", b"  \n"),
+        lambda content: content.replace(b"\n", b"\n\n") + b"   \n",
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: b"\xef\xbb\xbf" + content,
+        lambda content: re.sub(rb"(?m)^(\d+) ", rb"\1\t ", content),
+        lambda content: content.rstrip(b"\n"),
+    ],
+    ids=["trailing spaces", "blank lines", "Windows ends", "byte order mark", "tabs", "no last end"],
+)
+@pytest.mark.parametrize("name", ["cub", "aircraft"])
+def test_lists_are_read_however_they_are_written(tmp_path, name: str, change: Callable):
+    copy = small_copy(name, tmp_path / "root")
+    for path in copy.folder.rglob("*.txt"):
+        rewritten(copy, path, change)
+    data = copy.load()
+    assert data.train.images.paths == [str(copy.folder / path) for path, _ in copy.train]
+    for split, listed in ((data.train, copy.train), (data.test, copy.test)):
+        assert split.labels.tolist() == [number for _, number in listed]
+
+
+LINES = [
+    ("cub", "train_test_split.txt", lambda content: content.replace(b"2 1\n", b"2 2\n", 1), "line 2: 2, neither 0 nor 1"),
+    ("cub", "train_test_split.txt", lambda content: content.replace(b"2 1\n", b"2 true\n", 1), "line 2: true, neither 0 nor 1"),
+    (
+        "cub",
+        "image_class_labels.txt",
+        lambda content: content.replace(b"1 1\n", b"1 1.5\n", 1),
+        "line 1: class 1.5, not a whole",
+    ),
+    ("cub", "image_class_labels.txt", lambda content: b"\n1\n" + content, "line 2: 1 is not a number and a value"),
+    ("cub", "image_class_labels.txt", lambda content: content + b"1 1\n", "line 11: image 1 stands twice"),
+    ("cub", "images.txt", lambda content: b"one " + content, "line 1: invalid literal for int"),
+    ("cub", "images.txt", lambda content: content + b"12 a.jpg", "image 12 is in only one of it and image_class_labels.txt"),
+    (
+        "aircraft",
+        "data/images_variant_test.txt",
+        lambda content: content + b"7 747\n",
+        "line 5: 747 is none of the variants in",
+    ),
+    ("aircraft", "data/images_variant_test.txt", lambda content: content + b"7\n", "line 5: 7 is none of the variants in"),
+    ("aircraft", "data/images_variant_test.txt", lambda content: content * 2, "line 5: .* stands twice"),
+    ("aircraft", "data/variants.txt", lambda content: content * 2, "line 4: .* stands twice"),
+    ("aircraft", "data/variants.txt", lambda content: content.decode().encode("utf-16"), "byte 0 is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "change", "fault"), LINES)
+def test_other_lines_are_refused_with_their_number(tmp_path, name: str, part: str, change: Callable, fault: str, error_of):
+    copy = small_copy(name, tmp_path / "root")
+    rewritten(copy, part, change)
+    assert re.match(rf"{re.escape(str(copy.folder / part))} is damaged \({fault}.*\): restore it$", error_of(copy.load))
+
+
+def test_matlab_lists(tmp_path, error_of):
+    """Names padded with spaces are read; classes that are no whole numbers and images that stand twice are refused."""
+    dogs = small_copy("dogs", tmp_path / "dogs")
+    path = dogs.folder / "train_list.mat"
+    files = [path.removeprefix("Images/") for path, _ in dogs.train]
+
+    def write(files: list[str], labels: list[float]) -> None:
+        cells = np.array([*files, None], dtype=object)[:-1, None]
+        scipy.io.savemat(path, {"file_list": cells, "labels": np.array(labels)[:, None]})
+
+    classes = [number + 1.0 for _, number in dogs.train]
+    write([f"{file}  " for file in files], classes)
+    assert dogs.load().train.labels.tolist() == [number for _, number in dogs.train]
+    assert dogs.load().train.images.paths == [str(dogs.folder / path) for path, _ in dogs.train]
+    for labels, fault in (
+        ([1.5, *classes[1:]], "entry 1: class 1.5, not a whole number of at least 1"),
+        ([classes[0], -2, *classes[2:]], "entry 2: class -2.0, not a whole number"),
+        ([float("nan"), *classes[1:]], "entry 1: class nan, not a whole number"),
+        (classes[1:], "6 files and 5 labels"),
+    ):
+        write(files, labels)
+        assert error_of(dogs.load).startswith(f"{path} is damaged ({fault}")
+    write([files[1], *files[1:]], classes)
+    assert "entry 2: " in error_of(dogs.load) and "stands twice" in error_of(dogs.load)
+
+
+def test_names_of_the_classes(copy):
+    names = copy.load().class_names
+    folders = {number: Path(path).parent.name for path, number in (*copy.train, *copy.test)}
+    published = {"aircraft": VARIANTS, "cars": ("one", "two", "three")}
+    assert names == tuple(published.get(copy.name, [folders[number] for number in sorted(folders)]))
+
+
+def test_cars_without_their_names(tmp_path):
+    cars = small_copy("cars", tmp_path / "root")
+    (cars.folder / "devkit" / "cars_meta.mat").unlink()
+    assert cars.load().class_names == ()
+
+
+def test_an_archive_of_birds_beside_its_missing_folder(tmp_path, monkeypatch, error_of):
+    birds = small_copy("cub", tmp_path / "root")
+    archive = birds.root / "CUB_200_2011.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(birds.folder, birds.folder.name)
+    shutil.rmtree(birds.folder)
+    assert f"{archive}: its md5 is not that of the original archive" in error_of(birds.load)
+    published = replace(fine_grained._CUB.archive, md5=hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(fine_grained._CUB, "archive", published)
+    assert birds.load().train.labels.tolist() == [number for _, number in birds.train]
+    assert sorted(path.name for path in birds.root.iterdir()) == ["CUB_200_2011", "CUB_200_2011.tgz"]
 
 
 def test_imagenet_without_class_folders(tmp_path, error_of):

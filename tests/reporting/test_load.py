@@ -44,6 +44,14 @@ def test_load_runs_gives_a_row_for_each_run(folder):
 
 
 @pytest.mark.filterwarnings("ignore:broken")
+def test_a_folder_may_have_any_name_and_hold_what_systems_leave(folder):
+    renamed = folder.rename(folder.with_name("[my] runs*"))
+    for name in ("__MACOSX", "System Volume Information", ".Trash-1000"):
+        (renamed / name).mkdir()
+    assert len(load_runs(renamed)) == 3
+
+
+@pytest.mark.filterwarnings("ignore:broken")
 def test_load_curves_gives_a_row_for_each_epoch(folder):
     frame = load_curves(str(folder))
     assert len(frame) == 3 + 2 and frame.columns[0] == "run"
