@@ -50,6 +50,17 @@ def float32_is_float32() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random starts of an iteration are the same on every device and in every dtype."""
+    randn = torch.randn
+
+    def draw(*size, dtype: torch.dtype | None = None, device: torch.device | None = None, **options) -> Tensor:
+        return randn(*size, dtype=torch.float64, **options).to(device, dtype or torch.get_default_dtype())
+
+    monkeypatch.setattr(torch, "randn", draw)
+
+
 def assert_as_on_the_cpu(compute: Computation, within: torch.dtype | None = None) -> None:
     """Compares in float64 and float32.
 
