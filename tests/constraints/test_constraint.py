@@ -1,8 +1,5 @@
 """What constraints have in common: when they act and on which layers."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +9,7 @@ from spectral_repro.constraints.constraint import batch_norm_factor
 from spectral_repro.constraints.operators import operators
 from spectral_repro.layers import TTConv2d
 from spectral_repro.linalg import conv_norm
+from tests.golden_numbers import EVERY_SEED, golden_numbers
 
 EVERY_KIND = pytest.mark.parametrize("kind", [Clip, DivideByExactLargest, DivideByLargest, DivideEachByLargest])
 
@@ -74,9 +72,9 @@ def test_memory_formats_stay(kind, network, make):
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_published_batch_norm_division(make, network):
-    with np.load(Path(__file__).parents[1] / "golden" / "senderovich2022_lip_bn.npz") as archive:
-        numbers = {key: torch.from_numpy(value) for key, value in archive.items()}
+@EVERY_SEED
+def test_published_batch_norm_division(make, network, seed):
+    numbers = golden_numbers("senderovich2022_lip_bn", seed)
     with torch.no_grad():
         network[1].weight.copy_(numbers["weight"])
         network[1].running_var.copy_(numbers["running_var"])

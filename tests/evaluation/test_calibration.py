@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,13 +10,13 @@ from spectral_repro.evaluation.calibration import (
     confidence_and_hits,
     expected_calibration_error,
 )
+from tests.golden_numbers import EVERY_SEED, golden_numbers
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "senderovich2022_metrics.npz"
 
-
-def test_as_published_code_computes_it():
-    golden = np.load(GOLDEN)
-    logits, labels = torch.tensor(golden["logits"]), torch.tensor(golden["labels"])
+@EVERY_SEED
+def test_as_published_code_computes_it(seed):
+    golden = golden_numbers("senderovich2022_metrics", seed)
+    logits, labels = golden["logits"], golden["labels"]
     reliability = bin_confidence(*confidence_and_hits(logits.double().softmax(1), labels), 15)
     assert expected_calibration_error(*reliability) == pytest.approx(golden["ece_15_bins"].item(), abs=1e-5)
     assert accuracy(logits, labels) == pytest.approx(100 * golden["accuracy"].item(), abs=1e-5)

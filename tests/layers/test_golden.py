@@ -1,22 +1,14 @@
-"""The layers against what wang2019's published code computes (float64)."""
+"""The layers against what wang2019's published code computes, and against its formulas for other seeds (float64)."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening
 from spectral_repro.linalg.backward import PowerIteration
+from tests.golden_numbers import EVERY_SEED, golden_numbers
 from tests.tolerance import assert_near
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-
-
-def load(name):
-    with np.load(GOLDEN / f"{name}.npz") as archive:
-        return {key: torch.from_numpy(value) for key, value in archive.items()}
 
 
 def set_affine(layer, golden):
@@ -30,14 +22,15 @@ def assert_matches(value, golden):
 
 
 @FORMATS
+@EVERY_SEED
 @pytest.mark.parametrize("d", [4, 8, 16])
-def test_two_training_steps_and_evaluation_of_zca_whitening(d, memory_format):
-    golden = load(f"wang2019_zca_svdpi_d{d}")
+def test_two_training_steps_and_evaluation_of_zca_whitening(d, seed, memory_format):
+    golden = golden_numbers(f"wang2019_zca_svdpi_d{d}", seed)
     assert (golden["eps"], golden["momentum"], golden["iterations"]) == (1e-4, 0.1, 19)
     layer = ZCAWhitening(16, d, PowerIteration(19), truncation="reference").double()
     set_affine(layer, golden)
     for index in (0, 1):
-        x = golden[f"x{index}"].contiguous(memory_format=memory_format).requires_grad_()
+        x = golden[f"x{index}"].clone(memory_format=memory_format).requires_grad_()
         layer.zero_grad()
         y = layer(x)
         y.backward(golden[f"g{index}"])
@@ -52,12 +45,13 @@ def test_two_training_steps_and_evaluation_of_zca_whitening(d, memory_format):
 
 
 @FORMATS
-def test_a_training_step_of_pca_denoising(memory_format):
-    golden = load("wang2019_pca_svdpi")
+@EVERY_SEED
+def test_a_training_step_of_pca_denoising(seed, memory_format):
+    golden = golden_numbers("wang2019_pca_svdpi", seed)
     assert (golden["eps"], golden["components"], golden["iterations"]) == (1e-4, 16, 19)
     layer = PCADenoising(24, 16, backward=PowerIteration(19)).double()
     set_affine(layer, golden)
-    x = golden["x"].contiguous(memory_format=memory_format).requires_grad_()
+    x = golden["x"].clone(memory_format=memory_format).requires_grad_()
     y = layer(x)
     y.backward(golden["g"])
     assert_matches(y, golden["y"])

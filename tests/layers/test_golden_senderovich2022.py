@@ -1,21 +1,12 @@
 """TT, SOC and SOTT against what senderovich2022's published code computes (float32)."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from spectral_repro.layers import SOC, SOTT, TTConv2d, orthogonal_penalty
+from tests.golden_numbers import EVERY_SEED, golden_numbers
 from tests.tolerance import assert_near
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def load(name: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / f"senderovich2022_{name}.npz") as archive:
-        return {key: torch.from_numpy(value) for key, value in archive.items()}
 
 
 def load_frames(layer: SOTT | TTConv2d, state: dict[str, Tensor]) -> None:
@@ -42,7 +33,7 @@ def load_core(layer: SOC, state: dict[str, Tensor], weight: str) -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", ["soc", "sott"])
 def test_the_first_training_call_and_evaluation_after_it(name: str, stride: int):
-    golden = load(f"{name}_stride{stride}")
+    golden = golden_numbers(f"senderovich2022_{name}_stride{stride}")
     before = {key.removeprefix("before."): value for key, value in golden.items() if key.startswith("before.")}
     if name == "soc":
         layer = SOC(6, 8, 3, stride, 1)
@@ -56,8 +47,9 @@ def test_the_first_training_call_and_evaluation_after_it(name: str, stride: int)
     assert_near(layer.eval()(golden["x"]).detach(), golden["y_eval_after"], terms)
 
 
-def test_tt_convolution_and_penalty():
-    golden = load("tt")
+@EVERY_SEED
+def test_tt_convolution_and_penalty(seed: int | None):
+    golden = golden_numbers("senderovich2022_tt", seed)
     layer = TTConv2d(10, 14, 3, golden["stride"].item(), golden["padding"].item(), rank=6)
     load_frames(layer, golden)
     with torch.no_grad():

@@ -1,8 +1,5 @@
 """Pooling by first and second moments: what song2021's published code computes, and each head against its definition."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -30,8 +27,8 @@ from spectral_repro.linalg.backward import (
     UnrolledPowerIteration,
 )
 from spectral_repro.linalg.functions import Sqrt
+from tests.golden_numbers import golden_numbers
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 ISQRT = NewtonSchulz(5, forward="newton_schulz")
 HEADS = {
     "average": AveragePooling,
@@ -84,9 +81,9 @@ def roots(matrices):
     ids=["svd", "truncated", "taylor", "pade", "newton_schulz", "isqrt", "seb"],
 )
 def test_output_and_gradient_of_the_published_code(name, make, case, memory_format):
-    with np.load(GOLDEN / f"song2021_pooling_{case}.npz") as archive:
-        x, g, y, dx = (torch.from_numpy(archive[key]) for key in ("x", "g", f"y_{name}", f"dx_{name}"))
-    x = x.contiguous(memory_format=memory_format).requires_grad_()
+    golden = golden_numbers(f"song2021_pooling_{case}")
+    x, g, y, dx = (golden[key] for key in ("x", "g", f"y_{name}", f"dx_{name}"))
+    x = x.clone(memory_format=memory_format).requires_grad_()
     output = make(x.shape[1])(x)
     output.backward(g)
     assert relative_error(output.detach(), y) < 1e-5

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
-from pathlib import Path
 
 import mpmath
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -189,14 +187,3 @@ def convolution(request) -> Convolution:
 @pytest.fixture
 def make_convolution() -> Callable[..., Convolution]:
     return Convolution
-
-
-@pytest.fixture
-def golden() -> Callable[[str], dict[str, Tensor]]:
-    """The numbers of a file of tests/golden."""
-
-    def load(name: str) -> dict[str, Tensor]:
-        with np.load(Path(__file__).parents[1] / "golden" / f"{name}.npz") as archive:
-            return {key: torch.from_numpy(value) for key, value in archive.items()}
-
-    return load

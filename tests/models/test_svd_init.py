@@ -1,9 +1,7 @@
 """Initial weights from the SVD of what a layer is given: published numbers, formulas, what stays as Xavier has it."""
 
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,9 +10,8 @@ from torch.nn.functional import unfold
 from spectral_repro.models import svd_init
 from spectral_repro.models.init import xavier
 from spectral_repro.models.svd_init import gram_ratio, svd
+from tests.golden_numbers import golden_numbers
 from tests.tolerance import assert_near, tolerance
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "daneshmand2021_svd_init.npz"
 
 
 class Network(nn.Module):
@@ -41,8 +38,7 @@ def weight_by_svd(rows: Tensor, channels: int, exponent: float) -> Tensor:
 
 
 def test_what_the_published_code_computes(monkeypatch, capsys):
-    with np.load(GOLDEN) as archive:
-        golden = {key: torch.from_numpy(value) for key, value in archive.items()}
+    golden = golden_numbers("daneshmand2021_svd_init")
     first = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
     second, third = (nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2))
     model = Network(first, nn.MaxPool2d(2), nn.ReLU(inplace=True), second, nn.ReLU(), third, nn.ReLU()).double()

@@ -3,18 +3,16 @@
 import copy
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from spectral_repro.optim import SGDG, AdamG
 from spectral_repro.optim.grassmann import Grassmann
+from tests.golden_numbers import golden_numbers
 from tests.tolerance import assert_near
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGDG, AdamG])
 FORMATS = pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 
@@ -46,11 +44,10 @@ def step(optimizer: Grassmann, *gradients: Tensor) -> None:
 @OPTIMIZERS
 def test_ten_steps_of_the_published_code(optimizer, omega, memory_format):
     """Which adds 1e-8 to the lengths that it divides by; gradients are clipped to the length grad_clip."""
-    with np.load(GOLDEN / f"cho2017_{optimizer.__name__.lower()}_omega{omega}.npz") as archive:
-        golden = {key: torch.from_numpy(value) for key, value in archive.items()}
+    golden = golden_numbers(f"cho2017_{optimizer.__name__.lower()}_omega{omega}")
     value = {key: number.item() for key, number in golden.items() if not number.dim()}
-    weight = nn.Parameter(golden["w0"].contiguous(memory_format=memory_format))
-    shift, linear = nn.Parameter(golden["bn0"]), nn.Parameter(golden["fc0"])
+    weight = nn.Parameter(golden["w0"].clone(memory_format=memory_format))
+    shift, linear = nn.Parameter(golden["bn0"].clone()), nn.Parameter(golden["fc0"].clone())
     groups = [
         {"params": [weight], "grassmann": True, "lr": value["lrg"]},
         {"params": [shift], "weight_decay": value["bn_decay"]},
