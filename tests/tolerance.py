@@ -5,6 +5,8 @@ the last bit. The bounds here follow from what is computed, never from what one 
 """
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,6 +29,20 @@ def tolerance(dtype: torch.dtype, terms: int = 1, condition: float = 1.0) -> flo
         >>> assert relative_error(root @ root, matrix) < tolerance(torch.float32, terms=64, condition=100)
     """
     return 16 * torch.finfo(dtype).eps * math.sqrt(terms) * condition
+
+
+def condition_of(eigenvalues: Sequence[float], gaps: bool = True) -> float:
+    """How much a function of a symmetric matrix and its gradient magnify a relative error of the matrix.
+
+    Args:
+        eigenvalues: of the matrix, positive, in descending order.
+        gaps: does the computation divide by the gaps between eigenvalues? If not, ties do no harm.
+
+    Returns:
+        The largest eigenvalue over the smallest one, and over the smallest gap if that is smaller.
+    """
+    smallest = [eigenvalues[-1], *(a - b for a, b in pairwise(eigenvalues) if gaps)]
+    return eigenvalues[0] / min(smallest)
 
 
 def sampling_error(sample: Tensor) -> float:

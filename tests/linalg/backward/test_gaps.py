@@ -11,6 +11,7 @@ from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.backward import Exact, PlainSVD, TopN, Truncated
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, One, Restricted, Sqrt
 from spectral_repro.linalg.selection import Leading
+from tests.tolerance import condition_of, tolerance
 
 FUNCTIONS = [InverseSqrt(), Sqrt(), Log(), Exp(-1.0)]
 RESTRICTED = [InverseSqrt(), Restricted(InverseSqrt(), Leading(3)), Restricted(One(), Leading(3))]
@@ -40,7 +41,8 @@ def test_plain_svd_equals_exact_where_eigenvalues_are_apart(
 ):
     matrix, gradient = symmetric(spectrum), random_gradient(5)
     exact = matrix_gradient(matrix, function, Exact(), gradient)
-    assert relative_error(matrix_gradient(matrix, function, PlainSVD(), gradient), exact) < 1e-12
+    result = matrix_gradient(matrix, function, PlainSVD(), gradient)
+    assert relative_error(result, exact) < tolerance(torch.float64, 25, condition_of(spectrum))
 
 
 def test_plain_svd_is_nan_at_a_tie(random_gradient, matrix_gradient):
@@ -210,7 +212,7 @@ def test_top_n_is_what_autograd_makes_of_zeroed_eigenvalues(
     values = torch.where(kept, (torch.tensor(spectrum) + rotated.diagonal()).rsqrt(), 0)
     (turned * values @ turned.T).backward(gradient)
     result = matrix_gradient(matrix, InverseSqrt(), TopN(n), gradient)
-    assert relative_error(result, (change.grad + change.grad.T) / 2) < 1e-12
+    assert relative_error(result, (change.grad + change.grad.T) / 2) < tolerance(torch.float64, 25, condition_of(spectrum))
 
 
 @pytest.mark.parametrize("n", [5, 6, 100])
@@ -261,4 +263,5 @@ def test_the_chain_comes_to_the_kernel(
     assert torch.equal(kernel, kernel.mT)
     rotated = vectors.T @ (gradient + gradient.T) @ vectors / 2
     result = matrix_gradient(matrix, function, backward, gradient)
-    assert relative_error(result, vectors @ (kernel * rotated) @ vectors.T) < 1e-12
+    expected = vectors @ (kernel * rotated) @ vectors.T
+    assert relative_error(result, expected) < tolerance(torch.float64, 25, condition_of(spectrum))
