@@ -1,6 +1,10 @@
 """examples/plugin: methods and a paper in a folder of one's own, used as its README says."""
 
+import ast
+import importlib
+import inspect
 import json
+import pkgutil
 import subprocess
 from collections.abc import Callable
 
@@ -11,6 +15,10 @@ from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
 from spectral_repro.reporting.papers import published
 
 PLUGIN = CONF.parent / "examples" / "plugin"
+PACKAGES = (
+    *("constraints", "data", "evaluation", "layers", "linalg", "linalg.backward", "models", "optim", "studies", "training"),
+)
+OF_ONE_MODULE = {"Block", "CorruptedImages", "MixedOptimizer", "SpectralFunction"}  # bases for the classes beside them alone
 QUICKLY = ("scale=smoke", "trainer.threads=1", "device=cpu")
 
 
@@ -94,3 +102,23 @@ def test_the_layer_whitens(monkeypatch):
     y = RidgeWhitening(4, ridge=1e-6, backward=Damped())(x)
     found = y.movedim(1, -1).flatten(0, -2).T.cov(correction=0)
     torch.testing.assert_close(found, torch.eye(4), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_base_classes_are_importable_from_their_package(package: str):
+    """Whatever has a subclass, is abstract or is a protocol: what a class of one's own is derived from."""
+    public = importlib.import_module(f"spectral_repro.{package}")
+    bases = set()
+    for each in pkgutil.iter_modules(public.__path__, f"{public.__name__}."):
+        module = importlib.import_module(each.name)
+        own = [found for _, found in inspect.getmembers(module, inspect.isclass) if found.__module__ == module.__name__]
+        abstract = [found for found in own if inspect.isabstract(found) or getattr(found, "_is_protocol", False)]
+        bases |= {found.__name__ for found in (*abstract, *(found for found in own if found.__subclasses__()))}
+    assert {base for base in bases if not base.startswith("_")} - OF_ONE_MODULE <= set(public.__all__)
+
+
+def test_the_plugin_needs_no_deep_import():
+    tree = ast.parse((PLUGIN / "ridge.py").read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    imported = {name.removeprefix("spectral_repro.") for name in imported if name.startswith("spectral_repro")}
+    assert imported and imported <= {*PACKAGES, "bounds"}

@@ -2,7 +2,9 @@
 
 from spectral_repro.models.airbench import AirBench
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small
+from spectral_repro.models.blocks import ImageClassifier
 from spectral_repro.models.deep_alexnet import DeepAlexNet
+from spectral_repro.models.init import FirstImages, Initialisation
 from spectral_repro.models.lipconvnet import LipConvnet, lipconvnet5, lipconvnet20, lipconvnet30
 from spectral_repro.models.mlp import MLP
 from spectral_repro.models.resnet import (
@@ -26,6 +28,9 @@ __all__ = [
     "AirBench",
     "AlexNet",
     "DeepAlexNet",
+    "FirstImages",
+    "ImageClassifier",
+    "Initialisation",
     "LipConvnet",
     "ResNet",
     "WideResNet",

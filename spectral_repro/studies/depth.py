@@ -8,7 +8,7 @@ import torch
 from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import abs_cosine_similarity, orthogonality_gap
 from spectral_repro.studies.gaussian import GaussianStudy
-from spectral_repro.studies.rows import rows, with_log
+from spectral_repro.studies.summary import rows, with_log
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d, pad
 
 from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import orthogonality_gap
-from spectral_repro.studies.rows import rows, with_log
+from spectral_repro.studies.summary import rows, with_log
 
 EPS = 1e-5  # torch's, in batch norm
 

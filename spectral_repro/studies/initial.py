@@ -11,7 +11,7 @@ from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import singular_value_gap
 from spectral_repro.models import MLP
 from spectral_repro.models.init import Initialisation
-from spectral_repro.studies.rows import rows
+from spectral_repro.studies.summary import rows
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from spectral_repro.bounds import Count
 from spectral_repro.linalg.orthogonality import normalised_gram
 from spectral_repro.studies.gaussian import GaussianStudy
-from spectral_repro.studies.rows import rows, with_log
+from spectral_repro.studies.summary import rows, with_log
 
 
 def is_ascending(value: Sequence[int]) -> bool:

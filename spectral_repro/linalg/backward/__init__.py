@@ -8,7 +8,7 @@ and differ only in D off the diagonal. Eigenvalues come in descending order, so 
 """
 
 from spectral_repro.linalg.backward.exact import Exact
-from spectral_repro.linalg.backward.gaps import PlainSVD, TopN, Truncated
+from spectral_repro.linalg.backward.gaps import PlainSVD, ThroughEigenvectors, TopN, Truncated
 from spectral_repro.linalg.backward.hybrid import Hybrid
 from spectral_repro.linalg.backward.iterations import Lyapunov, NewtonSchulz
 from spectral_repro.linalg.backward.method import Backward, Gapped, Kernel
@@ -28,6 +28,7 @@ __all__ = [
     "PlainSVD",
     "PowerIteration",
     "Taylor",
+    "ThroughEigenvectors",
     "TopN",
     "Truncated",
     "UnrolledPowerIteration",

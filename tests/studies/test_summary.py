@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spectral_repro.studies.rows import rows, with_log
+from spectral_repro.studies.summary import rows, with_log
 
 
 def test_mean_and_deviation_of_each_row():
