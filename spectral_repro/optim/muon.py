@@ -28,7 +28,7 @@ class Muon(MixedOptimizer):
     `newton_schulz_polar`. For the kernel of a convolution, (C_out, C_in / groups, K_1, K_2), it is one of two:
 
     - "flattened": that of the matrix C_out x (C_in / groups K_1 K_2), as usual. Its step bounds the matrix, not the
-      convolution, whose operator norm may be up to sqrt(K_1 K_2) as large.
+      convolution, whose operator norm may be up to sqrt(K_1 K_2) times as large.
     - "operator": that of the operator itself. Each block of the convolution's symbol (see `Symbol`), C_out x (s^2 C_in), is
       replaced by its polar factor, and the kernel of these blocks cropped to K_1 x K_2. The blocks are those of circular
       padding at ``frequencies`` x ``frequencies`` points (at least as many as the kernel has taps), which stand for all
