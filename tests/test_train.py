@@ -69,13 +69,33 @@ def test_bad_input_is_named_before_data_are_read(call, tmp_path, arguments: list
         (["dataset.num_classes=3"], ["dataset.num_classes=3", "10 classes"]),
         (["dataset.image_size=9"], ["dataset.image_size=9", "8 x 8"]),
         (["dataset.validation_images=64"], ["dataset.validation_images=64", "64 of the 64 training images"]),
-        (["dataset.train_images=17"], ["dataset.batch_size=16", "one of the 17"]),
+        (["dataset.train_images=17", "model=mlp"], ["dataset.batch_size=16", "one of the 17", "dataset.drop_last=true"]),
+        (
+            ["dataset.train_images=15", "dataset.drop_last=true"],
+            ["the 15 training images make no batch of dataset.batch_size=16"],
+        ),
     ],
 )
 def test_data_that_are_not_what_the_configuration_says(train, arguments: list[str], named: list[str]):
     with pytest.raises(UserError) as error:
         train(*arguments)
     assert all(text in str(error.value) for text in named)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=mlp", "norm=null"),
+        ("model=alexnet_small",),
+        ("model=mlp", "dataset.drop_last=true"),
+        ("model=alexnet_small", "dataset.batch_size=1", "dataset.train_images=3"),
+    ],
+)
+def test_a_batch_of_one_is_trained_on_where_every_layer_can(train, overrides: tuple[str, ...]):
+    folder = train("dataset.train_images=17", "trainer.epochs=1", *overrides)
+    summary = json.loads((folder / "summary.json").read_text())
+    steps = 1 if "dataset.drop_last=true" in overrides else 3 if "dataset.batch_size=1" in overrides else 2
+    assert (summary["state"], summary["steps"]) == ("finished", steps)
 
 
 def test_a_sweep_goes_on_after_a_failed_job_and_says_at_its_end_what_became_of_each(call, tmp_path):

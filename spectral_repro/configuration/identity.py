@@ -37,6 +37,7 @@ IGNORED_BY_ID = (
 )
 
 AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+    "dataset.drop_last": False,
     "dataset.test_fraction": 0.2,
     "dataset.load.test_fraction": 0.2,
     "dataset.split_seed": 0,

@@ -28,6 +28,7 @@ RULES = {
     "dataset.crop_fill": one_of("black", "reflect", "symmetric"),
     "dataset.flip": any_of(SWITCH, one_of("alternating")),
     "dataset.batch_size": whole(1),
+    "dataset.drop_last": SWITCH,
     "dataset.epochs": whole(1),
     "dataset.train_images": whole(1).or_null(),
     "dataset.test_images": whole(1).or_null(),

@@ -39,6 +39,7 @@ class Batches:
         flip: mirror left and right: False, True, with probability 1/2 in every epoch, or "alternating", with probability 1/2 in
             epoch 0 and then in every second epoch, so that any two epochs in a row show both sides of an image (Jordan 2024).
         shuffle: a new order in every epoch; False: the order of the split.
+        drop_last: leave out the last batch of an epoch if it is smaller than the others.
         views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
         device: where images and batches lie.
         channels_last: memory format of the batches; False: contiguous.
@@ -61,6 +62,7 @@ class Batches:
         crop_fill: Literal["black", "reflect", "symmetric"] = "black",
         flip: bool | Literal["alternating"] = False,
         shuffle: bool = True,
+        drop_last: bool = False,
         views: Literal["plain", "mirrored", "ten_crop"] = "plain",
         device: torch.device | str = "cpu",
         channels_last: bool = True,
@@ -71,6 +73,7 @@ class Batches:
         self.views, self.seed, self.device, self.share = VIEWS[views], seed, device, share
         self.batch_size = max(batch_size // self.views, 1) * self.views
         self.crop_padding, self.crop_fill, self.flip, self.shuffle = crop_padding, crop_fill, flip, shuffle
+        self.drop_last = drop_last
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.channels, self.size = split.images.shape[1:3]
         self.padded_size = self.size + 2 * crop_padding
@@ -89,7 +92,13 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return math.ceil(len(self.labels) * self.views / self.batch_size)
+        whole, rest = divmod(len(self.labels) * self.views, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @property
+    def images(self) -> int:
+        """Images, or views of them, in an epoch."""
+        return min(len(self) * self.batch_size, len(self.labels) * self.views)
 
     def length(self, index: int) -> int:
         """Images, or views of them, in a batch of an epoch, those of all processes."""

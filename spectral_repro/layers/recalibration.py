@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
+def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> nn.Module:
     """Computes the running statistics of all batch norms, whitening and denoising layers anew, with the weights as they are.
 
     In training, running statistics average over batches that the network saw with other weights. Here all batches see the same
@@ -18,6 +18,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     Args:
         network: any network; its weights, its momenta and the training mode of its modules stay.
         batches: inputs of the network, of the training data and as large as in training.
+        frozen: modules of the network that keep their running statistics, and all within them.
 
     Returns:
         The network.
@@ -28,7 +29,9 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
     Example:
         >>> recalibrate(network, (images for images, labels in islice(loader, 20)))
     """
+    kept = {module for part in frozen for module in part.modules()}
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    layers = [layer for layer in layers if layer not in kept]
     modes = {module: module.training for module in network.modules()}
     momenta = {layer: layer.momentum for layer in layers}
     network.eval()

@@ -9,6 +9,7 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
@@ -17,6 +18,7 @@ from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.groups import groups_by_kind
 from spectral_repro.optim.schedules import Schedule
+from spectral_repro.training.frozen import freeze, train_mode
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.weights import WeightControl
@@ -57,6 +59,36 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
         model.train()
 
 
+def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData, device: torch.device) -> None:
+    """Tries the network in training mode where the last batch is a single image, which some normalisations refuse.
+
+    Raises:
+        UserError: if it does.
+    """
+    dataset, count = config.dataset, len(images.train.labels)
+    if replicas() > 1 or _smallest_batch(config, count) > 1:
+        return
+    image = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # which the trial may change
+    train_mode(model)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            functional_call(model, buffers, (image,))
+    except ValueError as error:
+        raise UserError(
+            f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for this "
+            f"network ({first_line(error)}): take another, set dataset.train_images, or dataset.drop_last=true"
+        ) from error
+    except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
+        pass  # of which the training itself has more to say
+
+
+def _smallest_batch(config: DictConfig, count: int) -> int:
+    """Images in the smallest training batch of an epoch."""
+    size, drop_last = config.dataset.batch_size, config.dataset.get("drop_last", False)
+    return size if drop_last else count % size or min(count, size)
+
+
 def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch.device) -> None:
     """Gives the network the weights of config.init, which may depend on the first training images.
 
@@ -88,19 +120,13 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
-    """The groups that config.finetune makes of the parameters; frozen parameters need no gradient.
+    """The groups that config.finetune makes of the parameters, those that it freezes left out.
 
     Raises:
         UserError: for a frozen part that the network does not have, or if nothing is left to train.
     """
     finetune = config.finetune
-    for part in finetune.frozen:
-        frozen = [parameter for name, parameter in model.named_parameters() if name.startswith(part)]
-        if not frozen:
-            children = ", ".join(name for name, _ in model.named_children())
-            raise UserError(f"finetune.frozen={part}: no parameter's name begins so; parts of the network: {children}")
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+    freeze(model, finetune.frozen)
     classifier = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
     ids = {id(parameter) for parameter in classifier}
     features = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in ids]
@@ -129,7 +155,7 @@ def load_images(config: DictConfig) -> ImageData:
     """The data set, with a validation split if the configuration asks for one.
 
     Raises:
-        UserError: if it is not what the configuration says of it, or makes a batch of a single image.
+        UserError: if it is not what the configuration says of it, or makes no batch, or one too small for all processes.
     """
     dataset = config.dataset
     images = _instantiate(config, "dataset.load")
@@ -144,16 +170,14 @@ def load_images(config: DictConfig) -> ImageData:
         raise UserError(f"dataset.num_classes={dataset.num_classes}: the labels name {classes} classes")
     images = hold_out(images, dataset.get("validation_images"), dataset.get("validation_fraction"))
     count = len(images.train.labels)
-    smallest = count % dataset.batch_size or min(count, dataset.batch_size)
-    if smallest < replicas():
+    if dataset.get("drop_last", False) and count < dataset.batch_size:
+        raise UserError(
+            f"dataset.drop_last=true: the {count} training images make no batch of dataset.batch_size={dataset.batch_size}"
+        )
+    if (smallest := _smallest_batch(config, count)) < replicas():
         raise UserError(
             f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
-            f"there are processes ({replicas()}): take another, or set dataset.train_images"
-        )
-    if dataset.batch_size == 1 or count % dataset.batch_size == 1:
-        raise UserError(
-            f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for a "
-            "normalisation: take another, or set dataset.train_images"
+            f"there are processes ({replicas()}): take another, set dataset.train_images, or dataset.drop_last=true"
         )
     return images
 
@@ -164,7 +188,8 @@ def build_batches(
     """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
     dataset = config.dataset
     crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
-    options = crop | {"flip": dataset.flip} if train else {"views": dataset.get("views", "plain")}
+    augmentation = crop | {"flip": dataset.flip, "drop_last": dataset.get("drop_last", False)}
+    options = augmentation if train else {"views": dataset.get("views", "plain")}
     return _named_errors(Batches, "dataset")(
         split,
         batch_size=dataset.batch_size,

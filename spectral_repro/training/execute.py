@@ -21,6 +21,7 @@ from spectral_repro.training.build import (
     build_study,
     build_weight_control,
     check_images_fit,
+    check_smallest_batch,
     initialise,
     load_images,
     place,
@@ -145,6 +146,7 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     optimizer, schedule = build_optimizer(config, model), build_schedule(config)
     weights = build_weight_control(config, model)
     images = load_images(config)
+    check_smallest_batch(config, model, images, device)
     if "init" in config and not run.checkpoints:
         initialise(config, model, images.train, device)
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere

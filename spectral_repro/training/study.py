@@ -22,6 +22,8 @@ def image_batches(config: DictConfig, split: Split, device: torch.device) -> Ten
         UserError: if there are fewer images than a batch has.
     """
     batches = build_batches(config, split, device, train=True)
+    if batches.batch_size < 2:
+        raise UserError("dataset.batch_size=1: a study compares the images of a batch; take at least 2")
     if len(split.labels) < batches.batch_size:
         raise UserError(f"dataset.batch_size={batches.batch_size}: must be at most the {len(split.labels)} training images")
     whole = (images for epoch in count() for images, _ in batches.epoch(epoch) if len(images) == batches.batch_size)

@@ -21,6 +21,7 @@ from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
 from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.faults import StopRequest
 from spectral_repro.training.files import write_metrics
+from spectral_repro.training.frozen import frozen_parts, train_mode
 from spectral_repro.training.loggers import Loggers, Progress
 from spectral_repro.training.processes import any_rank, first_over_ranks, replicated, summed
 from spectral_repro.training.run_folder import RunFolder
@@ -60,7 +61,7 @@ class Trainer:
             name: build_batches(config, split, device, train=False, share=share) for name, split in splits.items() if split
         }
         self.best_by = f"{images.chosen_by}_accuracy"
-        self.epochs, self.train_images = config.trainer.epochs, len(images.train.labels)
+        self.epochs, self.train_images = config.trainer.epochs, self.train_batches.images
         self.steps = self.epochs * len(self.train_batches)
         scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
         self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
@@ -93,7 +94,7 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> None:
         state, options, per_epoch = self.state, self.config.trainer, len(self.train_batches)
         start, end = state.step - epoch * per_epoch, (epoch + 1) * per_epoch
-        self.model.train()
+        train_mode(self.model)
         self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
         try:
             for images, labels in self.train_batches.epoch(epoch, start):
@@ -261,7 +262,7 @@ class Trainer:
         if number := self.config.trainer.recalibrate_batches:
             batches = islice(self.train_batches.epoch(0), number)
             with self.autocast:
-                recalibrate(self.model, (images for images, _ in self._stoppable(batches)))
+                recalibrate(self.model, (images for images, _ in self._stoppable(batches)), frozen_parts(self.model))
 
     def _output_gap(self) -> dict[str, float]:
         """Of the first epoch's training images, if it is asked for; the network is left in evaluation by `_evaluate`."""
@@ -282,7 +283,7 @@ class Trainer:
         """Repeats the steps from the last check that passed to ``end``, watching every layer: which broke first?"""
         state, per_epoch = self.state, len(self.train_batches)
         state.load_state_dict(self.good)
-        self.model.train()
+        train_mode(self.model)
         epoch, start = divmod(state.step, per_epoch)
         for step, batch in zip(range(state.step, end), self.train_batches.epoch(epoch, start), strict=False):
             scale = state.scaler.get_scale()

@@ -166,6 +166,17 @@ def test_sizes_of_batches(count, batch_size, sizes):
     assert [(tuple(images.shape), len(labels)) for images, labels in batches.epoch(0)] == [((n, 3, 5, 5), n) for n in sizes]
 
 
+@pytest.mark.parametrize(("count", "sizes"), [(10, [4, 4]), (8, [4, 4]), (3, [])])
+def test_the_last_smaller_batch_may_be_left_out(count, sizes):
+    whole, batches = (plain(random_split(count), 4, seed=1, drop_last=drop_last) for drop_last in (False, True))
+    assert len(batches) == len(sizes) and batches.images == sum(sizes) and whole.images == count
+    assert [len(labels) for _, labels in batches.epoch(2)] == sizes
+    for (images, labels), (expected, expected_labels) in zip(batches.epoch(2), whole.epoch(2), strict=False):
+        assert torch.equal(images, expected) and torch.equal(labels, expected_labels)
+    if sizes:
+        assert [len(labels) for _, labels in batches.epoch(0, start=1)] == sizes[1:]
+
+
 def test_the_first_images_are_those_of_the_first_epoch():
     batches = plain(random_split(23), 4, seed=5, flip=True, crop_padding=1)
     images, _ = gather(batches, epoch=0)

@@ -47,6 +47,12 @@ def test_parts_that_cannot_be_frozen_are_said(frozen: str, message: str):
         built(f"finetune.frozen={frozen}")
 
 
+def test_numbers_of_frozen_parts_count_as_a_whole():
+    model, _ = built("model=vgg16", "dataset.image_size=32", "finetune.frozen=[features.1]")
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["features.1.weight", "features.1.bias"]  # not features.10, features.11, ...
+
+
 @pytest.mark.parametrize("views", ["plain", "mirrored"])
 def test_images_in_memory_are_evaluated_beside_their_mirror(views: str):
     config = compose(["scale=smoke", "dataset.batch_size=8", f"dataset.views={views}"])
