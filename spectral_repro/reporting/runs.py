@@ -93,8 +93,8 @@ class Run:
     @property
     def paper(self) -> str | None:
         """Whose experiment it was started through, if any."""
-        name = self.summary.get("name", "").partition("_")[0]
-        return name if name in options("paper") else None
+        name = self.summary.get("name", "")
+        return next((paper for paper in options("paper") if name.startswith(f"{paper}_")), None)
 
     @property
     def notes(self) -> list[str]:

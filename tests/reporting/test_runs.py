@@ -20,6 +20,14 @@ def test_a_run_reads_as_it_was_written(make_run):
     assert run.summary["device"] == "2 x Some CPU"
 
 
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [("wang2019_batch", "wang2019"), ("common_ground_batch", "common_ground"), ("resnet18_batch_digits", None)],
+)
+def test_a_run_names_the_paper_of_its_experiment(make_run, name: str, paper: str | None):
+    assert read_run(make_run(name=name)).paper == paper
+
+
 def test_a_run_before_its_first_epoch_has_no_result(make_run):
     run = read_run(make_run(accuracies=[], state="running"))
     assert run.metrics.empty and all(np.isnan(metric.of(run.metrics)) for metric in METRICS.values())
