@@ -12,17 +12,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spectral_repro.configuration.identity import within
-from spectral_repro.reporting.claims import Number
+from spectral_repro.reporting.claims import SUCCESS, Number
 from spectral_repro.reporting.figures import Picture
 from spectral_repro.reporting.intervals import MOST
-from spectral_repro.reporting.metrics import Metric
+from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.papers import TRAIN, Paper, Row
 from spectral_repro.reporting.protocols import Values, counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.statistics import statistics
 from spectral_repro.reporting.style import panels, svg
-from spectral_repro.reporting.tables import METHOD, UNKNOWN, between, evaluations, formatted, measurement, notes, spans, text
+from spectral_repro.reporting.tables import (
+    METHOD,
+    UNKNOWN,
+    between,
+    evaluations,
+    formatted,
+    grid,
+    measurement,
+    notes,
+    spans,
+    text,
+)
 from spectral_repro.reporting.verdicts import Finding, Judgement
 
 SOURCES = PackageLoader("spectral_repro.reporting")
@@ -145,6 +156,18 @@ def claim(judgement: Judgement, paper: Paper) -> dict[str, object]:
     }
 
 
+def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
+    """The verdicts on a paper's claims in Markdown, each with the table of its numbers."""
+    parts = [f"# Claims of {paper.name}"]
+    for each in (claim(judgement, paper) for judgement in judgements):
+        evidence = f" ({each['evidence']})" if each["evidence"] else ""
+        parts.append(f"**{each['verdict']}**{evidence}: {each['claim']} Published: {each['published'] or 'no figure'}")
+        if rows := each["findings"]["rows"]:
+            columns = [("", name) for name in each["findings"]["columns"]]
+            parts.append(grid(pd.DataFrame([[label, *cells] for label, cells, _ in rows], columns=columns)))
+    return "\n\n".join(parts) + "\n"
+
+
 def _commands(judgement: Judgement, paper: Paper) -> list[str]:
     """What runs the rows of its missing numbers, or of all of them if none is missing."""
     tables = {table.name: table for table in paper.tables}
@@ -165,8 +188,9 @@ def _finding(finding: Finding, paper: Paper) -> list[str]:
     titles = {table.name: table.title for table in paper.tables}
     number, form = finding.number, finding.form
     what = number.words if number.file else f"{titles[number.table]}: {number.words}"
+    measured = "success (%)" if number.metric == SUCCESS else METRICS[number.metric].label if number.metric else ""
     return [
-        f"{what}, success (%)" if number.metric == "success" else what,
+        f"{what}, {measured}" if measured else what,
         number.bounds,
         text(finding.mean, form),
         between(*finding.interval, form) if finding.seeds > 1 else UNKNOWN,

@@ -11,7 +11,7 @@ from spectral_repro.reporting.comparison import compare_treatments
 from spectral_repro.reporting.figures import Picture, pictures
 from spectral_repro.reporting.latex import document, latex
 from spectral_repro.reporting.load import write_archive
-from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, render
+from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, claims, render
 from spectral_repro.reporting.papers import Paper
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.run_page import Place, render_run
@@ -38,7 +38,7 @@ def write(
     around: SiteContext = SiteContext(),
     drawn: dict[str, list[Picture]] | None = None,
 ) -> list[str]:
-    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, runs.csv, curves.csv and index.html under `out`.
+    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, claims.md, runs.csv, curves.csv and index.html under `out`.
 
     Returns:
         The tables and a line about what was written.
@@ -51,6 +51,7 @@ def write(
     runs = list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
     files = {"index.html": render(report, drawn, judgements, speeds, around).encode()}
     files["tables.tex"] = document(report).encode()
+    files |= {"claims.md": claims(judgements, report.paper).encode()} if judgements else {}
     files |= write_archive(runs) if runs else {}
     for section in report.sections:
         for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():

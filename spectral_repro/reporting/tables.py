@@ -202,18 +202,19 @@ def text(value: float | None, form: str) -> str:
 
 
 def markdown(section: Section) -> str:
-    parts = [caption(section), _grid(formatted(section))]
+    parts = [caption(section), grid(formatted(section))]
     if lines := notes(section):
         parts.append("\n".join(f"- {line}" for line in lines))
     evaluated = evaluations(section)
     if len(evaluated):
-        parts += ["Measured of the trained networks:", _grid(evaluated)]
+        parts += ["Measured of the trained networks:", grid(evaluated)]
     if section.commands:
         parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in dict.fromkeys(section.commands)))
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(frame: pd.DataFrame) -> str:
+def grid(frame: pd.DataFrame) -> str:
+    """A frame of texts, its columns (group, name), in Markdown."""
     frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
     frame = frame.map(lambda text: text.replace("|", r"\|"))
     alignment = ["left", *["right"] * (len(frame.columns) - 1)]
@@ -233,7 +234,11 @@ def measurement(section: Section) -> str:
     runs = section.results
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {_when(section)}{_over(seeds, section.table.statistic)}."]
-    sentences += [f"{' '.join(each.short.split()).capitalize()}: {each.label} {each.when}." for each in section.table.also]
+    shorts = [" ".join(each.short.split()) for each in section.table.also]
+    sentences += [
+        f"{short[:1].upper()}{short[1:]}: {each.label} {each.when}."
+        for short, each in zip(shorts, section.table.also, strict=True)
+    ]
     if runs and any(each.peak_of for each in (section.table.metric, *section.table.also)):
         splits = dict.fromkeys("validation" if VALIDATION in run.metrics else "test" for run in runs)
         sentences.append(f"Best epochs are chosen by {' or '.join(splits)} accuracy.")

@@ -26,10 +26,11 @@ def report(call, monkeypatch, tmp_path: Path):
 
 
 def test_the_site(report):
-    made = report(papers=published())
+    papers = [paper for paper in published() if (RESULTS / paper / "runs.csv").is_file()]
+    made = report(papers=papers)
     assert {path.parent.name for path in made.glob("*/index.html")} == set(published())
     assert len(list(made.glob("runs/*.html"))) == sum(
-        len((RESULTS / paper / "runs.csv").read_text().splitlines()) - 1 for paper in published()
+        len((RESULTS / paper / "runs.csv").read_text().splitlines()) - 1 for paper in papers
     )
 
 

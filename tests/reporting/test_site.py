@@ -118,6 +118,11 @@ def test_the_index_says_where_the_paper_stands(site):
 def test_the_page_says_what_is_claimed_and_what_is_missing(site):
     text = Page(site / "out" / "quickstart" / "index.html").text
     assert "undecided reduced scale, 1 seed Whitening does not lose a point. Published: 91 against 90 %." in text
+    text_file = (site / "out" / "quickstart" / "claims.md").read_text()
+    assert "**undecided** (reduced scale, 1 seed): Whitening does not lose a point. Published: 91 against 90 %." in text_file
+    assert (
+        "**agrees** (exact): The factor is bounded. Published: no figure" in text_file and "| series/series.csv |" in text_file
+    )
     assert "agrees exact The factor is bounded." in text and "bench suite=series" in text
     assert "Its <ResNet> cannot be run." in text and "Digits, one layer replaced." in text
     assert re.search(r"PCA (\d+ s) at [\d,]+ images/s of other runs, .*? python -m spectral_repro.train norm=pca", text)
