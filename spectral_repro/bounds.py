@@ -1,4 +1,4 @@
-"""Annotations for arguments with bounds: a configuration is held against them before anything is built."""
+"""Annotations for arguments with bounds: a configuration is checked by them before anything is built."""
 
 from collections.abc import Sequence
 from fractions import Fraction

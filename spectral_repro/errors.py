@@ -1,4 +1,4 @@
-"""The error for whatever the user can mend, and errors in one line."""
+"""The error for what the user can correct, and errors in one line."""
 
 import traceback
 from pathlib import Path

@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
 
 
 def check(config: DictConfig, chosen: list[str]) -> None:
-    """Holds every value against its rule, or the signature of the measurement that it is an argument of.
+    """Checks every value by its rule, or by the signature of the measurement that it is an argument of.
 
     Raises:
         UserError: for the first key that is unknown, value that breaks its rule, or if it is not clear what to evaluate.

@@ -1,4 +1,4 @@
-"""examples/plugin: methods and a paper in a folder of one's own, used as its README says."""
+"""examples/plugin: methods and a paper in a user's folder, used as its README says."""
 
 import ast
 import importlib
@@ -106,7 +106,7 @@ def test_the_layer_whitens(monkeypatch):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_base_classes_are_importable_from_their_package(package: str):
-    """Whatever has a subclass, is abstract or is a protocol: what a class of one's own is derived from."""
+    """Classes that have a subclass, are abstract or are protocols: what a user's class is derived from."""
     public = importlib.import_module(f"spectral_repro.{package}")
     bases = set()
     for each in pkgutil.iter_modules(public.__path__, f"{public.__name__}."):

@@ -27,7 +27,7 @@ BOUNDS = {
 
 
 def check_arguments(config: Mapping[str, object], prefix: str = "") -> None:
-    """Holds every key and value of the nodes that name a class or function against its signature, before any is called.
+    """Checks every key and value of the nodes that name a class or function by its signature, before any is called.
 
     A value must be of its annotation: bool, int, float, str, a Literal, None, unions and lists of these, and bounds in
     ``Annotated`` (annotated-types). What an annotation says otherwise, such as Module, is left to the class.

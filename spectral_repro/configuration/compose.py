@@ -35,7 +35,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
 
     Args:
         config_name: a file of conf/.
-        texts: keys whose values are taken as they stand, whatever Hydra's grammar would make of them.
+        texts: keys whose values are taken literally, not by Hydra's grammar.
     """
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -64,10 +64,10 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
 
 @contextmanager
 def _arguments_read() -> Iterator[None]:
-    """Folders of one's own go into the environment, where other processes find them too; null is spelled as Hydra does.
+    """Puts the folders of --config-dir into the environment, for other processes too; writes null as Hydra does.
 
     Raises:
-        UserError: a folder does not exist, or conf/ is to be replaced.
+        UserError: a folder does not exist, or an argument would replace conf/.
     """
     arguments, own = _without_own_folders(sys.argv[1:])
     for folder in own:

@@ -1,4 +1,4 @@
-"""Folders of YAML files: conf/, and those of one's own."""
+"""Folders of YAML files: conf/, and those of the user."""
 
 import functools
 import os
@@ -16,7 +16,7 @@ NOT_CHOSEN = ("claim", "table")  # folders whose files describe papers: no optio
 
 
 def folders() -> list[Path]:
-    """conf/, then the folders of one's own: those that --config-dir or the environment variable `OWN_FOLDERS` names."""
+    """conf/, then the user's folders: those that --config-dir or the environment variable `OWN_FOLDERS` names."""
     named = [Path(each).expanduser().absolute() for each in os.environ.get(OWN_FOLDERS, "").split(os.pathsep) if each]
     return [CONF, *(folder for folder in dict.fromkeys(named) if folder.is_dir())]
 

@@ -1,4 +1,4 @@
-"""What tells one run from another: the resolved configuration without what cannot change the result."""
+"""The identity of a run: its resolved configuration without what cannot change the result."""
 
 import functools
 import hashlib
@@ -92,7 +92,7 @@ def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
 
 
 def digest(values: dict[str, object]) -> str:
-    """8 hexadecimal digits of the values, in whatever order they come; 0 and 0.0 are one value."""
+    """8 hexadecimal digits of the values, independent of their order; 0 and 0.0 are one value."""
     return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:8]
 
 

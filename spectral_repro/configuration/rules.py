@@ -70,7 +70,7 @@ NEEDED = ("model", "dataset", "optimizer", "schedule", "trainer", "scale")
 
 
 def check(config: DictConfig) -> None:
-    """Holds every key and value against its rule, or the signature of what it is an argument of.
+    """Checks every key and value by its rule, or by the signature of the class or function that it is an argument of.
 
     Raises:
         UserError: for the first key that is unknown or value that breaks its rule, with what is allowed.

@@ -1,4 +1,4 @@
-"""How Hydra reads the folders of options: `FolderSource` in the place of its own reader of files."""
+"""How Hydra reads the folders of options: with `FolderSource` instead of its own reader of files."""
 
 import pickle
 from pathlib import Path
@@ -82,7 +82,7 @@ def _package(path: Path) -> str | None:
 
 
 class FolderSearchPath(SearchPathPlugin):
-    """Has Hydra read conf/ and the folders of one's own through `FolderSource`."""
+    """Makes Hydra read conf/ and the user's folders through `FolderSource`."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for element in list(search_path.get_path()):

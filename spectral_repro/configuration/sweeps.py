@@ -1,4 +1,4 @@
-"""What Hydra does not do of itself for a sweep."""
+"""Callbacks that Hydra calls around a sweep."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class NotEmpty(Callback):
 
 
 class SamePrecision(Callback):
-    """Settles precision=auto once for all jobs of a sweep: the runs of a table share one precision, on whatever machines."""
+    """Resolves precision=auto once for all jobs of a sweep: the runs of a table share one precision on all machines."""
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         task = config.hydra.overrides.task

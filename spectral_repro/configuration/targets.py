@@ -40,7 +40,7 @@ def locate(name: object, key: str) -> Callable:
     """The object of an allowed name.
 
     Raises:
-        UserError: if it is not allowed, does not exist, or is what another package calls its own.
+        UserError: if it is not allowed, does not exist, or is defined in a package that is not allowed.
     """
     check_name(name, key)
     try:
@@ -64,7 +64,7 @@ def _imported(name: str) -> object:
 
 
 def check_file(content: object, source: str) -> None:
-    """Holds the targets of a file that has not been composed yet against what is allowed, those of Hydra's plugins as well.
+    """Checks the targets of a file that has not been composed yet; those of Hydra's plugins are allowed as well.
 
     Raises:
         UserError: for the first that is not.

@@ -37,7 +37,7 @@ def _versions() -> list[str]:
 def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value]) -> dict[Item, Value]:
     """The value of each item: that of an earlier call with the same key, or else computed now.
 
-    Whatever is wrong with the cache costs time alone: an entry that cannot be read is computed anew, a damaged file is removed,
+    A fault of the cache only costs time: an entry that cannot be read is computed again, a damaged file is removed,
     and nothing is kept where nothing can be written.
     """
     known = _with_database(lambda database: _read(database, set(keys.values())), otherwise={})

@@ -1,4 +1,4 @@
-"""Runs of any sweep as tables: a row for whatever differs between them, beside the first row."""
+"""Runs of any sweep as tables: a row for each choice or value that differs, compared with the first row."""
 
 import shlex
 from collections import defaultdict
@@ -43,7 +43,7 @@ def compare(
     Args:
         runs: those to compare; runs that differ in the seed alone share a row.
         keys: what is compared: keys such as optimizer.lr, whole groups such as norm, or their last parts. What else decides the
-            result is a run's protocol. Empty: whatever differs between runs on the same data set and at the same scale.
+            result is a run's protocol. Empty: all that differs between runs on the same data set and at the same scale.
         metric: what is compared, a name of `METRICS`; None: the test accuracy, or else the first metric that was measured.
         baseline: the label of the row that the others are compared with, which comes first; None: the first row with a result.
         command: what makes this comparison.
@@ -125,11 +125,16 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
 
 
 def differences(runs: Iterable[Run]) -> list[str]:
-    """What differs between the runs, as it can be compared: whole groups where the choice differs, keys elsewhere."""
+    """What differs between the runs, as it can be compared: groups such as norm or backward where the choice differs, keys
+    elsewhere.
+    """
     keys = [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
-    groups = {key.partition(".")[0] for key in keys if key.endswith(naming.TARGET)} - {"dataset"}
-    names = dict.fromkeys(key.partition(".")[0] if within(key, tuple(groups)) else key for key in keys)
-    return [name for name in names if not name.startswith("dataset.load.")]
+    chosen = {key.removesuffix(f".{naming.TARGET}"): naming.group(key) for key in keys if key.endswith(naming.TARGET)}
+    names = {}
+    for key in keys:
+        around = [group for prefix, group in chosen.items() if within(key, (prefix,))]
+        names[around[0] if around else key] = None
+    return [name for name in names if not name.startswith("dataset.load")]
 
 
 def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:

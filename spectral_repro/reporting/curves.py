@@ -34,9 +34,9 @@ class Block:
 
 
 def draw_curves(section: Section) -> Figure | None:
-    """One line for each method: mean and sample standard deviation over the finished seeds, or over the interrupted ones as
-    far as all of them came; every diverged run by itself, up to a cross. None for a time, a study, or what is measured after
-    the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
+    """One line for each method: mean and sample standard deviation over the finished seeds, or over the interrupted ones up to
+    the last epoch that all of them have; every diverged run by itself, up to a cross. None for a time, a study, or what is
+    measured after the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
 
     Published curves have open markers. More than `MOST_LINES` methods are drawn in several rows of panels, the baseline of a
     comparison in each of them.

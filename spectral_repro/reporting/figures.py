@@ -19,7 +19,9 @@ from spectral_repro.reporting.sections import Entry, Section
 from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, finish, looks
 from spectral_repro.reporting.tables import aggregate
 
-CURVES = "Mean ± sample standard deviation over the finished seeds, or over interrupted ones as far as all of them came."
+CURVES = (
+    "Mean ± sample standard deviation over the finished seeds, or over interrupted ones up to the last epoch that all have."
+)
 SPECTRA = (
     "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
     "mean over the seeds. TT layers count as one."
@@ -72,7 +74,7 @@ def pictures(section: Section) -> list[Picture]:
 
 
 def _caption_of_dots(section: Section) -> str:
-    text = "Mean over the seeds with its 95 % t interval, which one seed alone has not, and every seed; the best method on top"
+    text = "Every seed, and the mean over the seeds with its 95 % t interval (none for a single seed); the best method on top"
     if section.published and section.across:
         text += "; published values in a panel and at a scale of their own"
     return f"{text}."

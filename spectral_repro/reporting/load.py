@@ -1,4 +1,4 @@
-"""Runs from wherever they lie, as objects and as tables: run folders, and the runs.csv and curves.csv of a report."""
+"""Loads runs from run folders and from the runs.csv and curves.csv of a report, as objects or as pandas frames."""
 
 import glob
 import json
@@ -140,7 +140,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     for file in (path for path in paths if path.is_file()):
         try:
             runs |= {run.id: run for run in read_archive(file) if run.id not in runs}
-        except Exception as error:  # damaged in whatever way; the other places do not depend on it
+        except Exception as error:  # any damage; the other places do not depend on it
             expected = isinstance(error, OSError | ValueError | KeyError)
             cause = error if expected else in_one_line(error)
             notices.append(Damage(f"{file}: left out, no runs.csv of the report ({cause})"))

@@ -20,7 +20,7 @@ class Metric:
             neither training curves nor success rates belong to it.
         peak_of: the column whose value in a run's best epoch is meant: the epoch of the highest validation accuracy, or in a
             run without validation images that of the best value itself. None: the column of this name, after the last epoch.
-        short: what stands over it beside another metric.
+        short: its column header in a table of another metric.
         measurement: the part of evaluation.json that it is in, so that it has no training curve; None: of metrics.csv.
     """
 

@@ -41,9 +41,9 @@ TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefin
 EVALUATE = ("python", "-m", "spectral_repro.evaluate")
 SEEDS = "seed=0,1,2"
 COSTS = (
-    "The time is that of one run: its images and epochs divided by the measured images/s of runs of the same network, of other "
-    "rows where none of its own has been run. Where nobody has measured the network, the command with "
-    "trainer.epochs=1 dataset.train_images=1280 added does."
+    "The time is that of one run: its images and epochs divided by the measured images/s of runs of the same network, if "
+    "possible of the same row. To measure a network that has no runs, add "
+    "trainer.epochs=1 dataset.train_images=1280 to the command."
 )
 NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
 IMAGES = {  # training images where a configuration takes all of them

@@ -35,7 +35,7 @@ class Row:
         overrides: what composes its configuration, and runs it.
         values: what tells its runs from those of other rows.
         published: mean, median, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in
-            percent, and means under the names of the metrics beside it, as far as published.
+            percent, and means under the names of the table's other metrics; only what was published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
         at: where on the axis.
         over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.

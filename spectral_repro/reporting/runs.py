@@ -170,7 +170,7 @@ def read_run(folder: Path) -> Run:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a run folder, as far as a report reads it."""
+    """The files of a run folder that a report reads."""
 
     config: dict[str, object]
     summary: dict[str, object]
@@ -194,7 +194,7 @@ def _state(folder: Path) -> str:
 
 
 def _read_or_excuse(folder: Path) -> Contents | str:
-    """What lies in a run folder; a line if it holds no run, or if the run is damaged in whatever way."""
+    """The files of a run folder, or a line that says why it cannot be read."""
     try:
         return _read(folder)
     except FileNotFoundError as error:

@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def measured(self) -> list[Run]:
-        """Those with a value: the finished ones and, where the row looks at a range, those that have come to its end."""
+        """Those with a value: the finished ones and, where the row averages over a range, those that have reached its end."""
         end = self.row.over[1] if self.row.over else float("inf")
         return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
 

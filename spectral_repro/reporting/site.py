@@ -64,7 +64,7 @@ def write(
 
 
 def write_files(files: dict[str, bytes], out: Path) -> None:
-    """Files by their names under `out`; what is there already as it should be is left alone.
+    """Writes files by their names under `out`; a file that already has this content is not written again.
 
     Raises:
         UserError: nothing can be written there.

@@ -1,4 +1,4 @@
-"""A section as a table: numbers, text, what stands over and under it."""
+"""A section as a table: its numbers, the same as text, its caption and its notes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -303,7 +303,7 @@ def _machine(runs: list[Run]) -> str:
 
 
 def notes(section: Section) -> list[str]:
-    """What the table cannot show: divergences, seeds with several runs, runs left out of the means, times that cannot be
+    """Notes under a table: divergences, seeds with several runs, runs left out of the means, times that cannot be
     compared, weights to start from, peculiarities of the data.
     """
     lines = []
@@ -329,7 +329,7 @@ def notes(section: Section) -> list[str]:
 
 
 def failure(run: Run) -> str:
-    """Why a run failed, as far as it is known."""
+    """Why a run failed; empty if that is not known."""
     return ((run.summary.get("failure") or {}).get("error") or "").rstrip(".")
 
 

@@ -137,7 +137,7 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, o
 
 
 def build_weight_control(config: DictConfig, model: nn.Module) -> WeightControl:
-    """Penalty, constraint and measured spectra, as far as there are any; of a model that is on its device and not compiled."""
+    """The penalty, constraint and measured spectra that the configuration has, for a model on its device and not compiled."""
     shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
     penalty = _instantiate(config, "penalty") if "penalty" in config else None
 

@@ -1,4 +1,4 @@
-"""Which layer broke first: a training step looked at from inside."""
+"""Which layer diverged first: hooks that watch one training step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -115,7 +115,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
 
 @contextmanager
 def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
-    """Puts down in summary.json how a run ended that did not finish, if anything can still be written."""
+    """Writes into summary.json how a run ended that did not finish, if the file can still be written."""
     try:
         yield
     except Diverged as failure:

@@ -16,7 +16,7 @@ AGAIN = "the same command goes on from the last checkpoint"
 
 
 def explain(error: Exception, config: DictConfig) -> str | None:
-    """What is wrong and what to do; None for an error that is no fault of the machine or the user, but of the code."""
+    """What is wrong and what to do; None for an error of the code, not of the machine or the user."""
     if isinstance(error, UserError):
         return str(error)
     text = str(error)
@@ -58,9 +58,7 @@ class StopRequest:
 
 @contextmanager
 def unheard_children() -> Iterator[None]:
-    """Meanwhile no child process that ends is heard of: for each that is killed torch's data loader raises an error, wherever
-    the program is.
-    """
+    """Ignores the end of child processes: torch's data loader raises an error in the main program for each that is killed."""
     if not _in_main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""The files of a run: whole at any moment, and those of one process at a time."""
+"""Files that are written whole or not at all, and the lock of a run folder."""
 
 import csv
 import fcntl
@@ -17,7 +17,7 @@ PARTIAL = ".partial"
 
 
 def write_json(path: Path, values: dict[str, object]) -> None:
-    """Writes values as JSON (`write_whole`), with null in the place of NaN and infinity."""
+    """Writes values as JSON (`write_whole`), with null for NaN and infinity."""
     write_whole(path, (json.dumps(finite(values), indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -90,7 +90,7 @@ class Lock:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock on this file, as far as another process does; None if nobody."""
+    """The other process that holds the lock on this file; None if there is none."""
     try:
         with path.open(encoding="utf-8") as file:
             try:

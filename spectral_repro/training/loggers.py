@@ -31,7 +31,7 @@ class Logger(Protocol):
         """Images (N, C, H, W) with values in [0, 1], C = 1 or 3."""
 
     def close(self) -> None:
-        """Ends with whatever ``run.summary`` says by then."""
+        """Ends the log; ``run.summary`` has the final values."""
 
 
 class Loggers:

@@ -1,4 +1,4 @@
-"""A study in the place of a training."""
+"""A run of a study, which measures random networks and trains none."""
 
 from collections.abc import Callable
 from itertools import count, islice

@@ -1,4 +1,4 @@
-"""What a training does about the spectra of its weights beside optimising them, and how it measures them."""
+"""Penalty, constraint and measured singular values of the weights during training."""
 
 import csv
 from collections.abc import Callable

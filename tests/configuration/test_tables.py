@@ -1,4 +1,4 @@
-"""Rows of tables are experiments, in conf/ and in a folder of one's own."""
+"""Rows of tables are experiments, in conf/ and in a user's folder."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from spectral_repro.errors import UserError
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch):
-    """Writes files into a folder of one's own that is read beside conf/; returns the folder."""
+    """Writes files into a user's folder that is read beside conf/; returns the folder."""
 
     def put(**files: object) -> Path:
         for name, content in files.items():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.comparison import compare, report_command, select
+from spectral_repro.reporting.comparison import compare, differences, report_command, select
 from spectral_repro.reporting.figures import draw_dots, draw_points
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.latex import latex
@@ -107,7 +107,7 @@ def test_the_dots_are_sorted_with_their_intervals(runs):
         ("dataset.name=mnist", ["no run matches", "dataset.name is digits"]),
         ("backward=autograd", ["no run matches", "exact or pi or svd"]),
         ("seed=9", ["0 or 1 or 2"]),
-        ("colour=red", ["no run has this key", "norm"]),
+        ("colour=red", ["no run has this key", "backward"]),
         ("seed", ["seed", "where=[dataset.name=digits]"]),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_condition_that_no_run_meets(runs, condition, named):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"keys": ["colour"]}, ["compare=colour", "the runs differ in norm"]),
+        ({"keys": ["colour"]}, ["compare=colour", "the runs differ in backward"]),
         ({"metric": "speed"}, ["metric=speed", "no such metric", "test_accuracy"]),
         ({"metric": "ece"}, ["metric=ece", "no run has measured it"]),
         ({"baseline": "batch"}, ["baseline=batch", "exact; svd; pi"]),
@@ -140,7 +140,7 @@ def test_another_metric(runs):
 def test_the_command_leads_to_the_same_rows(runs):
     (section,) = compare(runs).sections
     keys, place, where = shlex.split(report_command(runs, "a folder"))[3:]
-    assert (keys, place, where) == ("compare=[norm]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
+    assert (keys, place, where) == ("compare=[backward]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
     (again,) = compare(select(runs, where.removeprefix("where=[").removesuffix("]").split(",")), ["norm"]).sections
     assert aggregate(again).equals(aggregate(section))
 
@@ -233,6 +233,14 @@ def test_runs_without_validation_images_are_left_out_beside_others(trials, make_
     make_run("norm=batch", "dataset.train_images=100")
     report = compare(trials(), ["norm"], best_over=["optimizer.lr"])
     assert len(report.sections) == 1 and "no run of their protocol has a validation accuracy" in report.remarks[0]
+
+
+def test_a_choice_within_a_layer_is_named_by_its_group(make_run, read):
+    for method in ("exact", "svd"):
+        make_run("norm=zca", f"backward={method}")
+    assert differences(read()) == ["backward"]
+    make_run("norm=batch")
+    assert differences(read()) == ["norm"]
 
 
 def test_the_command_of_a_sweep_over_learning_rates_chooses_among_them(trials):
