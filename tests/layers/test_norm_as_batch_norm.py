@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 from torchvision import models
 
+from spectral_repro.data.handwritten import digits
 from spectral_repro.layers import PCADenoising, ZCAWhitening, convert, recalibrate
 from tests.tolerance import assert_near
 
@@ -314,3 +316,50 @@ def test_a_training_step_needs_little_memory_beyond_input_output_and_gradients(b
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     live = np.cumsum([event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())])
     assert live.max() < (2 + 1.2) * x.numel() * x.element_size()
+
+
+# Evaluation of trained networks
+
+
+def accuracies(norm: Callable[[int], nn.Module], seed: int) -> tuple[float, float, float]:
+    """Of a small network after ten epochs of the digits, in percent: with the statistics of the batch in evaluation too, with
+    the running statistics, and with those after `recalibrate`. Its nine inputs feed 16 channels, so that small directions,
+    which move fast, are whitened.
+    """
+    torch.manual_seed(seed)
+    data = digits()
+    pixels = data.train.images.float()
+    mean, deviation = pixels.mean(), pixels.std()
+    (x, labels), (test_x, test_labels) = (((s.images - mean) / deviation, s.labels) for s in (data.train, data.test))
+    network = nn.Sequential(
+        *(nn.Conv2d(1, 16, 3, padding=1), norm(16), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 32, 3, padding=1), norm(32), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(32, 10)),
+    )
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(10):
+        for batch in torch.randperm(len(x)).split(64)[:-1]:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(x[batch]), labels[batch]).backward()
+            optimizer.step()
+
+    @torch.no_grad()
+    def accuracy(network: nn.Module) -> float:
+        return 100 * (network.eval()(test_x).argmax(1) == test_labels).float().mean().item()
+
+    of_batches = copy.deepcopy(network)
+    for layer in of_batches:
+        if isinstance(layer, ZCAWhitening):
+            layer.track_running_stats = False
+    found = accuracy(of_batches), accuracy(network)
+    recalibrate(network, (x[batch] for batch in torch.randperm(len(x)).split(64)[:20]))
+    return *found, accuracy(network)
+
+
+@pytest.mark.slow
+def test_running_statistics_serve_a_trained_network_as_those_of_the_batch_do():
+    of_batches, running, recalibrated = np.mean([accuracies(ZCAWhitening, seed) for seed in range(3)], axis=0)
+    assert of_batches > 90 and of_batches - running < 5 and abs(of_batches - recalibrated) < 1
+    published = partial(ZCAWhitening, shrinkage=0.0, running="matrix")
+    of_batches, running, recalibrated = accuracies(published, 0)
+    assert of_batches > 90 and of_batches - running > 20 and abs(of_batches - recalibrated) < 3
