@@ -114,13 +114,12 @@ def fourier_frequencies(kernel_size: Sequence[int], input_size: Size, stride: Si
     size, stride, dilation = pair("input_size", input_size), pair("stride", stride), pair("dilation", dilation)
     outputs = [n // s for n, s in zip(size, stride, strict=True)]
     grid = [1 if taps == 1 else n for taps, n in zip(kernel_size, outputs, strict=True)]
-    with torch.device("cpu"):  # small, and whatever the default device is
-        frequencies, multiplicity = _one_of_each_pair(grid)
-        taps = _points(kernel_size) * torch.tensor(dilation)
-        aliases = _points(stride) * torch.tensor(grid)
-        turns = ((frequencies[:, None] + aliases)[:, :, None] * taps * torch.tensor(size[::-1])).sum(-1) % math.prod(size)
-        places = taps % torch.tensor(size)
-        sharing = (places[:, None] == places).all(-1).sum(-1)
+    frequencies, multiplicity = _one_of_each_pair(grid)
+    taps = _points(kernel_size) * _on_cpu(dilation)
+    aliases = _points(stride) * _on_cpu(grid)
+    turns = ((frequencies[:, None] + aliases)[:, :, None] * taps * _on_cpu(size[::-1])).sum(-1) % math.prod(size)
+    places = taps % _on_cpu(size)
+    sharing = (places[:, None] == places).all(-1).sum(-1)
     return Frequencies(turns, multiplicity * (math.prod(outputs) // math.prod(grid)), sharing)
 
 
@@ -146,17 +145,27 @@ def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int
         raise ValueError(f"input_size={size}: must be a multiple of stride={stride}; the next larger one is {above}")
 
 
+def _on_cpu(numbers: Sequence[int]) -> Tensor:
+    """Whatever the default device is, and without a context for it, which would slow down every operation in it."""
+    return torch.tensor(numbers, dtype=torch.long, device="cpu")
+
+
 def _points(lengths: Sequence[int]) -> Tensor:
     """The points of a grid, (product of lengths, 2)."""
-    return torch.cartesian_prod(*map(torch.arange, lengths))
+    return _grid(*map(range, lengths))
+
+
+def _grid(*axes: Sequence[int]) -> Tensor:
+    """All combinations of the numbers of the axes."""
+    return torch.cartesian_prod(*map(_on_cpu, axes))
 
 
 def _one_of_each_pair(grid: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Of the frequencies f and -f one, (F, 2), and how many they are, (F,)."""
     rows, columns = grid
-    own_mirror = torch.arange(0, columns, columns // 2) if columns % 2 == 0 else torch.zeros(1, dtype=torch.long)
-    halves = torch.cartesian_prod(torch.arange(rows // 2 + 1), own_mirror)  # of the columns that are mirrored to themselves
-    others = torch.cartesian_prod(torch.arange(rows), torch.arange(1, (columns + 1) // 2))
+    own_mirror = range(0, columns, columns // 2) if columns % 2 == 0 else [0]
+    halves = _grid(range(rows // 2 + 1), own_mirror)  # of the columns that are mirrored to themselves
+    others = _grid(range(rows), range(1, (columns + 1) // 2))
     frequencies = torch.cat([halves, others])
-    alone = (2 * frequencies % torch.tensor(grid) == 0).all(-1)
+    alone = (2 * frequencies % _on_cpu(grid) == 0).all(-1)
     return frequencies, 2 - alone.long()
