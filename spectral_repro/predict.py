@@ -61,7 +61,7 @@ def _output(out: str | None) -> AbstractContextManager[TextIO]:
         UserError: if it cannot be written.
     """
     try:
-        return Path(out).open("w", encoding="utf-8", newline="") if out else nullcontext(sys.stdout)
+        return Path(out).open("w", encoding="utf-8", errors="surrogateescape", newline="") if out else nullcontext(sys.stdout)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from error
 

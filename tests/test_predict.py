@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(predict, run, tmp_
     lines = (tmp_path / "found.csv").read_text().splitlines()
     assert lines[0] == "file,class,probability" and len(lines) == 3
     assert lines[1].startswith(f'"{name}/b.png",') and lines[2].startswith(f'"{name}/d.png",')
+
+
+def test_names_that_are_not_utf8(predict, run, tmp_path):
+    (folder := tmp_path / "images").mkdir()
+    with (folder / os.fsdecode(b"caf\xe9.png")).open("wb") as file:
+        Image.new("RGB", (8, 8)).save(file, "PNG")
+    assert predict(f"run={run}", "images=images", "out=found.csv")[0] == 0
+    assert b"\nimages/caf\xe9.png," in (tmp_path / "found.csv").read_bytes()
 
 
 def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
 
@@ -28,8 +29,9 @@ def measure(
     Raises:
         UserError: if the network or its data cannot be had at all.
     """
-    record, checkpoint, failures = Record(subject.record), subject.settings, []
-    settings = {name: checkpoint | measurement.settings for name, measurement in measurements.items()}
+    record, failures = Record(subject.record), []
+    subject_settings = subject.settings | _place(dataset or {})
+    settings = {name: subject_settings | measurement.settings for name, measurement in measurements.items()}
     missing = [name for name in measurements if force or not record.holds(name, settings[name])]
     for name in measurements:
         if name not in missing:
@@ -56,6 +58,11 @@ def measure(
         write_figure(record)
         print(f"{subject.name}: {name}, {found['conditions']}: {_numbers(found)}", flush=True)
     return failures
+
+
+def _place(dataset: Mapping[str, object]) -> dict[str, object]:
+    """Where the images lie, if that was given: another folder holds other images."""
+    return {"root": str(Path(dataset["root"]).expanduser().resolve())} if "root" in dataset else {}
 
 
 def _numbers(found: dict[str, object]) -> str:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -280,6 +281,25 @@ def test_a_streamed_run_goes_on_in_memory(root, train, monkeypatch):
     monkeypatch.undo()
     assert not multiprocessing.active_children()
     assert same(result(train(*overrides(root))), expected)
+
+
+def test_another_folder_is_evaluated_anew(root, train, call, tmp_path):
+    run = train(*overrides(root, "trainer.epochs=1", "model=alexnet_small"))
+    other = Path(shutil.copytree(root, tmp_path / "other"))
+    (other / "test" / "cat" / "0.png").unlink()
+
+    def evaluate(*more: str) -> tuple[int, str]:
+        result = call("evaluate", f"run={run}", "metrics=accuracy", *more)
+        return json.loads((run / "evaluation.json").read_text())["accuracy"]["images"], result.stdout
+
+    assert evaluate()[0] == 9
+    assert "measured already" in evaluate()[1]
+    assert evaluate(f"dataset.root={other}")[0] == 8
+    assert "measured already" in evaluate("dataset.root=other/../other")[1]
+    (other / "train" / "cat").rename(other / "train" / "dog")
+    (other / "test" / "cat").rename(other / "test" / "dog")
+    result = call("evaluate", f"run={run}", "metrics=accuracy", f"dataset.root={other}", "force=true")
+    assert "was trained on the classes 10, 9, cat, but the images are of 10, 9, dog" in result.stderr
 
 
 def test_the_table_of_a_sweep_finds_runs_of_a_relative_folder(root, call):
