@@ -12,12 +12,11 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.groups import spelled_for_hydra
-from spectral_repro.configuration.sweeps import Closing
 from spectral_repro.errors import UserError, first_line
 
 
 class ProductSweeper(Sweeper):
-    """Runs every combination of the values, as Hydra's own sweeper does, and all jobs even if some fail. Then calls `Closing`.
+    """Runs every combination of the values, as Hydra's own sweeper does, all jobs even if some fail; then prints their table.
 
     Args:
         max_batch_size: jobs that the launcher gets at a time; None: all.
@@ -51,9 +50,9 @@ class ProductSweeper(Sweeper):
                 jobs.extend(self.launcher.launch(batch, initial_job_idx=start))
             except RuntimeError as error:
                 raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
-        for callback in self.hydra_context.callbacks.callbacks:
-            if isinstance(callback, Closing):
-                callback.on_sweep_end(jobs)
+        from spectral_repro.reporting.closing import closing_table  # pandas, which the jobs do not need
+
+        print(closing_table(jobs), flush=True)
         failed = sum(job.status == JobStatus.FAILED for job in jobs)
         if failed:
             raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")

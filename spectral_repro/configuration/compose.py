@@ -1,5 +1,6 @@
 """How the commands read their configuration."""
 
+import copy
 import functools
 import io
 import os
@@ -26,8 +27,10 @@ WITHOUT_HYDRA = [
 OWN_FOLDER = ("--config-dir", "-cd")
 REPLACING = ("--config-path", "-cp")
 
+# The one thing used of Hydra beyond its documented interface: ConfigStore can add an option, but not remove one. A launcher's
+# plugin registers its own under the name of the file in conf/, and Hydra would merge the two.
 for launcher in options("hydra/launcher"):
-    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)  # of a plugin; that of conf/ is whole
+    ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)
 
 
 def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -132,10 +135,11 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """
     if not any(override.lstrip("+~").startswith("hydra") for override in overrides):
         overrides = [*overrides, *WITHOUT_HYDRA]
-    state = GlobalHydra.instance().hydra
+    within = GlobalHydra.instance()  # of the command that calls this
+    GlobalHydra.set_instance(copy.copy(within))
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra.compose("train", overrides=spelled_for_hydra(overrides))
     finally:
-        GlobalHydra.instance().hydra = state
+        GlobalHydra.set_instance(within)

@@ -1,14 +1,11 @@
 """Callbacks that Hydra calls around a sweep."""
 
 import sys
-from collections.abc import Sequence
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from hydra.utils import get_method
 from omegaconf import DictConfig
 
 
@@ -35,20 +32,6 @@ class SamePrecision(Callback):
             from spectral_repro.training.environment import choose_device, fastest_precision
 
             task.append(f"precision={fastest_precision(choose_device(config.device))}")
-
-
-class Closing(Callback):
-    """Prints a text about all jobs of a sweep when they have ended, also where some of them failed.
-
-    Args:
-        text: the function that makes it, by its dotted name, so that what it needs is imported only then.
-    """
-
-    def __init__(self, text: str):
-        self.text = text
-
-    def on_sweep_end(self, jobs: Sequence[JobReturn]) -> None:
-        print(get_method(self.text)(jobs), flush=True)
 
 
 class Installed(Callback):
