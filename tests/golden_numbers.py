@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, max_pool2d, unfold
 
 FOLDER = Path(__file__).parent / "golden"
 EVERY_SEED = pytest.mark.parametrize("seed", [None, 1, 2], ids=["published", "seed 1", "seed 2"])
@@ -165,9 +165,27 @@ def tt(draw: Draw) -> dict[str, object]:
     }
 
 
+def svd_init(draw: Draw) -> dict[str, object]:
+    """Two convolutions get the weight U[:c, :c] S^(-1/2) V^T[:c] of their patches, over the norm of what they then put out."""
+    images, weights = draw(40, 3, 16, 16).abs(), [0.3 * draw(6, channels, 3, 3) for channels in (3, 6, 6)]
+    found = {f"conv{number}_weight_before": weight for number, weight in enumerate(weights, 1)}
+    features = max_pool2d(conv2d(images, weights[0], None, 2, 1), 2).relu()
+    for number in (2, 3):
+        patches = unfold(features, 3, padding=1).transpose(1, 2).flatten(0, 1)
+        left, values, right = torch.linalg.svd(patches, full_matrices=False)
+        weight = left[:6, :6] @ torch.diag(values[:6] ** -0.5) @ right[:6]
+        weight = (weight / (patches @ weight.T).norm()).view(6, 6, 3, 3)
+        found[f"conv{number}_weight"] = weight
+        features = conv2d(features, weight, None, 1, 1).relu()
+    rows = features.flatten(1)
+    gram = rows @ rows.T
+    return found | {"images": images, "features": features, "gram_ratio": gram.norm() / gram.trace()}
+
+
 PLAIN: dict[str, Callable[[Draw], dict[str, object]]] = {
     **{f"wang2019_zca_svdpi_d{d}": lambda draw, d=d: zca(draw, d) for d in (4, 8, 16)},
     "wang2019_pca_svdpi": pca,
+    "daneshmand2021_svd_init": svd_init,
     **{f"senderovich2022_clip_s{stride}": lambda draw, stride=stride: clip(draw, stride) for stride in (1, 2)},
     "senderovich2022_lip_bn": lip_bn,
     "senderovich2022_metrics": metrics,
