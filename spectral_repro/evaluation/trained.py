@@ -20,7 +20,13 @@ from spectral_repro.training.build import build_batches, build_model, load_image
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
 
-NEEDED = ("model", "dataset", "trainer", "precision", "seed")  # of a configuration, to build the network and its batches
+NEEDED = (
+    "model._target_",
+    "dataset",
+    "trainer",
+    "precision",
+    "seed",
+)  # to build the network and its batches
 Predictions = tuple[Tensor, Tensor]
 
 
@@ -85,14 +91,15 @@ def load_trained(
         ...     logits = network(transforms(Image.open("cat.jpg"))[None])
         >>> class_names[logits.argmax()]
     """
-    config, network, names = _read(find(Path(run).expanduser(), checkpoint).checkpoint)
-    dataset = config.dataset
-    resize = OmegaConf.to_object(dataset).get("resize")
-    transforms = EvaluationTransforms(
-        dataset.channels, dataset.image_size, resize, tuple(dataset.mean), tuple(dataset.std), dataset.get("views", "plain")
-    )
-    names = tuple(names[: dataset.num_classes]) + tuple(map(str, range(len(names), dataset.num_classes)))
-    return TrainedNetwork(place(config, network, torch.device(device)), transforms, names)
+    path = find(Path(run).expanduser(), checkpoint).checkpoint
+    config, network, names = _read(path)
+    with _errors_of_config(path):
+        dataset = config.dataset
+        resize, views = OmegaConf.to_object(dataset).get("resize"), dataset.get("views", "plain")
+        mean, std = tuple(dataset.mean), tuple(dataset.std)
+        transforms = EvaluationTransforms(dataset.channels, dataset.image_size, resize, mean, std, views)
+        names = tuple(names[: dataset.num_classes]) + tuple(map(str, range(len(names), dataset.num_classes)))
+        return TrainedNetwork(place(config, network, torch.device(device)), transforms, names)
 
 
 def restore(
@@ -129,11 +136,15 @@ def restore(
 def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
     """The configuration, the network in evaluation mode and the class names of a checkpoint; no names if it has none."""
     content = read_checkpoint(checkpoint)
-    config = OmegaConf.create(content.get("config") or {})
-    if absent := [key for key in NEEDED if key not in config]:
+    found = content.get("config")
+    config = OmegaConf.create(found if isinstance(found, dict) else {})
+    if absent := [key for key in NEEDED if OmegaConf.select(config, key) is None]:
         raise UserError(f"{checkpoint}: has no {absent[0]} under config, the configuration of its training")
-    with _errors_of_config(checkpoint):
-        network = build_model(config)
+    try:
+        with _errors_of_config(checkpoint):
+            network = build_model(config)
+    except UserError as error:
+        raise UserError(f"{checkpoint}: the network of its config cannot be built ({error})") from error
     weights = renamed(network, content["model"])
     try:
         network.load_state_dict(weights)

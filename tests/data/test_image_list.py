@@ -20,6 +20,7 @@ from torchvision import transforms
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, fine_grained, imagenet
+from spectral_repro.evaluation import load_trained
 from spectral_repro.training.build import load_images
 from spectral_repro.training.faults import StopRequest
 
@@ -498,6 +499,10 @@ def test_as_the_trainer_loads_it(copy):
 def test_short_training(copy, train):
     run = train(*copy.overrides("model=alexnet_small", "pooling=gcp", "trainer.epochs=1"))
     assert len((run / "metrics.csv").read_text().splitlines()) == 2
+    network, transforms, names = load_trained(run)
+    assert names == (copy.load().class_names or ("0", "1", "2"))
+    with torch.no_grad(), Image.open(copy.folder / copy.test[0][0]) as image:
+        assert network(transforms.all_views(image)).shape == (1 if copy.name == "imagenet" else 2, 3)
 
 
 def test_training_goes_on_within_an_epoch(tmp_path, train, monkeypatch):

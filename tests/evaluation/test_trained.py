@@ -14,6 +14,7 @@ from spectral_repro.training.build import build_model
 from tests.tolerance import assert_near
 
 CPU = torch.device("cpu")
+WHOLE = {"dataset": {}, "trainer": {}, "precision": "float32", "seed": 0}  # of a configuration, but for the model
 
 
 def test_the_network_is_the_one_that_was_trained(digits_run, restored):
@@ -72,10 +73,16 @@ def test_the_data_may_lie_elsewhere(saved, tmp_path):
     [
         (b"nothing", "damaged, or not written by torch.save"),
         ({"weights": {}}, "has no key model, its keys are weights"),
-        ({"model": {}}, "has no model under config, the configuration of its training"),
+        ({"model": {}}, r"has no model\._target_ under config, the configuration of its training"),
+        ({"model": {}, "config": "model: {}"}, r"has no model\._target_ under config"),
+        ({"model": {}, "config": {"model": {"_target_": "os.system"}, "dataset": {}}}, "has no trainer under config"),
         (
-            {"model": {}, "config": {"model": {}, "dataset": {}, "precision": "float32", "seed": 0}},
-            "has no trainer under config",
+            {"model": {}, "config": WHOLE | {"model": {"_target_": "os.system"}}},
+            r"the network of its config cannot be built .*model\._target_=os",
+        ),
+        (
+            {"model": {}, "config": WHOLE | {"model": {"_target_": "torch.nn.Linear"}}},
+            "the network of its config cannot be built .*in_features",
         ),
     ],
 )
@@ -138,3 +145,11 @@ def test_its_checkpoint_can_be_chosen_and_named(digits_run, saved):
     assert load_trained(path).class_names == tuple("0123456789")  # without names in it, the numbers
     with pytest.raises(UserError, match=r"nowhere: no such file or folder; runs are made by"):
         load_trained("nowhere")
+
+
+def test_a_data_set_that_the_config_does_not_describe(saved):
+    _, config = saved()
+    del config["dataset"]["mean"]
+    path, _ = saved(config=config)
+    with pytest.raises(UserError, match=r"own\.pt: its config cannot be read \(.*mean"):
+        load_trained(path)
