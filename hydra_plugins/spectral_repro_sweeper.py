@@ -39,8 +39,13 @@ class ProductSweeper(Sweeper):
         """
         combinations = self._combinations([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
         folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+        except OSError as error:
+            raise UserError(
+                f"{folder}: multirun.yaml cannot be written there ({error.strerror}); name another results_dir"
+            ) from error
         size = self.max_batch_size or len(combinations)
         jobs = []
         for start in range(0, len(combinations), size):

@@ -125,7 +125,8 @@ def main(kills: int = 200, seed: int = 0) -> int:
                 name = at_work_on(runs)
                 counts[name]["resumes"] += bool(runs[name].checkpoints)
                 if killed(start(configs), generator.uniform(0, longest) if done < kills else float("inf")):
-                    counts[at_work_on(runs)]["kills"] += 1 if at_work_on(runs) in counts else 0
+                    if (name := at_work_on(runs)) in counts:  # else it was killed when all of them had finished
+                        counts[name]["kills"] += 1
                     done += 1
             for name, run in runs.items():
                 counts[name] += differences(run.folder, folders[name])

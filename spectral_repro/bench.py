@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.targets import instantiate
-from spectral_repro.configuration.values import DEVICE, TEXT, whole
+from spectral_repro.configuration.values import DEVICE, TEXT, THREADS, whole
 from spectral_repro.errors import UserError
 
-RULES = {"out": TEXT, "device": DEVICE, "threads": whole(1).or_null(), "seed": whole(0, below=2**32)}
+RULES = {"out": TEXT, "device": DEVICE, "threads": THREADS.or_null(), "seed": whole(0, below=2**32)}
 KEYS = ("suite", "scale", *RULES)
 
 

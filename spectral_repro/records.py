@@ -18,7 +18,7 @@ SUMMARY = {  # the type of each value, of those that are there and not null
     "machine": dict,
     "versions": {ANY: str},
     "git": {"commit": str, "dirty": bool},
-    "notes": list,
+    "notes": [str],
 }
 MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # what each of evaluation.json must have
 
@@ -29,7 +29,10 @@ def read_json(path: Path) -> object:
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    return finite(json.loads(path.read_bytes()))
+    try:
+        return finite(json.loads(path.read_bytes()))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def finite(value: object) -> object:
@@ -67,13 +70,17 @@ def check_evaluation(entries: object) -> dict[str, dict]:
 
 
 def _check(value: object, form: object, place: str) -> None:
-    if not isinstance(form, Mapping):
+    if isinstance(form, list):
+        _check(value, list, place)
+        for each in value:
+            _check(each, form[0], f"an entry of {place}")
+    elif not isinstance(form, Mapping):
         if not isinstance(value, form):
             raise ValueError(f"{place} has the wrong type: {json.dumps(value)[:60]}")
-        return
-    if not isinstance(value, dict):
+    elif not isinstance(value, dict):
         raise ValueError(f"{place or 'the content'} is not a JSON object")
-    for key, each in value.items():
-        expected = form.get(key, form.get(ANY))
-        if expected is not None and each is not None:
-            _check(each, expected, f"{place}.{key}".lstrip("."))
+    else:
+        for key, each in value.items():
+            expected = form.get(key, form.get(ANY))
+            if expected is not None and each is not None:
+                _check(each, expected, f"{place}.{key}".lstrip("."))

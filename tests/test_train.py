@@ -51,6 +51,14 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["seed=99999999999"], ["seed=99999999999", "4294967296"]),
         (["scale=smoke", "scale.name=mini"], ["scale.name=mini", "cpu, paper or smoke"]),
         (["experiment=wang2019/resnet19"], ["experiment/wang2019/resnet19", "resnet18_zca_d16"]),
+        (["experiment="], ["experiment=: must be null, or one of"]),
+        (["=5"], ["=5: names no key; write key=value"]),
+        (["norm.eps=${x}"], ["norm.eps: Interpolation key 'x' not found"]),
+        (["~trainer.epochs"], ["trainer.epochs: is missing, and every run needs it"]),
+        (["trainer.threads=100000"], ["trainer.threads=100000", ">= 1 and < 1025"]),
+        (["results_dir=" + 300 * "x"], ["no such path is possible here (File name too long)"]),
+        (["results_dir=a\0b"], ["no such path is possible here (embedded null byte)"]),
+        (["model=mlp", f"model.width={10**21}"], ["model: empty(): argument 'size' failed to unpack"]),
     ],
 )
 def test_bad_input_is_named_before_data_are_read(call, tmp_path, arguments: list[str], named: list[str]):
@@ -117,6 +125,51 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_at_its_end_what_became_of_e
     again = call("train", *sweep, "norm.group_size=4")
     assert again.returncode == 0, again.stderr
     assert "finished already" in again.stdout and "epoch 1" not in again.stdout
+
+
+def test_a_group_that_is_left_out_though_scale_sets_some_of_its_keys(call):
+    for group, option in {"dataset": "cifar10", "trainer": "default", "model": "resnet18"}.items():
+        result = call("train", "scale=smoke", f"{group}=null")
+        assert result.returncode == 1 and "Traceback" not in result.stderr
+        assert re.search(rf"^{group}=null: every run needs one of .*{option}", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("5", "must be keys with values"),
+        ("null: 3", "must be keys with values, each key a text"),
+        ("defaults: [mine]", "names itself under defaults"),
+        ("", "norm: names no class or function under _target_"),
+        ("_target_: torch.nn", "norm._target_=torch.nn: is no class or function"),
+    ],
+)
+def test_an_option_of_ones_own_that_is_none(call, tmp_path, content: str, named: str):
+    (tmp_path / "options" / "norm").mkdir(parents=True)
+    (tmp_path / "options" / "norm" / "mine.yaml").write_text(content)
+    result = call("train", "--config-dir", "options", "norm=mine", *SMALL)
+    assert result.returncode == 1 and "Traceback" not in result.stderr and named in result.stderr
+
+
+def test_a_sweep_that_cannot_be_written_and_flags_between_overrides(call, tmp_path):
+    (tmp_path / "taken").touch()
+    result = call("train", "model=mlp", "-m", "results_dir=taken", "seed=0,1")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "taken: multirun.yaml cannot be written there (File exists); name another results_dir" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 100_000, '{"state": ["finished"]}', '{"state": "interrupted", "threads": 1000000}']
+)
+def test_a_damaged_summary_costs_no_training(train, content: str):
+    options = ("model=alexnet_small", "trainer.epochs=1", "logger=none")
+    folder = train(*options)
+    summary, metrics = json.loads((folder / "summary.json").read_text()), (folder / "metrics.csv").read_bytes()
+    (folder / "summary.json").write_text(content)
+    train(*options)
+    again = json.loads((folder / "summary.json").read_text())
+    assert again["state"] == "finished" and again["threads"] == 1 and again["best"] == summary["best"]
+    assert (folder / "metrics.csv").read_bytes() == metrics
 
 
 def test_missing_data_are_named(call):

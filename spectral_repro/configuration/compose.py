@@ -74,7 +74,7 @@ def _arguments_read() -> Iterator[None]:
     """
     arguments, own = _without_own_folders(sys.argv[1:])
     for folder in own:
-        if not Path(folder).expanduser().is_dir():
+        if not os.path.isdir(os.path.expanduser(folder)):
             raise UserError(f"--config-dir {folder}: no such folder")
     if replaced := [each for each in arguments if each.partition("=")[0] in (*REPLACING, "hydra.searchpath")]:
         raise UserError(f"{replaced[0].partition('=')[0]}: name a folder of your own with --config-dir FOLDER")
@@ -83,7 +83,8 @@ def _arguments_read() -> Iterator[None]:
             raise UserError(
                 f"{key}={value}: a comma separates paths, for which -m is missing; one path is written \"{key}='{value}'\""
             )
-    sys.argv[1:] = spelled_for_hydra(arguments)
+    several = [each for each in arguments if each in ("-m", "--multirun")]  # behind overrides, Hydra takes none after them
+    sys.argv[1:] = several[:1] + spelled_for_hydra([each for each in arguments if each not in several])
     before = os.environ.get(OWN_FOLDERS, "")
     _, completed = _without_own_folders(os.environ.get("COMP_LINE", "").split())  # the line on which TAB was pressed
     absolute = [os.path.abspath(Path(folder).expanduser()) for folder in (*own, *completed)]

@@ -28,29 +28,44 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
     """norm=null as ~norm, which is how Hydra leaves out a group, and paths in the quotes that its grammar asks for.
 
     Raises:
-        UserError: for a group that is given a number or the like, which Hydra would answer with a traceback.
+        UserError: for a group that is given a number or the like, which Hydra would answer with a traceback, and for a path
+            that the operating system refuses.
     """
     spelled = []
     for override in overrides:
         group, equals, value = override.partition("=")
         named = equals and re.fullmatch(r"[a-z_]+", group) and (group == "experiment" or is_group(group))
-        if named and NO_OPTION.fullmatch(value):
+        if equals and not group:
+            raise UserError(f"{override}: names no key; write key=value")
+        if named and (NO_OPTION.fullmatch(value) or not value.strip("/")):
             raise UserError(f"{override}: must be null, or one of {', '.join(options(group))}")
         if named and value == "null":
             spelled.append(f"~{group}")
         else:
-            spelled.append(f"{group}={path_spelled(value)}" if group in PATHS else override)
+            spelled.append(f"{group}={path_spelled(value, group)}" if group in PATHS else override)
     return spelled
 
 
-def path_spelled(path: str) -> str:
+def path_spelled(path: str, key: str) -> str:
     """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is. A comma
     separates paths, unless there is a file or folder of that name.
     """
     if not path or (FOR_HYDRA.fullmatch(path) and not os.path.exists(os.path.expanduser(path))):
         return path
     paths = path.split(",") if is_several(path) else [path]
-    return ",".join(_quoted(os.path.expanduser(each)) for each in paths)
+    paths = list(map(os.path.expanduser, paths))
+    for each in paths:
+        _check_path(key, each)
+    return ",".join(map(_quoted, paths))
+
+
+def _check_path(key: str, path: str) -> None:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # of which each command has more to say
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={path}: no such path is possible here ({getattr(error, 'strerror', error)})") from error
 
 
 def is_several(path: str) -> bool:

@@ -1,12 +1,13 @@
 """What every value of a configuration may be."""
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
-from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, any_of, list_of, number, one_of, whole
-from spectral_repro.errors import UserError
+from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, THREADS, any_of, list_of, number, one_of, whole
+from spectral_repro.errors import UserError, first_line
 
 RULES = {
     "seed": whole(0, below=2**32),
@@ -55,7 +56,7 @@ RULES = {
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
     "trainer.recalibrate_batches": whole(0),
-    "trainer.threads": whole(1).or_null(),
+    "trainer.threads": THREADS.or_null(),
     "trainer.log_every": whole(1),
     "trainer.checkpoint_every": whole(1).or_null(),
 }
@@ -66,7 +67,17 @@ OF_THE_DATA_SET = {
     "model.image_size": "dataset.image_size",
 }
 
-NEEDED = ("model", "dataset", "optimizer", "schedule", "trainer", "scale")
+OF_A_GROUP = {  # what each option of a group has; others of its keys may be set elsewhere as well, such as by scale
+    **dict.fromkeys(("model", "optimizer", "schedule"), "_target_"),
+    "dataset": "load",
+    "trainer": "log_every",
+    "scale": "name",
+}
+NEEDED = (
+    *("seed", "device", "precision", "results_dir", "force"),
+    *(f"dataset.{key}" for key in ("name", "num_classes", "channels", "image_size", "mean", "std", "flip", "batch_size")),
+    *(f"trainer.{key}" for key in ("epochs", "channels_last", "compile", "threads", "checkpoint_every", "recalibrate_batches")),
+)
 
 
 def check(config: DictConfig) -> None:
@@ -75,11 +86,16 @@ def check(config: DictConfig) -> None:
     Raises:
         UserError: for the first key that is unknown or value that breaks its rule, with what is allowed.
     """
-    for group in NEEDED:
-        if not config.get(group):
+    for group, key in OF_A_GROUP.items():
+        if not config.get(group) or key not in config[group]:
             raise UserError(f"{group}=null: every run needs one of {', '.join(options(group))}")
-    plain = {key: node for key, node in OmegaConf.to_container(config, resolve=True).items() if key != "paper"}
+    try:
+        plain = {key: node for key, node in OmegaConf.to_container(config, resolve=True).items() if key != "paper"}
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key or 'configuration'}: {first_line(error)}") from error
     values = flatten(plain)
+    if missing := [key for key in NEEDED if key not in values]:
+        raise UserError(f"{missing[0]}: is missing, and every run needs it")
     of_objects = tuple(key.removesuffix("._target_") for key in values if key.endswith("._target_"))
     rules = RULES | {"scale.name": one_of(*options("scale"))}
     for key, value in values.items():

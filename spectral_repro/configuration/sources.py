@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from spectral_repro.configuration.folders import CONF, NOT_CHOSEN, files, folders, read_yaml
 from spectral_repro.configuration.tables import experiment, row_names
 from spectral_repro.configuration.targets import check_file
+from spectral_repro.errors import UserError
 
 EXPERIMENT = "experiment"
 
@@ -51,6 +52,10 @@ class FolderSource(ConfigSource):
         if described is None and not path.is_file():
             raise ConfigLoadError(f"{path}: no such file")
         content = described.config(f"{self.path}: {name}") if described else read_yaml(path) or {}
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise UserError(f"{path}: must be keys with values, each key a text")
+        if path.stem in (content.get("defaults") or ()):
+            raise UserError(f"{path}: names itself under defaults")
         check_file(content, str(path))
         package = "_global_" if described else _package(path)
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})

@@ -48,6 +48,8 @@ def locate(name: object, key: str) -> Callable:
     except Exception as error:  # of a module that is imported
         raise UserError(f"{key}={name}: cannot be imported ({type(error).__name__}: {first_line(error)})") from error
     check_name(_own_name(found), f"{key}={name}")
+    if not callable(found):
+        raise UserError(f"{key}={name}: is no class or function")
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.identity import digest, identity, pinned
 from spectral_repro.errors import UserError, first_line
@@ -24,8 +24,8 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
     if not runs:
         return ""
     config = jobs[0].cfg
-    if "paper" in config:
-        command = shlex.join([*REPORT, f"paper={config.paper.name}", f"runs={config.results_dir}"])
+    if paper := OmegaConf.select(config, "paper.name"):
+        command = shlex.join([*REPORT, f"paper={paper}", f"runs={config.results_dir}"])
     else:
         command = report_command(runs, config.results_dir)
     return "\n".join(["", *map(markdown, compare(runs).sections), f"The page of it: {command}"])

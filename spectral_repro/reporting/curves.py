@@ -156,8 +156,11 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
 
 
 def _of_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """Columns epoch and value of metrics.csv; NaN where it lacks the metric, as that of a run without an epoch may."""
-    return rows.reindex(columns=["epoch", metric.column]).set_axis(["epoch", "value"], axis="columns")
+    """Columns epoch and value of metrics.csv; NaN where it is infinite, or lacks the metric, as that of a run without an epoch
+    may.
+    """
+    values = rows.reindex(columns=["epoch", metric.column]).set_axis(["epoch", "value"], axis="columns")
+    return values.replace([np.inf, -np.inf], np.nan)
 
 
 def _common(runs: list[Run]) -> list[pd.DataFrame]:

@@ -176,7 +176,8 @@ def draw_dots(section: Section) -> Figure | None:
     where a protocol or a machine lies between them and ours. None for a study, or for fewer than two methods with a result.
     """
     table, metric = section.table, section.table.metric
-    values = {entry.row.label: section.values(entry, metric).dropna() for entry in section.entries}
+    values = {entry.row.label: section.values(entry, metric) for entry in section.entries}
+    values = {label: each[np.isfinite(each)] for label, each in values.items()}
     values = {label: each for label, each in values.items() if len(each)}
     if metric.study or len(values) < 2:
         return None

@@ -26,7 +26,7 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
         statistic: what the interval is of.
 
     Returns:
-        Its two ends; NaN where there are too few values, or a mean of values without any spread to judge by.
+        Its two ends; NaN where there are too few values, one of them is infinite, or a mean has no spread to judge by.
     """
     values = np.asarray(values, dtype=float)
     seeds = values.shape[-1]
@@ -39,8 +39,9 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """The sample standard deviation; NaN where all values are the same but for rounding."""
-    std = values.std(-1, ddof=1)
+    """The sample standard deviation; NaN where all values are the same but for rounding, or one of them is infinite."""
+    with np.errstate(invalid="ignore"):
+        std = values.std(-1, ddof=1)
     return np.where(std > 1e-9 * abs(values).max(-1), std, np.nan)[()]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -30,6 +31,9 @@ READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
     "evaluation.json",
     "spectra.csv",
 )
+
+
+LARGEST = 1e38  # numbers beyond the range of float32 count as infinite
 
 
 SPECTRA_COLUMNS = {"epoch": int, "layer": str, "exact": float, "power": float}
@@ -238,6 +242,7 @@ def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS, dtype=float)
     metrics = pd.read_csv(path, dtype=float)
+    metrics = metrics.mask(metrics.abs() > LARGEST, np.copysign(np.inf, metrics))
     if study:
         return metrics
     missing = [column for column in COLUMNS if column not in metrics]

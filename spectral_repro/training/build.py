@@ -228,8 +228,11 @@ def build_loggers(config: DictConfig) -> Loggers:
 
 
 def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig) or "_target_" not in node:
+        raise UserError(f"{key}: names no class or function under _target_")
     try:
-        return instantiate(OmegaConf.select(config, key), **arguments)
+        return instantiate(node, **arguments)
     except InstantiationException as error:
         if isinstance(error.__cause__, UserError):
             raise error.__cause__ from None
@@ -259,5 +262,5 @@ def _settable(config: DictConfig, key: str) -> str:
 
 def _under(key: str, error: Exception) -> str:
     """The message of an error about the values under a key; where it begins with an argument's name, with that one's key."""
-    named = re.match(r"\w+=", str(error))
-    return f"{key}.{error}" if named else f"{key}: {error}"
+    message = first_line(error)  # torch adds what its own code was at
+    return f"{key}.{message}" if re.match(r"\w+=", message) else f"{key}: {message}"

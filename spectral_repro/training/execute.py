@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.identity import pinned
+from spectral_repro.configuration.values import THREADS
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
@@ -88,7 +89,8 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
             raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
         if "study" in config and processes > 1:
             raise UserError("study: measured by one process; start it without torchrun")
-        threads = run.summary.get("threads") or config.trainer.threads or TORCH_THREADS
+        before = run.summary.get("threads")
+        threads = before if THREADS.holds(before) else config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
         seed_all(config.seed)
         loggers = build_loggers(config)

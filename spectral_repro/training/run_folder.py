@@ -131,10 +131,10 @@ def _check_same(folder: Path, config: DictConfig) -> None:
     try:
         stored = OmegaConf.load(folder / ".hydra" / "config.yaml")
         kept, asked = (json.loads(json.dumps(identity(each))) for each in (stored, config))
-    except (OSError, YAMLError, OmegaConfBaseException):
+    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
         return  # not written whole
     if others := sorted(key for key in kept.keys() | asked.keys() if kept.get(key) != asked.get(key)):
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise UserError(
-            f"{folder}: holds a run with the same digits but another {', '.join(others)}; move it away, or name another "
-            "results_dir"
+            f"{folder}: holds a run with the same digits but another {named}; move it away, or name another results_dir"
         )

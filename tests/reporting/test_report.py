@@ -46,6 +46,15 @@ def test_a_damaged_run_is_named_and_the_others_are_reported(call, make_run, tmp_
     assert "90.00" in result.stdout or "1 runs: 1 finished" in result.stdout
 
 
+def test_infinite_and_impossible_numbers_are_left_out_of_figures(call, make_run):
+    make_run("norm=batch", accuracies=[50.0, 90.0])
+    for seed, value in enumerate((float("inf"), 1e308)):
+        make_run("norm=zca", seed=seed, losses=[value, value], accuracies=[80.0, 81.0], columns={"test_loss": [1.0, value]})
+    result = call("report", "compare=[norm]", "runs=runs", "out=pages", "metric=test_loss")
+    assert result.returncode == 0, result.stderr
+    assert "inf" in result.stdout
+
+
 def test_no_runs_still_make_tables(call, tmp_path):
     (tmp_path / "results" / "runs").mkdir(parents=True)
     result = call("report", "paper=quickstart")
