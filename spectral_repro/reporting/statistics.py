@@ -1,5 +1,6 @@
 """A section's methods as reviewers ask for them: spread, interval, and differences over the same seeds."""
 
+import numpy as np
 import pandas as pd
 
 from spectral_repro.reporting.intervals import interval, rate_interval
@@ -8,6 +9,7 @@ from spectral_repro.reporting.sections import Section
 COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 
 
+@np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def statistics(section: Section) -> pd.DataFrame:
     """A row for each method with a result; all values are in the metric's unit and of one protocol.
 

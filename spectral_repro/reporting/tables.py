@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from math import isfinite
 
+import numpy as np
 import pandas as pd
 
 from spectral_repro.reporting.intervals import Statistic, interval
@@ -21,6 +22,7 @@ METHOD = ("", "Method")
 ORIGINS = {"protocols": "the full protocol", "machines": "another machine"}
 
 
+@np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
@@ -139,6 +141,7 @@ def between(low: float, high: float, form: str) -> str:
     return UNKNOWN if pd.isna(low) else f"{text(low, form)} to {text(high, form)}"
 
 
+@np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def evaluations(section: Section) -> pd.DataFrame:
     """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over their seeds.
 
