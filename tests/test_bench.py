@@ -60,6 +60,13 @@ def test_a_page_that_needs_nothing_beside_it(measured: tuple[Path, str]):
     assert targets >= set(FIGURES) and all(f'id="{target}"' in page for target in targets if not target.startswith("m"))
 
 
+def test_results_that_cannot_be_written_are_named(call, tmp_path: Path):
+    (tmp_path / "made" / "index.html").mkdir(parents=True)
+    result = call("bench", "suite=series", "scale=smoke", "out=made")
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "out=made: nothing can be written there (Is a directory); name another folder" in result.stderr.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -94,6 +94,12 @@ def test_what_is_measured_stays(evaluate, runs):
     assert (settings["bins"], settings["checkpoint"]) == (10, "best.pt") and len(settings["sha256"]) == 64
 
 
+def test_what_cannot_be_written_is_named(evaluate, runs):
+    (runs / "whole" / "evaluation.png").mkdir()
+    code, _, errors = evaluate("run=runs/whole")
+    assert code == 1 and "runs/whole/evaluation.png: cannot be written (Is a directory)" in errors.splitlines()
+
+
 def test_a_damaged_record_is_named(evaluate, runs):
     (runs / "whole" / "evaluation.json").write_text("{")
     code, _, errors = evaluate("run=runs/whole")

@@ -6,6 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from spectral_repro.benchmarks.results import Display, SuiteResult
+from spectral_repro.reporting.site import write_files
 from spectral_repro.reporting.style import image, svg
 
 SOURCES = PackageLoader("spectral_repro.benchmarks")
@@ -13,7 +14,11 @@ TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefin
 
 
 def write(result: SuiteResult, measured_on: str, out: Path) -> list[str]:
-    """Writes <numbers>.csv, <display>.{md,png,pdf} and index.html; returns the tables as Markdown, and what was written."""
+    """Writes <numbers>.csv, <display>.{md,png,pdf} and index.html; returns the tables as Markdown, and what was written.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
     files = {f"{name}.csv": frame.to_csv(index=False, float_format="%.4g").encode() for name, frame in result.numbers.items()}
     tables = {display.name: markdown(display, measured_on) for display in result.displays if display.table is not None}
     files |= {f"{name}.md": text.encode() for name, text in tables.items()}
@@ -21,8 +26,7 @@ def write(result: SuiteResult, measured_on: str, out: Path) -> list[str]:
         if display.figure is not None:
             files |= {f"{display.name}.{kind}": image(display.figure, kind) for kind in ("png", "pdf")}
     files["index.html"] = page(result, measured_on).encode()
-    for name, content in files.items():
-        (out / name).write_bytes(content)
+    write_files(files, out)
     numbers = ", ".join(f"{name}.csv" for name in result.numbers)
     return [*tables.values(), f"Written under {out}: index.html, {numbers}, the tables as .md, the figures as .png and .pdf"]
 

@@ -19,14 +19,19 @@ def write_figure(record: Record) -> None:
     """Draws the record beside its file; nothing if none of its measurements has a panel.
 
     Raises:
-        UserError: a measurement of an earlier call lacks what its panel shows.
+        UserError: a measurement of an earlier call lacks what its panel shows, or the figure cannot be written.
     """
     try:
         figure = draw(record.entries)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{record.path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
-    if figure:
-        write_whole(record.path.with_suffix(".png"), image(figure, "png"))
+    if figure is None:
+        return
+    path = record.path.with_suffix(".png")
+    try:
+        write_whole(path, image(figure, "png"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def draw(entries: dict[str, dict]) -> Figure | None:
