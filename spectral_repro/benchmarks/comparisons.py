@@ -30,15 +30,15 @@ from spectral_repro.models import resnet18
 from spectral_repro.models.wide_resnet import wrn28_10
 from spectral_repro.optim import SGDG, AdamG, sphere_groups
 from spectral_repro.training.build import (
-    build_loggers,
+    build_batches,
     build_model,
     build_optimizer,
     build_schedule,
+    build_settings,
     build_weight_control,
     load_images,
     place,
 )
-from spectral_repro.training.run_folder import RunFolder
 from spectral_repro.training.trainer import Trainer
 
 METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newton_schulz": NewtonSchulz(10)}
@@ -251,34 +251,25 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
 
 def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
     """A step of the trainer beside forward, backward and step alone, on the same images."""
-    folder = tempfile.TemporaryDirectory()
-    config = compose([f"results_dir={folder.name}", "logger=none", *overrides])
+    config = compose(overrides)
     model = place(config, build_model(config), device)
     bare = copy.deepcopy(model).train()
     optimizer, images = build_optimizer(config, model), load_images(config)
     bare_optimizer = build_optimizer(config, bare)
-    made = Trainer(
-        config,
-        RunFolder(config, "bench"),
-        model,
-        optimizer,
-        build_schedule(config),
-        build_weight_control(config, model),
-        images,
-        device,
-        build_loggers(config),
-    )
+    train = build_batches(config, images.train, device, train=True)
+    control = {"schedule": build_schedule(config), "weights": build_weight_control(config, model)}
+    made = Trainer(model, optimizer, train, settings=build_settings(config), **control)
     model.train()
-    batch = next(iter(made.train_batches.epoch(0)))
+    batch = next(train.epoch(0))
 
     def trained() -> None:
         made.state.step = 0
-        made._step(*batch)
+        made.step(*batch)
 
     dtype, network = getattr(torch, config.precision), type(model).__name__
     jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch, dtype))}
     target = Target(f"a step of the trainer / a bare loop, {network}", "trainer", "bare loop", 1.03)
-    return Comparison(jobs, [target], clean=folder.cleanup)
+    return Comparison(jobs, [target])
 
 
 def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:

@@ -18,7 +18,7 @@ def options(group: str) -> list[str]:
 
 
 PATHS = (
-    *("results_dir", "dataset.root", "init.checkpoint", "study.init.checkpoint", "corruptions.root"),
+    *("results_dir", "dataset.root", "init.checkpoint", "study.init.checkpoint", "trainer.extend", "corruptions.root"),
     *("run", "runs", "checkpoint", "images", "out", "results", "published"),
 )
 FOR_HYDRA = re.compile(r"""null|['"\[].*|.*\$\{.*|(choice|glob|range|sort|shuffle)\(.*""", re.DOTALL)  # quoted, a list, a sweep

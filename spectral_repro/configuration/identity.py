@@ -32,6 +32,8 @@ IGNORED_BY_ID = (
     "spectra",
     "study.init.checkpoint",
     "trainer.checkpoint_every",
+    "trainer.evaluate_every",
+    "trainer.extend",
     "trainer.log_every",
     "trainer.threads",
 )
@@ -47,6 +49,10 @@ AS_BEFORE = {  # younger keys, and the values that mean what was done before the
     "norm.shrinkage": 0,
     "norm.running": "matrix",
     "trainer.recalibrate_batches": 0,
+    "trainer.accumulate": 1,
+    "trainer.ema_decay": None,
+    "trainer.mixup": 0,
+    "trainer.cutmix": 0,
     "dataset.views": "plain",
 }
 

@@ -20,7 +20,7 @@ from spectral_repro.linalg.conv_clip import divisor
 class Constraint(ABC):
     """Changes the weights in place after every ``every``-th step.
 
-    A TT layer is bounded through its core, which has the singular values of the whole as far as the frames are orthonormal.
+    A TT layer is bounded through its core, whose singular values are those of the whole if the frames are orthonormal.
     Where no penalty keeps them so, their triangular factors go into the core first. Frozen weights are left as they are.
 
     Args:

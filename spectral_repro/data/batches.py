@@ -81,7 +81,7 @@ class Batches:
         self.files = None if isinstance(split.images, Tensor) else split.images
         self.pixels = None if self.files else self._pixels(split.images)
 
-        self.mirrored_first = torch.randint(2, (len(self.labels),), generator=_generator(seed, *OF_ALL_EPOCHS))
+        self.mirrored_first = torch.randint(2, (len(self.labels),), generator=seeded_generator(seed, *OF_ALL_EPOCHS))
         row = torch.arange(self.size, device=device)[:, None] * self.padded_size
         column = torch.arange(self.size, device=device)
         self.window = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # of a crop: pixels as they are, mirrored
@@ -134,7 +134,7 @@ class Batches:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
         files what its cut chooses; all (N * views,) int64.
         """
-        generator, count = _generator(self.seed, epoch), len(self.labels)
+        generator, count = seeded_generator(self.seed, epoch), len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         top, left = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
         mirrored = torch.randint(1 + (self.flip is True), (count,), generator=generator)
@@ -178,6 +178,7 @@ class Batches:
         return images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
 
 
-def _generator(*entropy: int) -> torch.Generator:
+def seeded_generator(*entropy: int) -> torch.Generator:
+    """A generator of the CPU whose numbers depend on all of these; trailing zeros do not count."""
     (state,) = np.random.SeedSequence(entropy).generate_state(1)
     return torch.Generator().manual_seed(int(state))

@@ -114,7 +114,7 @@ class CovariancePooling(Pooling):
     """The upper triangle of the square root of the covariance of the features over the positions (song2021): C (C + 1) / 2.
 
     With fewer positions than channels the small Gram matrix is decomposed in place of the covariance (`covariance_functions`).
-    Methods that decompose nothing, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance. ONNX,
+    Methods without a decomposition, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance. ONNX,
     which has no eigendecomposition, takes them; with 30 iterations their outputs are those of the exact root in float32.
 
     Args:

@@ -24,7 +24,7 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
     Args:
         matrix: A (..., d, d), symmetric (the lower triangle is read), float32 or float64.
         backward: `Exact`, `PlainSVD`, `Truncated` and `TopN`, which gives 0 for all eigenvalues but the n largest;
-            `Taylor`, `Pade` and `PowerIteration` for positive eigenvalues; or a `Hybrid` whose turn one of them has.
+            `Taylor`, `Pade` and `PowerIteration` for positive eigenvalues; or a `Hybrid` of them.
 
     Returns:
         lambda (..., d) in descending order (torch's ascend) and V (..., d, d), eigenvectors as columns. Both have a gradient;

@@ -85,6 +85,7 @@ METRICS = {
         Metric("validation_accuracy", "Validation accuracy", "%", "max"),
         Metric("test_loss", "Test loss", "nats", "min", ".3f"),
         Metric("test_accuracy", "Test accuracy", "%", "max"),
+        Metric("ema_test_accuracy", "Test accuracy of averaged weights", "%", "max", short="averaged\nweights"),
         Metric("test_top5_accuracy", "Top-5 test accuracy", "%", "max", short="top-5"),
         Metric("best_test_accuracy", "Test accuracy", "%", "max", peak_of="test_accuracy", short="best\nepoch"),
         Metric(

@@ -20,7 +20,8 @@ from spectral_repro.reporting.metrics import EVALUATED
 from spectral_repro.reporting.protocols import counted
 
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+OF_EVERY_EPOCH = ("epoch", "train_loss", "train_accuracy")
+COLUMNS = (*OF_EVERY_EPOCH, "test_loss", "test_accuracy")
 LAST = "last.pt"
 NEEDED = {"seed": int, "precision": str, "dataset.name": str, "trainer.epochs": int, "scale.name": str}
 NEEDED_OF_A_STUDY = {key: NEEDED[key] for key in ("seed", "scale.name")}
@@ -245,12 +246,11 @@ def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     metrics = metrics.mask(metrics.abs() > LARGEST, np.copysign(np.inf, metrics))
     if study:
         return metrics
-    missing = [column for column in COLUMNS if column not in metrics]
-    if missing:
+    if missing := [column for column in OF_EVERY_EPOCH if column not in metrics]:
         raise ValueError(f"metrics.csv has no {', '.join(missing)}")
     if metrics["epoch"].tolist() != list(range(1, len(metrics) + 1)):
         raise ValueError("metrics.csv does not count the epochs 1, 2, ...")
-    return metrics
+    return metrics.reindex(columns=[*COLUMNS, *metrics.columns.difference(COLUMNS, sort=False)])
 
 
 def _checked(path: Path, check: Callable[[object], dict]) -> dict:

@@ -15,12 +15,17 @@ from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split, hold_out
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.layers.replicas import replicas
+from spectral_repro.layers.replicas import rank, replicas
 from spectral_repro.optim.groups import groups_by_kind
 from spectral_repro.optim.schedules import Schedule
 from spectral_repro.training.frozen import freeze, train_mode
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import is_main_process
+from spectral_repro.training.recording import RunRecorder
+from spectral_repro.training.run_folder import RunFolder
+from spectral_repro.training.settings import TrainerSettings
+from spectral_repro.training.step import BatchTransform
+from spectral_repro.training.trainer import Trainer
 from spectral_repro.training.weights import WeightControl
 
 
@@ -179,6 +184,12 @@ def load_images(config: DictConfig) -> ImageData:
             f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
             f"there are processes ({replicas()}): take another, set dataset.train_images, or dataset.drop_last=true"
         )
+    accumulate = config.trainer.get("accumulate", 1)
+    if accumulate > 1 and smallest < 2 * accumulate:
+        raise UserError(
+            f"trainer.accumulate={accumulate} makes a part of one image of a batch of {smallest}, too few for a normalisation: "
+            f"take at most {smallest // 2}, or another dataset.batch_size"
+        )
     return images
 
 
@@ -201,6 +212,63 @@ def build_batches(
         channels_last=config.trainer.channels_last,
         share=share,
         **options,
+    )
+
+
+def build_settings(config: DictConfig) -> TrainerSettings:
+    trainer, loss = config.trainer, config.get("loss", {})
+    own = ("epochs", "accumulate", "ema_decay", "evaluate_every", "recalibrate_batches", "log_every", "checkpoint_every")
+    return TrainerSettings(
+        seed=config.seed,
+        precision=config.precision,
+        label_smoothing=loss.get("label_smoothing", 0.0),
+        reduction=loss.get("reduction", "mean"),
+        max_norm=config.gradient_clipping.max_norm if "gradient_clipping" in config else None,
+        output_gap_batches=(config.output_gap.batches or "all") if "output_gap" in config else None,
+        **{name: trainer[name] for name in own},
+    )
+
+
+def build_batch_transform(config: DictConfig) -> BatchTransform | None:
+    """Mixup or cutmix of every training batch; with both, one of them at random."""
+    if not config.trainer.mixup and not config.trainer.cutmix:
+        return None
+    from torchvision.transforms import v2
+
+    kinds = ((v2.MixUp, config.trainer.mixup), (v2.CutMix, config.trainer.cutmix))
+    made = [kind(alpha=float(alpha), num_classes=config.dataset.num_classes) for kind, alpha in kinds if alpha]
+    return v2.RandomChoice(made)
+
+
+def build_trainer(
+    config: DictConfig,
+    run: RunFolder,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: WeightControl,
+    images: ImageData,
+    device: torch.device,
+    loggers: Loggers,
+) -> Trainer:
+    """The trainer of a network that is on its device and not compiled."""
+    share = (rank(), replicas())
+    train = build_batches(config, images.train, device, train=True, share=share)
+    evaluated = {
+        name: build_batches(config, split, device, train=False, share=share)
+        for name, split in (("validation", images.validation), ("test", images.test))
+        if split
+    }
+    best_by, count = f"{images.chosen_by}_accuracy", train.images
+    return Trainer(
+        model,
+        optimizer,
+        train,
+        **evaluated,
+        settings=build_settings(config),
+        schedule=build_schedule(config),
+        weights=weights,
+        batch_transform=build_batch_transform(config),
+        recorder=RunRecorder(run, config, loggers, best_by, count, images.class_names, train.as_pictures),
     )
 
 

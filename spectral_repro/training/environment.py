@@ -13,6 +13,7 @@ import torch
 from spectral_repro import __version__
 from spectral_repro.errors import UserError
 from spectral_repro.layers.replicas import replicas
+from spectral_repro.training.processes import of_all_ranks
 
 FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and, the last one, of ARM in /proc/cpuinfo
 
@@ -30,6 +31,10 @@ def choose_device(name: str, job: int = 0) -> torch.device:
     if replicas() == 1:
         return torch.device(f"cuda:{job % count}" if name == "auto" and count > 1 else name.replace("auto", "cuda"))
     here = int(os.environ["LOCAL_WORLD_SIZE"])
+    if count == 1 and ":" not in name:
+        cards = of_all_ranks(str(torch.cuda.get_device_properties(0).uuid))
+        if len({*cards}) == replicas():
+            return torch.device("cuda:0")  # Slurm shows each of its tasks a GPU of its own
     if ":" in name or here > count:
         raise UserError(f"device={name}: {here} processes here need a GPU each of the {count}; take device=auto, or cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

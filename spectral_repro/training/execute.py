@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from spectral_repro.configuration.identity import pinned
+from spectral_repro.configuration.identity import digest, identity, pinned
 from spectral_repro.configuration.values import THREADS
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
@@ -18,8 +19,8 @@ from spectral_repro.training.build import (
     build_loggers,
     build_model,
     build_optimizer,
-    build_schedule,
     build_study,
+    build_trainer,
     build_weight_control,
     check_images_fit,
     check_smallest_batch,
@@ -37,13 +38,13 @@ from spectral_repro.training.environment import (
     keep_freed,
     versions,
 )
+from spectral_repro.training.extension import check_extension
 from spectral_repro.training.faults import explain, unheard_children
 from spectral_repro.training.loggers import Loggers
-from spectral_repro.training.processes import first_over_ranks, join
+from spectral_repro.training.processes import first_over_ranks, join, of_all_ranks
 from spectral_repro.training.run_folder import RunFolder, folder_of
 from spectral_repro.training.state import seed_all
 from spectral_repro.training.study import image_batches, measure
-from spectral_repro.training.trainer import Trainer
 
 TORCH_THREADS = torch.get_num_threads()
 
@@ -54,12 +55,18 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
 
     Raises:
         UserError: for objects that cannot be built, data that cannot be read, a run that another process is at work on or that
-            began with another number of processes, and faults of the machine (`explain`).
+            began with another number of processes, processes that were started together with different settings, and faults of
+            the machine (`explain`).
     """
     join()
     keep_freed()
     device = choose_device(config.device, job)
     config = _with_precision(pinned(config), device)
+    if len({*of_all_ranks(digest(identity(config)))}) > 1:
+        raise UserError(
+            "the processes that were started together have different settings: start them alike to train one network, or "
+            "each run by itself (srun --ntasks=1)"
+        )
     with RunFolder(config, name) as run:
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
@@ -88,7 +95,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         if processes != replicas():
             raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
         if "study" in config and processes > 1:
-            raise UserError("study: measured by one process; start it without torchrun")
+            raise UserError("study: measured by one process; start it without torchrun, or by srun --ntasks=1")
         before = run.summary.get("threads")
         threads = before if THREADS.holds(before) else config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
@@ -145,8 +152,7 @@ class Task:
 def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:
     model = place(config, build_model(config), device)
     check_images_fit(config, model, device)
-    optimizer, schedule = build_optimizer(config, model), build_schedule(config)
-    weights = build_weight_control(config, model)
+    optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
     images = load_images(config)
     check_smallest_batch(config, model, images, device)
     if "init" in config and not run.checkpoints:
@@ -154,10 +160,19 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
         optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
     if isinstance(optimizer, MixedOptimizer):
         print(optimizer.table(), flush=True)
+    trainer = build_trainer(config, run, model, optimizer, weights, images, device, loggers)
     if config.trainer.compile:
         model.compile(dynamic=False)  # a graph for each size of a batch, whatever sizes came before it
-    trainer = Trainer(config, run, model, optimizer, schedule, weights, images, device, loggers)
-    return Task(trainer.train, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
+    start = trainer.train
+    if config.trainer.extend and not run.checkpoints:
+        earlier = Path(config.trainer.extend).expanduser()
+        check_extension(earlier, config, trainer)
+
+        def start() -> None:
+            run.adopt(earlier)
+            trainer.train()
+
+    return Task(start, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
 
 
 def _study(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:

@@ -16,7 +16,15 @@ from spectral_repro.errors import UserError, first_line
 from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.run_folder import RunFolder
 
-RESULTS = ("test/", "validation/", "train/loss", "train/accuracy", "study/")  # scalars that say how good a run is
+RESULTS = (
+    "test/",
+    "validation/",
+    "ema_test/",
+    "ema_validation/",
+    "train/loss",
+    "train/accuracy",
+    "study/",
+)  # scalars that say how good a run is
 
 
 class Logger(Protocol):
@@ -192,12 +200,13 @@ class Progress:
 
     def epoch(self, step: int, row: dict[str, float]) -> None:
         left = (time.monotonic() - self.started) / max(step - self.done, 1) * (self.steps - step)
-        held_out = f"validation accuracy {row['validation_accuracy']:.2f} %  " if "validation_accuracy" in row else ""
-        self.bar.write(
-            f"epoch {row['epoch']}/{self.epochs}  train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %  "
-            f"{held_out}test loss {row['test_loss']:.4f}  accuracy {row['test_accuracy']:.2f} %  "
-            f"{row['images_per_second']:.0f} images/s  {clock(left)} left"
-        )
+        splits = [f"train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:.1f} %"] + [
+            f"{split} loss {row[f'{split}_loss']:.4f}  accuracy {row[f'{split}_accuracy']:.2f} %"
+            for split in ("validation", "test")
+            if f"{split}_loss" in row
+        ]
+        speed = f"{row['images_per_second']:.0f} images/s  {clock(left)} left"
+        self.bar.write("  ".join([f"epoch {row['epoch']}/{self.epochs}", *splits, speed]))
         sys.stdout.flush()
 
     def close(self) -> None:

@@ -1,11 +1,14 @@
-"""One run in several processes, as torchrun starts them: each does what a single one would do, with its part of every batch.
+"""One run in several processes, as torchrun or srun start them: each does what a single one would do, with its part of every
+batch.
 
 All of them hold the same state at any step. Only the main process writes files and prints.
 """
 
 import atexit
 import os
+import re
 import sys
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
@@ -16,13 +19,54 @@ from spectral_repro.layers.replicas import rank, replicas, synchronise
 
 
 def join() -> None:
-    """Initialises the process group that torchrun has prepared, once in a process; does nothing without torchrun."""
-    if not dist.is_torchelastic_launched() or dist.is_initialized():
+    """Initialises the process group of the processes that torchrun, or of the tasks that srun has started together, once in a
+    process; does nothing without either.
+    """
+    if dist.is_initialized():
         return
+    if not dist.is_torchelastic_launched():
+        if not (task := slurm_task(os.environ)):
+            return
+        os.environ.update(task)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     atexit.register(dist.destroy_process_group)
     if not is_main_process():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def slurm_task(environment: Mapping[str, str]) -> dict[str, str]:
+    """What torchrun would put into the environment of a process, for a task that srun has started together with others; empty
+    for any other process, such as a batch script. ``MASTER_ADDR`` and ``MASTER_PORT`` stay as they are given.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")
+    if "SLURM_STEP_ID" not in environment or int(tasks) == 1:
+        return {}
+
+    def of_the_step(name: str) -> str:
+        return environment.get(f"SLURM_STEP_{name}") or environment.get(f"SLURM_JOB_{name}") or environment[f"SLURM_{name}"]
+
+    job, step = int(environment["SLURM_JOB_ID"]), int(environment["SLURM_STEP_ID"])
+    here = tasks_by_node(of_the_step("TASKS_PER_NODE"))[int(environment.get("SLURM_NODEID", 0))]
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": tasks,
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": str(here),
+        "MASTER_ADDR": environment.get("MASTER_ADDR") or first_node(of_the_step("NODELIST")),
+        "MASTER_PORT": environment.get("MASTER_PORT") or str(20_000 + (job + step) % 20_000),
+    }
+
+
+def first_node(nodes: str) -> str:
+    """The first name of a list of nodes as Slurm writes it: gpu07 of "gpu[07-09,12],login"."""
+    name, numbers, rest = re.match(r"([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,]*)", nodes).groups()
+    return f"{name}{numbers or ''}{rest}"
+
+
+def tasks_by_node(counts: str) -> list[int]:
+    """How many tasks each node has, of a text as Slurm writes it: 2, 2, 2, 1 of "2(x3),1"."""
+    pairs = (re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups(default="1") for part in counts.split(","))
+    return [int(count) for count, repeats in pairs for _ in range(int(repeats))]
 
 
 def is_main_process() -> bool:
@@ -48,11 +92,16 @@ def summed(x: Tensor) -> Tensor:
 
 def first_over_ranks(value: object) -> object:
     """The value of the lowest rank that has one other than None; None if no rank has."""
+    return next((each for each in of_all_ranks(value) if each is not None), None)
+
+
+def of_all_ranks(value: object) -> list[object]:
+    """The values of all ranks, in their order."""
     if replicas() == 1:
-        return value
+        return [value]
     values = [None] * replicas()
     dist.all_gather_object(values, value)
-    return next((value for value in values if value is not None), None)
+    return values
 
 
 def replicated(model: nn.Module) -> nn.Module:

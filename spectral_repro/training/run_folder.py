@@ -15,7 +15,7 @@ from yaml import YAMLError
 from spectral_repro.configuration.identity import config_read, digest, identity
 from spectral_repro.errors import UserError
 from spectral_repro.records import check_summary, read_json
-from spectral_repro.training.files import PARTIAL, Lock, write_json
+from spectral_repro.training.files import PARTIAL, Lock, write_json, write_whole
 from spectral_repro.training.processes import any_rank, is_main_process
 
 OVER = ("finished", "diverged")
@@ -95,6 +95,15 @@ class RunFolder:
             OmegaConf.save(config_read(config), hydra_folder / "config.yaml", resolve=True)
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
 
+    def adopt(self, earlier: Path) -> None:
+        """Begins where another run has ended, with its checkpoints and the singular values of its epochs."""
+        for name in ("spectra.csv", "checkpoints/best.pt", "checkpoints/last.pt"):
+            if (earlier / name).exists():
+                (self.folder / name).parent.mkdir(exist_ok=True)
+                write_whole(self.folder / name, (earlier / name).read_bytes())
+        self.anew = False
+        any_rank(False)
+
     def update(self, **values: object) -> None:
         wall_time = self._wall_time_before + time.monotonic() - self._started
         self.summary |= values | {"wall_time_s": round(wall_time, 3)}
@@ -123,17 +132,22 @@ class RunFolder:
                 path.unlink()
 
 
+def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:
+    """The keys in whose values two configurations are different runs."""
+    values, others = (json.loads(json.dumps(identity(each))) for each in (config, other))
+    return sorted(key for key in values.keys() | others.keys() if values.get(key) != others.get(key))
+
+
 def _check_same(folder: Path, config: DictConfig) -> None:
     """
     Raises:
         UserError: if the folder holds a run of other values with the same digits.
     """
     try:
-        stored = OmegaConf.load(folder / ".hydra" / "config.yaml")
-        kept, asked = (json.loads(json.dumps(identity(each))) for each in (stored, config))
+        others = differing_keys(OmegaConf.load(folder / ".hydra" / "config.yaml"), config)
     except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
         return  # not written whole
-    if others := sorted(key for key in kept.keys() | asked.keys() if kept.get(key) != asked.get(key)):
+    if others:
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise UserError(
             f"{folder}: holds a run with the same digits but another {named}; move it away, or name another results_dir"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spectral_repro.optim.schedules import Schedule
-from spectral_repro.training.weights import WeightControl
+from spectral_repro.training.weights import AveragedWeights, WeightControl
 
 
 def seed_all(seed: int) -> None:
@@ -36,9 +36,16 @@ def restore_generators(states: dict[str, object], device: torch.device) -> None:
         torch.cuda.set_rng_state(states["cuda"].cpu(), device)
 
 
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Of the full learning rate, at a step of a training of so many steps: the schedule at the middle of the step, so that none
+    has the rate 0 at which a warm-up begins and a decay ends.
+    """
+    return schedule(Fraction(2 * step + 1, 2 * steps))
+
+
 class TrainingState:
-    """Network, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch, the metrics so far,
-    and the random generators.
+    """Network, averaged weights, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch,
+    the metrics so far, and the random generators.
 
     On the device, ``sums`` holds the running epoch's summed loss, correct predictions and images, ``extremes`` its largest
     gradient norm and its smallest relative gap between eigenvalues.
@@ -50,13 +57,16 @@ class TrainingState:
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
         steps: int,
-        scaler: torch.amp.GradScaler,
+        precision: str,
         weights: WeightControl,
+        ema: AveragedWeights | None = None,
     ):
-        self.model, self.optimizer, self.scaler, self.weights = model, optimizer, scaler, weights
+        self.model, self.optimizer, self.weights, self.ema = model, optimizer, weights, ema
         self.schedule, self.steps = schedule, steps
         self.full_rates = [group["lr"] for group in optimizer.param_groups]
         self.device = next(model.parameters()).device
+        self.autocast = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "float16")
         self.step = 0
         self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         self.extremes = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -76,13 +86,16 @@ class TrainingState:
             "seconds": self.seconds,
             "rows": self.rows,
             "generators": generator_states(self.device),
-        }
+        } | ({"ema": self.ema.module.state_dict(), "ema_steps": self.ema.steps} if self.ema else {})
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.weights.load_state_dict(state["constraint"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+            self.ema.steps = state["ema_steps"]
         self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])
@@ -93,10 +106,8 @@ class TrainingState:
         self.extremes.copy_(torch.tensor([0.0, torch.inf]))
 
     def schedule_learning_rate(self) -> None:
-        """Gives the optimiser the learning rates of this step: the schedule at its middle, so that no step has the rate 0 at
-        which a warm-up begins and a decay ends.
-        """
-        factor = self.schedule(Fraction(2 * self.step + 1, 2 * self.steps))
+        """Gives the optimiser the learning rates of this step."""
+        factor = rate_factor(self.schedule, self.step, self.steps)
         for group, full_rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = full_rate * factor
 

@@ -6,104 +6,161 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from spectral_repro.data.batches import Batches
-from spectral_repro.data.images import ImageData
 from spectral_repro.layers import recalibrate
-from spectral_repro.layers.replicas import rank, replicas
-from spectral_repro.linalg.backward import Hybrid
-from spectral_repro.optim.schedules import Schedule
-from spectral_repro.training.build import build_batches
-from spectral_repro.training.checkpoint import load_checkpoint, save_checkpoint
+from spectral_repro.layers.replicas import replicas, synchronise
+from spectral_repro.optim.schedules import Constant, Schedule
 from spectral_repro.training.divergence import Diverged, Watch
 from spectral_repro.training.faults import StopRequest
-from spectral_repro.training.files import write_metrics
 from spectral_repro.training.frozen import frozen_parts, train_mode
-from spectral_repro.training.loggers import Loggers, Progress
-from spectral_repro.training.processes import any_rank, first_over_ranks, replicated, summed
-from spectral_repro.training.run_folder import RunFolder
-from spectral_repro.training.spectra import covariance_layers, log_eigenvalues, output_gap, smallest_gap, spectrum_scalars
+from spectral_repro.training.loaders import Data, EpochBatches, as_batches
+from spectral_repro.training.loggers import Progress
+from spectral_repro.training.processes import any_rank, first_over_ranks, summed
+from spectral_repro.training.recording import Recorder
+from spectral_repro.training.settings import TrainerSettings
+from spectral_repro.training.spectra import log_eigenvalues, output_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
-from spectral_repro.training.weights import WeightControl
+from spectral_repro.training.step import BatchTransform, TrainingStep, sums_of
+from spectral_repro.training.weights import AveragedWeights, WeightControl
 
-PICTURES = 32  # of the first batch, for the loggers
+EMA = "ema_"  # what the columns of the averaged weights begin with
 
 
 class Trainer:
-    """Trains a network epoch by epoch, logs, writes checkpoints and evaluates.
+    """Trains a classifier epoch by epoch and evaluates it.
 
-    Every ``trainer.log_every`` steps, and at the end of an epoch, it reads the sums of loss and accuracy from the device, logs
-    them and checks that the loss is finite; in between it does not wait for the device. It keeps the state of the last check
-    that passed. After a loss that is not finite it replays the steps since then under `Watch` to find the layer that broke.
+    Every ``log_every`` steps, and at the end of an epoch, it reads the sums of loss and accuracy from the device, logs them and
+    checks that the loss is finite; in between it does not wait for the device. It keeps the state of the last check that
+    passed. After a loss that is not finite it repeats the steps since then under `Watch` to find the layer that broke.
+
+    Args:
+        model: maps inputs (B, ...) to logits (B, K); on its device.
+        optimizer: of its parameters. The schedule multiplies the learning rates that its groups have now.
+        train: inputs and labels: a pair of tensors, a `torch.utils.data.DataLoader`, or `spectral_repro.data.Batches`.
+        validation, test: the same for evaluation; None: none. The best epoch is that of the highest validation accuracy, or
+            where there are no validation data, test accuracy.
+        settings: see `TrainerSettings`.
+        schedule: factor of the learning rates by the part of the training that is done, see `spectral_repro.optim.schedules`;
+            None: 1.
+        weights: penalty, constraint and measurement of the weights; None: none.
+        batch_transform: applied to every training batch, such as `torchvision.transforms.v2.MixUp`. Of several processes, each
+            transforms its share of a batch. Labels may become probabilities (B, K).
+        recorder: what the training leaves behind; None: nothing.
+
+    Raises:
+        ValueError: for a data loader in one of several processes.
+
+    Attributes:
+        state: everything that decides how the training goes on.
+
+    Example:
+        >>> import torch
+        >>> from spectral_repro.training import Trainer, TrainerSettings
+        >>> images, labels = torch.randn(64, 8).sign(), torch.arange(64) % 2
+        >>> images[:, 0] = 2.0 * labels - 1
+        >>> network = torch.nn.Linear(8, 2)
+        >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+        >>> trainer = Trainer(network, optimizer, (images, labels), test=(images, labels), settings=TrainerSettings(epochs=20))
+        >>> rows = trainer.train()  # doctest: +ELLIPSIS
+        epoch 1/20  train loss ...
+        >>> rows[-1]["test_accuracy"]
+        100.0
     """
 
     def __init__(
         self,
-        config: DictConfig,
-        run: RunFolder,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
-        weights: WeightControl,
-        images: ImageData,
-        device: torch.device,
-        loggers: Loggers,
+        train: Data,
+        validation: Data | None = None,
+        test: Data | None = None,
+        *,
+        settings: TrainerSettings,
+        schedule: Schedule | None = None,
+        weights: WeightControl | None = None,
+        batch_transform: BatchTransform | None = None,
+        recorder: Recorder | None = None,
     ):
-        self.config, self.run, self.model, self.device, self.loggers = config, run, model, device, loggers
-        self.class_names = images.class_names
-        self.replica, share = replicated(model), (rank(), replicas())
-        self.train_batches = build_batches(config, images.train, device, train=True, share=share)
-        splits = {"validation": images.validation, "test": images.test}
+        device = next(model.parameters()).device
+        options = (device, settings.seed, settings.batch_size)
+        self.model, self.settings, self.recorder = model, settings, recorder or Recorder()
+        self.train_batches = as_batches(train, *options, shuffle=True)
         self.evaluated = {
-            name: build_batches(config, split, device, train=False, share=share) for name, split in splits.items() if split
+            name: as_batches(data, *options, shuffle=False)
+            for name, data in (("validation", validation), ("test", test))
+            if data is not None
         }
-        self.best_by = f"{images.chosen_by}_accuracy"
-        self.epochs, self.train_images = config.trainer.epochs, self.train_batches.images
-        self.steps = self.epochs * len(self.train_batches)
-        scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.autocast = torch.autocast(device.type, getattr(torch, config.precision), enabled=config.precision != "float32")
-        self.state = TrainingState(model, optimizer, schedule, self.steps, scaler, weights)
-        loss = config.get("loss", {})
-        self.label_smoothing, self.summed = loss.get("label_smoothing", 0.0), loss.get("reduction") == "sum"
-        self.max_norm = config.gradient_clipping.max_norm if "gradient_clipping" in config else None
-        self.layers = covariance_layers(model)
-        methods = [getattr(module, "backward_method", None) for module in model.modules()]
-        self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
+        self.best_by = "test_accuracy" if validation is None else "validation_accuracy"
+        steps = settings.epochs * len(self.train_batches)
+        schedule, weights = schedule or Constant(), weights or WeightControl(model)
+        ema = AveragedWeights(model, settings.ema_decay) if settings.ema_decay is not None else None
+        if ema and replicas() > 1:
+            synchronise(ema.module)  # where its statistics are computed anew, those of the whole batch
+        self.state = TrainingState(model, optimizer, schedule, steps, settings.precision, weights, ema)
+        self._step = TrainingStep(self.state, settings, batch_transform)
+        self.layers, self.hybrids, self.stop = self._step.layers, self._step.hybrids, StopRequest()
 
-    def train(self) -> None:
+    def train(self) -> list[dict[str, float]]:
+        """Trains up to the last epoch, from the state of the recorder if it has one.
+
+        Returns:
+            A row for each epoch: the columns of metrics.csv.
+
+        Raises:
+            Diverged: if the loss is not finite.
+            KeyboardInterrupt: if it was asked to stop, after the step that it was in.
+        """
         state = self.state
-        if self.run.checkpoints:
-            load_checkpoint(self.run.checkpoints, state)
-            if state.rows:
-                self._record()
-            self._advance(max(state.step - 1, 0))
-        self.run.update(total_steps=self.steps)
-        self.loggers.open(self.run, self.config, state.step)
-        self.progress = Progress(self.run.folder.name, self.steps, state.step, self.epochs)
+        if self.recorder.restore(state):
+            self._step.advance_hybrids(max(state.step - 1, 0))
+        self.recorder.start(state, self._best())
+        self.progress = Progress(self.recorder.name, state.steps, state.step, self.settings.epochs)
         try:
             with StopRequest() as self.stop:
-                for epoch in range(len(state.rows), self.epochs):
+                for epoch in range(len(state.rows), self.settings.epochs):
                     self._train_epoch(epoch)
         finally:
             self.progress.close()
-        self.run.update(state="finished")
+        self.recorder.finish()
+        return state.rows
+
+    def step(self, images: Tensor, labels: Tensor) -> None:
+        """One step of the optimiser on the next batch of the training data, or this process's share of it."""
+        index = self.state.step % len(self.train_batches)
+        whole = len(labels) if replicas() == 1 else self.train_batches.length(index)
+        self._step(images, labels, whole)
+
+    def evaluate(self) -> dict[str, float]:
+        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent on validation and test data, also of the
+        averaged weights, and the output gap if that is asked for. The network is left in evaluation mode.
+        """
+        networks = {"": self.model} | ({EMA: self.state.ema.module} if self.state.ema else {})
+        found = {}
+        for prefix, network in networks.items():
+            self._recalibrate(network)
+            network.eval()
+            for split, batches in self.evaluated.items():
+                found |= {f"{prefix}{split}_{name}": value for name, value in self._measure(network, batches).items()}
+        if number := self.settings.output_gap_batches:
+            with self.state.autocast:
+                found["output_gap"] = output_gap(self.model, self._first_batches(None if number == "all" else number))
+        return found
 
     def _train_epoch(self, epoch: int) -> None:
-        state, options, per_epoch = self.state, self.config.trainer, len(self.train_batches)
+        state, settings, per_epoch = self.state, self.settings, len(self.train_batches)
         start, end = state.step - epoch * per_epoch, (epoch + 1) * per_epoch
         train_mode(self.model)
         self.clock, self.seen, self.good = time.monotonic(), state.sums.tolist(), state.snapshot()
         try:
             for images, labels in self.train_batches.epoch(epoch, start):
-                if state.step == 0 and images.shape[1] in (1, 3):
-                    self.loggers.log_images("train/augmented_images", self.train_batches.as_pictures(images[:PICTURES]), 0)
-                self._step(images, labels)
+                if state.step == 0:
+                    self.recorder.first_batch(images)
+                self.step(images, labels)
                 inside, stopping = state.step < end, any_rank(self.stop.asked)
-                due = inside and (stopping or state.step % (options.checkpoint_every or self.steps) == 0)
-                if inside and (due or state.step % options.log_every == 0):
+                due = inside and (stopping or state.step % (settings.checkpoint_every or state.steps) == 0)
+                if inside and (due or state.step % settings.log_every == 0):
                     self._log_and_check()
                     self.good = state.snapshot()
                 if due:
@@ -118,51 +175,15 @@ class Trainer:
 
     def _save(self, stopping: bool) -> None:
         """A checkpoint within an epoch, after its last step at the latest; ends the training if that was asked for."""
-        save_checkpoint(self.run.checkpoint, self.state, self.config, self.class_names, keep=self.run.previous)
-        self.run.update(steps=self.state.step)
+        self.recorder.save(self.state)
         if stopping:
             raise KeyboardInterrupt(self.stop.asked)
-
-    def _step(self, images: Tensor, labels: Tensor) -> None:
-        state = self.state
-        self._advance(state.step)
-        with self.autocast:
-            logits = self.replica(images)
-            loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
-        images_of_batch = 1 if self.summed else self.train_batches.length(state.step % len(self.train_batches))
-        loss_of_batch = loss * (len(labels) * replicas() / images_of_batch)  # its average over the processes is the whole's
-        state.scaler.scale(state.weights.penalised(loss_of_batch)).backward()
-        norm, _ = self.latest = self._note_extremes()
-        if self.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.max_norm, norm)
-        state.schedule_learning_rate()
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.step += 1
-        state.weights.after_step(state.step)
-        state.sums += summed(_sums(logits.detach(), labels, loss.detach()))
-
-    def _advance(self, step: int) -> None:
-        for hybrid in self.hybrids:
-            hybrid.advance(step / self.steps)
-
-    def _note_extremes(self) -> tuple[Tensor, Tensor]:
-        """Returns the norm of the gradient and the smallest relative gap between eigenvalues."""
-        scaler, extremes = self.state.scaler, self.state.extremes
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if scaler.is_enabled():
-            norm = torch.where(norm.isfinite(), norm, 0.0) / scaler.scale(torch.ones_like(norm))
-        extremes[0] = torch.maximum(extremes[0], norm)
-        gap = smallest_gap(self.layers) if self.layers else torch.full_like(norm, torch.inf)
-        extremes[1] = torch.minimum(extremes[1], gap)
-        return norm, gap
 
     def _log_and_check(self) -> None:
         """Reads the sums from the device, checks that the loss is finite, and logs what is new since the last check."""
         state, now = self.state, time.monotonic()
-        *new, norm, gap = torch.cat([state.sums, torch.stack([each.to(state.sums) for each in self.latest])]).tolist()
+        latest = torch.stack([each.to(state.sums) for each in self._step.latest])
+        *new, norm, gap = torch.cat([state.sums, latest]).tolist()
         loss, correct, count = new
         if not loss < float("inf"):
             raise self._replay(state.step)
@@ -178,99 +199,73 @@ class Trainer:
         }
         if math.isfinite(gap):
             scalars["train/smallest_gap"] = gap
-        self.loggers.log(scalars, state.step)
+        self.recorder.log(scalars, state.step)
         self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
 
     def _finish_epoch(self, epoch: int) -> None:
         state, (loss, correct, count) = self.state, self.seen
         seconds_before = state.rows[-1]["seconds"] if state.rows else 0.0
-        evaluated, gap = self._evaluate(), self._output_gap()
-        columns, singular_values = state.weights.after_epoch(epoch, self.run.folder / "spectra.csv")
+        due = epoch == self.settings.epochs or epoch % self.settings.evaluate_every == 0
+        evaluated = self.evaluate() if due else {}
+        columns, singular_values = state.weights.after_epoch(epoch, self.recorder.spectra)
+        largest, smallest = state.extremes.tolist()
         row = {
             "epoch": epoch,
             "train_loss": loss / count,
             "train_accuracy": 100 * correct / count,
-            **{f"{split}_{name}": value for split, values in evaluated.items() for name, value in values.items()},
+            **evaluated,
             "learning_rate": state.optimizer.param_groups[0]["lr"],
-            **self._extremes(),
+            "largest_gradient": largest,
+            **({"smallest_gap": smallest} if self.layers else {}),
             **columns,
-            **gap,
             "images_per_second": count / (state.seconds - seconds_before),
             "step_time": 1000 * (state.seconds - seconds_before) / len(self.train_batches),
             "seconds": state.seconds,
         }
         state.rows.append(row)
         state.start_epoch()
-        if row is self._best():
-            save_checkpoint(self.run.checkpoint.with_name("best.pt"), state, self.config, self.class_names)
-        save_checkpoint(self.run.checkpoint, state, self.config, self.class_names, keep=self.run.previous)
-        self._record()
-        by_split = evaluated | {"train": gap}
-        scalars = {f"{split}/{name}": value for split, values in by_split.items() for name, value in values.items()}
-        self.loggers.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
-        self.loggers.log_histograms(log_eigenvalues(self.layers), state.step)
+        best = self._best()
+        self.recorder.finish_epoch(state, best, is_best=row is best)
+        scalars = {_tag(name): value for name, value in evaluated.items()}
+        self.recorder.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
+        self.recorder.log_histograms(log_eigenvalues(self.layers), state.step)
         self.progress.epoch(state.step, row)
 
-    def _extremes(self) -> dict[str, float]:
-        largest, smallest = self.state.extremes.tolist()
-        return {"largest_gradient": largest} | ({"smallest_gap": smallest} if self.layers else {})
+    def _best(self) -> dict[str, float] | None:
+        """The row of the best epoch so far; None before the first evaluation."""
+        evaluated = (row for row in self.state.rows if self.best_by in row)
+        return max(evaluated, key=lambda row: row[self.best_by], default=None)
 
-    def _best(self) -> dict[str, float]:
-        return max(self.state.rows, key=lambda row: row[self.best_by])
-
-    def _record(self) -> None:
-        """Brings metrics.csv and summary.json up to the state."""
-        state = self.state
-        write_metrics(self.run.folder / "metrics.csv", state.rows)
-        final = state.rows[-1]
-        self.run.update(
-            epochs=final["epoch"],
-            steps=state.step,
-            final=final,
-            best=self._best(),
-            best_by=self.best_by,
-            images_per_second=len(state.rows) * self.train_images / final["seconds"],
-        )
-
-    def _evaluate(self) -> dict[str, dict[str, float]]:
-        """What `_measure` says of the validation images, if there are any, and of the test images."""
-        self._recalibrate()
-        self.model.eval()
-        return {name: self._measure(batches) for name, batches in self.evaluated.items()}
-
-    def _measure(self, batches: Batches) -> dict[str, float]:
+    def _measure(self, network: nn.Module, batches: EpochBatches) -> dict[str, float]:
         """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent, with one synchronisation.
 
         The logits of an image are the mean over its views.
         """
-        sums, views = self.state.sums.new_zeros(4), batches.views
-        with torch.inference_mode(), self.autocast:
+        sums, views, classes = self.state.sums.new_zeros(4), batches.views, 0
+        with torch.inference_mode(), self.state.autocast:
             for images, labels in self._stoppable(batches.epoch(0)):
-                logits = self.model(images)
+                logits = network(images)
                 if views > 1:
                     logits, labels = logits.float().unflatten(0, (-1, views)).mean(1), labels[::views]
-                near = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]).sum().double()
-                sums += torch.cat([_sums(logits, labels, cross_entropy(logits, labels)), near[None]])
+                classes = logits.shape[1]
+                near = (logits.topk(min(5, classes)).indices == labels[:, None]).sum().double()
+                sums += torch.cat([sums_of(logits, labels, cross_entropy(logits, labels)), near[None]])
         loss, correct, count, near = summed(sums).tolist()
         if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._replay(self.state.step)
-        top5 = {"top5_accuracy": 100 * near / count} if self.config.dataset.num_classes > 5 else {}
+        top5 = {"top5_accuracy": 100 * near / count} if classes > 5 else {}
         return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
 
-    def _recalibrate(self) -> None:
+    def _recalibrate(self, network: nn.Module) -> None:
         """Computes the running statistics anew, from the first training batches of an epoch, if that is asked for."""
-        if number := self.config.trainer.recalibrate_batches:
-            batches = islice(self.train_batches.epoch(0), number)
-            with self.autocast:
-                recalibrate(self.model, (images for images, _ in self._stoppable(batches)), frozen_parts(self.model))
+        if self.settings.recalibrate_batches:
+            with self.state.autocast:
+                batches = self._first_batches(self.settings.recalibrate_batches)
+                recalibrate(network, (images for images, _ in batches), frozen_parts(network))
 
-    def _output_gap(self) -> dict[str, float]:
-        """Of the first epoch's training images, if it is asked for; the network is left in evaluation by `_evaluate`."""
-        if "output_gap" not in self.config:
-            return {}
-        with self.autocast:
-            batches = islice(self.train_batches.epoch(0), self.config.output_gap.batches)
-            return {"output_gap": output_gap(self.model, self._stoppable(batches))}
+    def _first_batches(self, number: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of the first epoch; None: all."""
+        return self._stoppable(islice(self.train_batches.epoch(0), number))
 
     def _stoppable(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches after an epoch, up to the moment when the run is asked to stop."""
@@ -288,15 +283,17 @@ class Trainer:
         for step, batch in zip(range(state.step, end), self.train_batches.epoch(epoch, start), strict=False):
             scale = state.scaler.get_scale()
             with torch.compiler.set_stance("force_eager"), Watch(self.model) as watch:
-                self._step(*batch)
+                self.step(*batch)
             failure, skipped = first_over_ranks(watch.failure), state.scaler.get_scale() < scale
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
                 return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)
 
 
-def _sums(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:
-    """Summed loss, correct predictions and images of a batch."""
-    correct = (logits.argmax(1) == labels).sum()
-    count = torch.full_like(correct, len(labels))
-    return torch.stack([loss.double() * count, correct.double(), count.double()])
+def _tag(column: str) -> str:
+    """What the loggers call a column: test/loss for test_loss, ema_test/loss for ema_test_loss, train/output_gap."""
+    for split in ("validation", "test"):
+        for prefix in (split, f"{EMA}{split}"):
+            if column.startswith(f"{prefix}_"):
+                return f"{prefix}/{column.removeprefix(f'{prefix}_')}"
+    return f"train/{column}"

@@ -1,8 +1,11 @@
-"""Penalty, constraint and measured singular values of the weights during training."""
+"""Averages, penalty, constraint and measured singular values of the weights during training."""
 
+import copy
 import csv
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -57,14 +60,49 @@ def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
     write_metrics(path, before + [{"epoch": epoch} | row for row in rows])
 
 
+class AveragedWeights:
+    """A copy of a network whose weights and buffers are averaged over the steps, ema <- d ema + (1 - d) weights.
+
+    The first step's weights are where the average begins. This is `torch.optim.swa_utils.AveragedModel` with ``use_buffers``,
+    which waits for the device in every step; whole numbers, such as counts of batches, are those of the network.
+
+    Attributes:
+        module: the copy.
+        steps: how many steps it has averaged.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.module, self.decay, self.steps = copy.deepcopy(network), decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Takes in the weights of the network after a step."""
+        by_dtype = defaultdict(lambda: ([], []))
+        for average, value in zip(_tensors(self.module), _tensors(network), strict=True):
+            averages, values = by_dtype[average.dtype]
+            averages.append(average)
+            values.append(value)
+        for dtype, (averages, values) in by_dtype.items():
+            weight = 1 - self.decay if self.steps and dtype.is_floating_point else 1
+            if weight == 1:
+                torch._foreach_copy_(averages, values)
+            else:
+                torch._foreach_lerp_(averages, values, weight)
+        self.steps += 1
+
+
+def _tensors(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())
+
+
 @dataclass(frozen=True)
 class WeightControl:
     """A penalty in the loss, a constraint after every step, a measurement after every epoch, or any of them."""
 
     network: nn.Module
-    penalty: Callable[[nn.Module], Tensor] | None
-    constraint: Constraint | None
-    largest: LargestSingularValues | None
+    penalty: Callable[[nn.Module], Tensor] | None = None
+    constraint: Constraint | None = None
+    largest: LargestSingularValues | None = None
 
     def penalised(self, loss: Tensor) -> Tensor:
         return loss + self.penalty(self.network) if self.penalty else loss
@@ -74,8 +112,8 @@ class WeightControl:
             self.constraint.apply(step)
 
     @torch.no_grad()
-    def after_epoch(self, epoch: int, path: Path) -> tuple[dict[str, float], dict[str, float]]:
-        """What metrics.csv and what the loggers are to say; the singular values go to a file at ``path``."""
+    def after_epoch(self, epoch: int, path: Path | None) -> tuple[dict[str, float], dict[str, float]]:
+        """The columns of metrics.csv and the scalars for the loggers; the singular values go to a file at ``path``."""
         columns, scalars = {}, {}
         if self.penalty:
             columns["penalty"] = self.penalty(self.network).item()
@@ -83,7 +121,8 @@ class WeightControl:
             columns |= self.constraint.metrics()
         if self.largest:
             rows = self.largest.measure()
-            add_epoch(path, epoch, rows)
+            if path:
+                add_epoch(path, epoch, rows)
             columns["largest_singular_value"] = max(row["exact"] for row in rows)
             scalars = {f"singular_value/{row['layer']}/{kind}": row[kind] for row in rows for kind in ("exact", "power")}
         return columns, scalars

@@ -19,6 +19,8 @@ def run_id(*overrides: str) -> str:
         "force=true",
         "trainer.log_every=3",
         "trainer.checkpoint_every=3",
+        "trainer.evaluate_every=3",
+        "trainer.extend=results/runs/shorter",
         "trainer.threads=1",
         "dataset.root=elsewhere",
         "dataset.download=false",

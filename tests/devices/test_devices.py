@@ -12,13 +12,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.nn.functional import one_hot
 from torch.utils._pytree import tree_leaves
 
 from spectral_repro import constraints
 from spectral_repro.configuration.compose import compose
 from spectral_repro.linalg import backward
 from spectral_repro.optim import SGDG, AdamG, Muon
-from spectral_repro.training.build import build_model, build_optimizer, build_schedule, build_weight_control, load_images
+from spectral_repro.training.build import (
+    build_batches,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_settings,
+    build_weight_control,
+    load_images,
+)
 from spectral_repro.training.trainer import Trainer
 from tests import every_class
 from tests.devices.fake_gpu import FakeGpu, run_backward
@@ -159,6 +168,13 @@ def test_what_a_step_must_not_do_is_found():
                 copying()
 
 
+def halves(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Every image half of itself and half of another, as mixup makes them with the share that it draws on the CPU."""
+    targets = one_hot(labels, 10).to(images.dtype)
+    return (images + images.roll(1, 0)) / 2, (targets + targets.roll(1, 0)) / 2
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # of a copy for averaged weights
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -166,6 +182,7 @@ def test_what_a_step_must_not_do_is_found():
         ("model=wrn16_4", "norm=pca", "conv=tt", "penalty=orthogonal", "constraint=divide_by_largest", "optimizer=adamg"),
         ("model=lipconvnet5", "conv=sott", "optimizer=sgd"),
         ("model=resnet18", "optimizer=muon", "optimizer.kernels=operator"),
+        ("model=alexnet_small", "norm=zca", "trainer.ema_decay=0.9", "trainer.accumulate=2"),
     ],
 )
 def test_steps_of_the_trainer(overrides):
@@ -175,13 +192,15 @@ def test_steps_of_the_trainer(overrides):
     with FakeGpu() as gpu:
         gpu.put(model)
         optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
-        trainer = Trainer(config, None, model, optimizer, build_schedule(config), weights, images, device, None)
+        train = build_batches(config, images.train, device, train=True)
+        control = {"schedule": build_schedule(config), "weights": weights, "batch_transform": halves}
+        trainer = Trainer(model, optimizer, train, settings=build_settings(config), **control)
         model.train()
-        batches = trainer.train_batches.epoch(0)
+        batches = train.epoch(0)
         next(batches)
         for _ in range(2):
             with gpu.watched():
-                trainer._step(*next(batches))
+                trainer.step(*next(batches))
     assert trainer.state.step == 2
 
 

@@ -126,6 +126,18 @@ def test_norms_and_biases_have_rates_of_their_own():
     assert sorted(name for group in names(made) for name in group) == sorted(dict(model.named_parameters()).keys() - frozen)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_no_decay_of_norms_and_biases(optimizer: str):
+    config = compose(
+        ["scale=smoke", "param_groups=no_decay", f"optimizer={optimizer}", "norm=zca", "optimizer.weight_decay=0.01"]
+    )
+    model = build_model(config)
+    made = build_optimizer(config, model)
+    decay = {name: group["weight_decay"] for group in made.param_groups for name in group["param_names"]}
+    assert {name: 0.01 if parameter.dim() > 1 else 0 for name, parameter in model.named_parameters()} == decay
+    assert {group["lr"] for group in made.param_groups} == {config.optimizer.lr}
+
+
 def test_every_norm_is_one(subtests):
     for norm in ("zca", "pca"):
         with subtests.test(norm=norm):

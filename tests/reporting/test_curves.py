@@ -1,6 +1,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from omegaconf import OmegaConf
@@ -11,6 +12,7 @@ from spectral_repro.reporting.figures import pictures
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.runs import read_runs
 from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.status import line
 from spectral_repro.reporting.style import image, panels, svg
 from spectral_repro.reporting.tables import aggregate, formatted
 
@@ -205,3 +207,20 @@ def test_more_than_six_methods_take_several_rows_of_panels_with_a_legend_each(ma
     assert first.get_ylim() == second.get_ylim()
     tops = [panel["box"][1] for panel in panels(figure)]
     assert max(tops[:2]) < min(tops[2:]), "the second row of panels is below the first"
+
+
+def test_epochs_without_an_evaluation(make_run, report, runs_folder, read):
+    nan = float("nan")
+    folder = make_run("norm=batch", "trainer.evaluate_every=2", accuracies=[nan, 60.0, nan, 80.0, 70.0])
+    early = make_run("norm=zca_pi", "trainer.evaluate_every=2", accuracies=[nan], state="interrupted")
+    for each, kept in ((folder, ["test_loss", "test_accuracy"]), (early, [])):
+        rows = pd.read_csv(each / "metrics.csv")
+        rows["train_accuracy"], rows.loc[rows["test_accuracy"].isna(), "test_loss"] = 50.0, nan
+        rows[["epoch", "train_loss", "train_accuracy", *kept]].to_csv(each / "metrics.csv", index=False)
+    section = next(section for section in report().sections if section.runs)
+    loss, accuracy = draw_curves(section).axes
+    assert points(accuracy.lines[0]) == [(2, 60.0), (4, 80.0), (5, 70.0)] and len(points(loss.lines[0])) == 5
+    assert formatted(section).to_numpy().tolist()[0][1:3] == ["70.00", "70.00"]
+    interrupted = next(run for run in read() if run.state == "interrupted")
+    assert interrupted.metrics["test_accuracy"].isna().all() and len(interrupted.metrics) == 1
+    assert line(interrupted, "interrupted", runs_folder).split()[-1] == interrupted.folder

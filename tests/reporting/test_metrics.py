@@ -42,6 +42,7 @@ def test_labels_and_directions():
         "validation_accuracy": "max",
         "test_loss": "min",
         "test_accuracy": "max",
+        "ema_test_accuracy": "max",
         "test_top5_accuracy": "max",
         "best_test_accuracy": "max",
         "best_top5_accuracy": "max",

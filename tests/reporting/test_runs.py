@@ -146,7 +146,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
         (words_in_metrics, "eighty"),
         (cut_metrics, "metrics.csv"),
         (skip_an_epoch, "metrics.csv"),
-        (drop_a_column, "test_accuracy"),
+        (drop_a_column, "finished, but metrics.csv has no complete last row"),
         (no_permission, "metrics.csv"),
         (evaluation([]), "evaluation.json"),
         (evaluation({"calibration": []}), "calibration is not a JSON object"),

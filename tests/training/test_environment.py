@@ -76,6 +76,19 @@ def test_every_process_of_a_run_has_a_card_of_its_own(monkeypatch):
             environment.choose_device(name)
 
 
+def test_a_task_of_slurm_may_see_a_card_of_its_own_alone(monkeypatch):
+    cards = ["a", "b"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="a"))
+    monkeypatch.setattr(environment, "replicas", lambda: 2)
+    monkeypatch.setattr(environment, "of_all_ranks", lambda value: cards)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert environment.choose_device("auto") == torch.device("cuda:0")
+    cards[1] = "a"
+    with pytest.raises(UserError, match="2 processes here need a GPU each of the 1"):
+        environment.choose_device("auto")
+
+
 FAULTS = """
 import resource, torch
 from spectral_repro.training.environment import keep_freed

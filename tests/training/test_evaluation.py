@@ -66,6 +66,26 @@ def test_the_best_epoch_is_chosen_by_the_validation_images(train):
         assert_written(best, *logits(run, overrides, views=1, split=split, file="best"), split)
 
 
+def test_evaluated_every_so_many_epochs_and_after_the_last(train, capsys):
+    def curve(run: Path) -> list[dict[str, str]]:
+        with (run / "metrics.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    overrides = ["trainer.epochs=5", "dataset.validation_images=16", "output_gap=singular_values", "output_gap.batches=1"]
+    every = curve(train(*overrides))
+    capsys.readouterr()
+    run = train(*overrides, "trainer.evaluate_every=2", "force=true")
+    rows, printed = curve(run), capsys.readouterr().out
+    for column in ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "output_gap"):
+        assert [row[column] for row in rows] == ["", every[1][column], "", every[3][column], every[4][column]]
+    assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in every]
+    assert [line.count("test loss") for line in printed.splitlines() if line.startswith("epoch ")] == [0, 1, 0, 1, 1]
+    summary = json.loads((run / "summary.json").read_text())
+    best = max((rows[epoch] for epoch in (1, 3, 4)), key=lambda row: float(row["validation_accuracy"]))
+    assert summary["best"]["epoch"] == int(best["epoch"]) and summary["final"]["epoch"] == 5
+    assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["rows"][-1]["epoch"] == int(best["epoch"])
+
+
 def test_without_validation_images_it_is_chosen_by_the_test_images(train):
     summary = json.loads((train("trainer.epochs=1", "logger=none") / "summary.json").read_text())
     assert summary["best_by"] == "test_accuracy" and summary["images"] == {"train": 64, "test": 32}

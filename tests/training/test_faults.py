@@ -115,7 +115,7 @@ def start(train: Callable, overrides: tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("method", "number"), [("_step", 3), ("_evaluate", 1)], ids=["in a step", "in the evaluation of the second epoch"]
+    ("method", "number"), [("step", 3), ("evaluate", 1)], ids=["in a step", "in the evaluation of the second epoch"]
 )
 def test_killed(train, undisturbed, monkeypatch, method: str, number: int):
     expected = undisturbed(*STEPS)
@@ -146,8 +146,8 @@ def test_a_request_to_stop_in_the_evaluation(train, undisturbed, tmp_path, monke
     options = (*STEPS, "pooling=gcp", "pooling.channels=4", "norm.truncation=none", "backward=hybrid", "backward.switch=0.5")
     expected = undisturbed(*options)
     with monkeypatch.context() as patch:
-        ask = stop_before(0, lambda: os.kill(os.getpid(), signal.SIGTERM), Trainer._evaluate)
-        patch.setattr(Trainer, "_evaluate", ask)
+        ask = stop_before(0, lambda: os.kill(os.getpid(), signal.SIGTERM), Trainer.evaluate)
+        patch.setattr(Trainer, "evaluate", ask)
         with pytest.raises(KeyboardInterrupt):
             train(*options)
     left = summary(tmp_path / "runs")
@@ -159,7 +159,7 @@ def test_a_request_to_stop_in_the_evaluation(train, undisturbed, tmp_path, monke
 def test_a_damaged_last_checkpoint(train, undisturbed, monkeypatch, capsys, tmp_path, damage: str):
     expected = undisturbed(*STEPS)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop_before(7, kill, Trainer._step))
+        patch.setattr(Trainer, "step", stop_before(7, kill, Trainer.step))
         start(train, STEPS)
     (last,) = tmp_path.glob("runs/*/checkpoints/last.pt")
     content = last.read_bytes()
@@ -215,7 +215,7 @@ def test_a_run_that_another_process_is_at_work_on(train, tmp_path, monkeypatch):
         go_on.wait(60)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop_before(3, wait, Trainer._step))
+        patch.setattr(Trainer, "step", stop_before(3, wait, Trainer.step))
         process = FORK.Process(target=train, args=RUN)
         process.start()
         at_work.wait(60)
@@ -243,7 +243,7 @@ def test_out_of_memory(train, undisturbed, tmp_path, monkeypatch, exhaust: Calla
         raise exhaust()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop_before(5, fail, Trainer._step))
+        patch.setattr(Trainer, "step", stop_before(5, fail, Trainer.step))
         with pytest.raises(UserError, match=r"out of memory with dataset\.batch_size=16: lower it") as error:
             train(*RUN)
     assert error.value.__context__ is None, "the error holds on to no network"
@@ -261,7 +261,7 @@ def test_a_worker_that_is_killed(train, undisturbed, images, tmp_path, monkeypat
             os.kill(worker.pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop_before(8, kill_workers, Trainer._step))
+        patch.setattr(Trainer, "step", stop_before(8, kill_workers, Trainer.step))
         with pytest.raises(UserError, match=r"a process that decodes images was killed.*dataset\.workers"):
             train(*RUN, *images)
     assert summary(tmp_path / "runs")["state"] == "failed"
@@ -280,8 +280,8 @@ def test_a_data_file_that_is_cut_while_it_is_read(train, undisturbed, images, tm
     expected, file = undisturbed(*RUN, *images), tmp_path / "images" / "train" / "a" / "07.png"
     content = file.read_bytes()
     with monkeypatch.context() as patch:
-        cut = stop_before(5, lambda: file.write_bytes(content[:300]), Trainer._step)
-        patch.setattr(Trainer, "_step", cut)
+        cut = stop_before(5, lambda: file.write_bytes(content[:300]), Trainer.step)
+        patch.setattr(Trainer, "step", cut)
         with pytest.raises(UserError, match=r"07\.png cannot be read as an image .*: restore it"):
             train(*RUN, *images)
     left = summary(tmp_path / "runs")

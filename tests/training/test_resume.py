@@ -123,6 +123,7 @@ def test_same_command_twice_is_bit_identical_and_a_finished_run_is_left_alone_un
         ("optimizer=sgdg",),
         ("optimizer=muon", "optimizer.kernels=operator"),
         ("precision=float16", "optimizer=adamg", "optimizer.reset_on_lr_change=true"),
+        ("trainer.ema_decay=0.9", "trainer.accumulate=2", "trainer.mixup=0.5", "trainer.cutmix=1", "loss=cross_entropy"),
     ],
 )
 def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tuple[str, ...]):
@@ -137,3 +138,5 @@ def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tu
     found = torch.load(train(*options) / "checkpoints" / "last.pt", weights_only=True)
     assert all(torch.equal(expected["model"][key], found["model"][key]) for key in expected["model"])
     assert expected["scaler"] == found["scaler"]
+    assert expected.keys() == found.keys() and expected.get("ema_steps") == found.get("ema_steps")
+    assert all(torch.equal(value, found["ema"][key]) for key, value in expected.get("ema", {}).items())

@@ -1,0 +1,92 @@
+"""Data of one's own for a training: tensors, and PyTorch's data loaders."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from spectral_repro.data.batches import seeded_generator
+from spectral_repro.layers.replicas import replicas
+
+
+class EpochBatches(Protocol):
+    """What a training reads: `Batches`, or a `LoaderBatches`. ``views`` is how often every image comes in a row."""
+
+    views: int
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    def length(self, index: int) -> int:
+        """Images in a batch, those of all processes."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of every batch of an epoch, from batch ``start`` on; the same for the same epoch."""
+
+
+Data = EpochBatches | DataLoader | tuple[Tensor, Tensor]
+
+
+def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shuffle: bool) -> EpochBatches:
+    """The data as a training reads them.
+
+    Args:
+        data: batches as they are, a data loader, or inputs (N, ...) and labels (N,).
+        device: where the batches of a loader and of tensors go.
+        seed, batch_size, shuffle: for tensors; the seed also for what a loader draws.
+    """
+    if isinstance(data, tuple):
+        data = DataLoader(TensorDataset(*data), batch_size, shuffle=shuffle)
+    return LoaderBatches(data, device, seed) if isinstance(data, DataLoader) else data
+
+
+class LoaderBatches:
+    """The batches of a data loader, each a pair of inputs and labels, on a device.
+
+    What the loader draws from torch's generator depends on the seed and the epoch alone, so that a training that goes on sees
+    the batches that it would have seen.
+
+    Raises:
+        ValueError: in one of several processes, which would all see the same images.
+    """
+
+    views = 1
+
+    def __init__(self, loader: DataLoader, device: torch.device, seed: int):
+        if replicas() > 1:
+            raise ValueError(
+                "a data loader serves one process; several share spectral_repro.data.Batches(..., share=(rank, n))"
+            )
+        self.loader, self.device, self.seed = loader, device, seed
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = seeded_generator(self.seed, epoch)
+        if self.loader.generator is not None:
+            self.loader.generator.set_state(generator.get_state())
+        with drawing_from(generator):
+            batches = iter(self.loader)
+        index = 0
+        while True:
+            with drawing_from(generator):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if index >= start:
+                inputs, labels = batch
+                yield inputs.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            index += 1
+
+
+@contextmanager
+def drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """Meanwhile torch's default generator of the CPU draws what this one would."""
+    with torch.random.fork_rng(devices=()):
+        torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.get_rng_state())

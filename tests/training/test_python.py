@@ -1,0 +1,138 @@
+"""The trainer in Python, with a network, an optimiser and data of one's own."""
+
+import doctest
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import spectral_repro.training.trainer
+from spectral_repro.optim.schedules import Cosine
+from spectral_repro.training import Trainer, TrainerSettings
+from spectral_repro.training.divergence import Diverged
+from spectral_repro.training.recording import Recorder
+from spectral_repro.training.state import TrainingState
+
+
+def points(count: int = 40) -> tuple[Tensor, Tensor]:
+    """Two classes on either side of a line."""
+    inputs = torch.randn(count, 2, generator=torch.Generator().manual_seed(3))
+    return inputs, (inputs.sum(1) > 0).long()
+
+
+def made(data: object, recorder: Recorder | None = None, **settings: object) -> Trainer:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    chosen = TrainerSettings(**{"epochs": 4, "batch_size": 16} | settings)
+    return Trainer(network, optimizer, data, test=points(16), settings=chosen, schedule=Cosine(), recorder=recorder)
+
+
+def test_the_example_of_its_docstring():
+    (example,) = (
+        each for each in doctest.DocTestFinder().find(Trainer, "Trainer", spectral_repro.training.trainer) if each.examples
+    )
+    assert doctest.DocTestRunner().run(example).failed == 0 and len(example.examples) > 5
+
+
+def test_tensors_and_a_loader_of_them_are_the_same():
+    """Shuffled alike in each epoch, whatever else draws from torch's generator."""
+    rows = made(points()).train()
+    loader = DataLoader(TensorDataset(*points()), batch_size=16, shuffle=True)
+    torch.rand(7)
+    again = made(loader).train()
+    deciding = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "learning_rate")
+    assert [[row[key] for key in deciding] for row in rows] == [[row[key] for key in deciding] for row in again]
+    assert rows[-1]["train_accuracy"] > 90 and len(rows) == 4
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_a_loader_is_read_in_another_order_in_each_epoch_and_from_any_batch_on(own_generator: bool):
+    inputs = torch.arange(20.0)[:, None].expand(-1, 2)
+    generator = torch.Generator() if own_generator else None
+    loader = DataLoader(TensorDataset(inputs, torch.arange(20) % 2), batch_size=8, shuffle=True, generator=generator)
+    batches = made(loader).train_batches
+
+    def order(epoch: int, start: int = 0) -> list[float]:
+        return torch.cat([inputs[:, 0] for inputs, _ in batches.epoch(epoch, start)]).tolist()
+
+    before = torch.get_rng_state()
+    first = order(0)
+    assert sorted(first) == list(range(20)) and first == order(0) and first[8:] == order(0, start=1)
+    assert order(1) != first and torch.equal(torch.get_rng_state(), before)
+
+
+class Keeping(Recorder):
+    """Keeps the state after a number of steps and stops there; goes on from a state."""
+
+    def __init__(self, state: dict[str, object] | None = None):
+        self.state, self.bests = state, []
+
+    def restore(self, state: TrainingState) -> bool:
+        if self.state:
+            state.load_state_dict(self.state)
+        return self.state is not None
+
+    def save(self, state: TrainingState) -> None:
+        self.state = state.snapshot()
+        raise KeyboardInterrupt
+
+    def finish_epoch(self, state: TrainingState, best: dict[str, float], is_best: bool) -> None:
+        self.bests.append((best and best["epoch"], is_best))
+
+
+def test_a_training_goes_on_from_the_state_of_its_recorder():
+    loader = DataLoader(TensorDataset(*points()), batch_size=16, shuffle=True)
+    whole = made(loader, ema_decay=0.9)
+    whole.train()
+    recorder = Keeping()
+    with pytest.raises(KeyboardInterrupt):
+        made(loader, recorder, checkpoint_every=5, ema_decay=0.9).train()
+    assert recorder.state["step"] == 5
+    rest = made(loader, Keeping(recorder.state), ema_decay=0.9)
+    rest.train()
+    for one, other in ((whole.model, rest.model), (whole.state.ema.module, rest.state.ema.module)):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+
+
+def test_the_best_epoch_is_that_of_the_validation_data():
+    recorder = Keeping()
+    trainer = Trainer(
+        (model := nn.Linear(2, 2)),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        points(),
+        validation=points(24),
+        settings=TrainerSettings(epochs=3, evaluate_every=2),
+        recorder=recorder,
+    )
+    rows = trainer.train()
+    evaluated = [row for row in rows if "validation_accuracy" in row]
+    assert [row["epoch"] for row in evaluated] == [2, 3] and not any("test_accuracy" in row for row in rows)
+    best = max(evaluated, key=lambda row: row["validation_accuracy"])
+    assert recorder.bests[0] == (None, False) and recorder.bests[-1][0] == best["epoch"]
+
+
+def test_a_divergence_names_the_layer():
+    class Exploding(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.inf
+
+    model = nn.Sequential(nn.Linear(2, 2), Exploding())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(Diverged, match="diverged at step 0, not finite: first the output of 1"):
+        Trainer(model, optimizer, points(), settings=TrainerSettings(epochs=1)).train()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs=0: must be a whole number >= 1"),
+        ({"epochs": 1, "ema_decay": 1}, "ema_decay=1: must be a number > 0 and < 1, or null"),
+        ({"epochs": 1, "precision": "half"}, "precision=half: must be float32, bfloat16 or float16"),
+        ({"epochs": 1, "label_smoothing": 2}, "label_smoothing=2: must be a number >= 0 and <= 1"),
+    ],
+)
+def test_settings_say_what_they_may_be(settings: dict[str, object], message: str):
+    with pytest.raises(ValueError, match=message):
+        TrainerSettings(**settings)
