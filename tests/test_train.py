@@ -76,7 +76,7 @@ def test_bad_input_is_named_before_data_are_read(call, tmp_path, arguments: list
     [
         (["dataset.num_classes=3"], ["dataset.num_classes=3", "10 classes"]),
         (["dataset.image_size=9"], ["dataset.image_size=9", "8 x 8"]),
-        (["trainer.accumulate=9"], ["trainer.accumulate=9", "one image of a batch of 16", "at most 8"]),
+        (["trainer.accumulate=9"], ["dataset.batch_size=16 with trainer.accumulate=9 makes a batch of one of the 64"]),
         (["dataset.validation_images=64"], ["dataset.validation_images=64", "64 of the 64 training images"]),
         (["dataset.train_images=17", "model=mlp"], ["dataset.batch_size=16", "one of the 17", "dataset.drop_last=true"]),
         (

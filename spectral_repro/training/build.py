@@ -65,13 +65,13 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
 
 
 def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData, device: torch.device) -> None:
-    """Tries the network in training mode where the last batch is a single image, which some normalisations refuse.
+    """Tries the network in training mode where the last batch, or a part of it, is one image, which some normalisations refuse.
 
     Raises:
         UserError: if it does.
     """
-    dataset, count = config.dataset, len(images.train.labels)
-    if replicas() > 1 or _smallest_batch(config, count) > 1:
+    dataset, count, parts = config.dataset, len(images.train.labels), config.trainer.accumulate
+    if replicas() > 1 or _smallest_batch(config, count) // parts > 1:
         return
     image = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # which the trial may change
@@ -80,9 +80,10 @@ def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             functional_call(model, buffers, (image,))
     except ValueError as error:
+        divided = f" with trainer.accumulate={parts}" if parts > 1 else ""
         raise UserError(
-            f"dataset.batch_size={dataset.batch_size} makes a batch of one of the {count} training images, too few for this "
-            f"network ({first_line(error)}): take another, set dataset.train_images, or dataset.drop_last=true"
+            f"dataset.batch_size={dataset.batch_size}{divided} makes a batch of one of the {count} training images, too few "
+            f"for this network ({first_line(error)}): take another, set dataset.train_images, or dataset.drop_last=true"
         ) from error
     except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
         pass  # of which the training itself has more to say
@@ -183,12 +184,6 @@ def load_images(config: DictConfig) -> ImageData:
         raise UserError(
             f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
             f"there are processes ({replicas()}): take another, set dataset.train_images, or dataset.drop_last=true"
-        )
-    accumulate = config.trainer.get("accumulate", 1)
-    if accumulate > 1 and smallest < 2 * accumulate:
-        raise UserError(
-            f"trainer.accumulate={accumulate} makes a part of one image of a batch of {smallest}, too few for a normalisation: "
-            f"take at most {smallest // 2}, or another dataset.batch_size"
         )
     return images
 
