@@ -71,7 +71,10 @@ class TrainingStep:
 
     def _accumulate(self, images: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
         """Adds up the gradient of the loss, part by part. Returns what `sums_of` says of all parts, and the smallest gap."""
-        state, number = self.state, min(self.settings.accumulate, len(images))
+        state = self.state
+        number = min(
+            self.settings.accumulate, whole // replicas()
+        )  # as many on every process, whose layers wait for each other
         parts = list(zip(images.tensor_split(number), labels.tensor_split(number), strict=True))
         sums, gap = 0, torch.full((), torch.inf, device=state.device)
         for place, (inputs, targets) in enumerate(parts, start=1):
