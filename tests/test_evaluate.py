@@ -160,6 +160,8 @@ def test_one_that_is_damaged_does_not_keep_the_others_from_being_evaluated(evalu
         (["run=empty"], "empty: not the folder of a run, it has no summary.json that names a state"),
         (["run=a", "metrics=[]"], "metrics: choose from accuracy, autoattack, calibration, certificates, corruptions"),
         (["run=a", "metrics=accurracy"], "In 'evaluate': Could not find 'metrics/accurracy'"),
+        (["run=${x}"], "run: Interpolation key 'x' not found"),
+        (["run=a", "~device"], "device: is missing; leave it in, or set it to null"),
         (["run=a", "+extra=1"], "extra: no such key; there are run, runs, "),
         (["run=a", "metrics=corruptions", "corruptions.severities=[6]"], "corruptions.severities=[6]: must be a list, each"),
         (["run=a", "metrics=corruptions", "corruptions.names=[rain]"], "corruptions.names=rain: must be of gaussian_noise"),
