@@ -22,7 +22,14 @@ author = "The spectral_repro authors"
 version = release = spectral_repro.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "results/*/README.md", "examples/plugin/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/**.md",
+    "results/*/README.md",
+    "results/*/claims.md",
+    "examples/plugin/README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = ["docs/_build"]
 default_role = "py:obj"
 
@@ -41,7 +48,10 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!spectral_repro).*")]  # other packages' names: their sites are not read
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!spectral_repro).*"),  # other packages' names: their sites are not read
+    (r"py:class", r"spectral_repro\.(training|optim\.mixed|linalg\.tucker)\..*"),  # in signatures alone
+]
 
 
 def inline_formula(writer: HTML5Translator, node: nodes.math) -> None:

@@ -29,6 +29,9 @@ METHODS: dict[str, backward.Backward] = {
     "UnrolledPowerIteration": backward.UnrolledPowerIteration(3),
 }
 
+# classes to derive from, which compute nothing by themselves
+BASES = {"Backward", "Constraint", "CovarianceNorm", "Gapped", "Kernel", "Operator", "Pooling", "ThroughEigenvectors", "Tucker"}
+
 
 class Penalised(nn.Module):
     """A network whose output is the penalty of its frames, whatever it is given."""
@@ -94,7 +97,7 @@ def public_layers() -> set[str]:
         name for name, value in vars(parametrizations).items() if getattr(value, "__module__", "") == parametrizations.__name__
     }
     names = {f"parametrizations.{name}" for name in own if not name.startswith("_")}
-    return names | set(layers.__all__) - {"Replacement", "parametrizations", "recalibrate"}
+    return names | set(layers.__all__) - BASES - {"Replacement", "parametrizations", "recalibrate"}
 
 
 def layer_examples() -> list[tuple[str, Example]]:

@@ -38,11 +38,12 @@ class Trainer:
     Args:
         model: maps inputs (B, ...) to logits (B, K); on its device.
         optimizer: of its parameters. The schedule multiplies the learning rates that its groups have now.
-        train: inputs and labels: a pair of tensors, a `torch.utils.data.DataLoader`, or `spectral_repro.data.Batches`.
+        train: inputs and labels: a pair of tensors, a `torch.utils.data.DataLoader`, or `Batches` of
+            ``spectral_repro.data.batches``.
         validation, test: the same for evaluation; None: none. The best epoch is that of the highest validation accuracy, or
             where there are no validation data, test accuracy.
         settings: see `TrainerSettings`.
-        schedule: factor of the learning rates by the part of the training that is done, see `spectral_repro.optim.schedules`;
+        schedule: factor of the learning rates by the part of the training that is done, see ``spectral_repro.optim.schedules``;
             None: 1.
         weights: penalty, constraint and measurement of the weights; None: none.
         batch_transform: applied to every training batch, such as `torchvision.transforms.v2.MixUp`. Of several processes, each
