@@ -59,7 +59,8 @@ def main(config: DictConfig) -> None:
         except Exception as error:  # the others of a folder do not depend on this one
             if not (config.runs or isinstance(error, UserError)):
                 raise
-            found = [error if isinstance(error, UserError) else UserError(f"{path}: {in_one_line(error)}")]
+            fault = str(error) if isinstance(error, UserError) else in_one_line(error)
+            found = [fault if fault.startswith(str(path)) or not config.runs else f"{path}: {fault}"]
         if config.runs:
             print(*found, sep="\n", end="\n" * bool(found), file=sys.stderr, flush=True)
         failures += found

@@ -138,9 +138,10 @@ def test_one_that_is_damaged_does_not_keep_the_others_from_being_evaluated(evalu
     lines = errors.splitlines()
     assert code == 1 and "Traceback" not in errors and "6 failed, see above" in lines
     for name in [f"{name}.pt" for name in damages if name != "zz_infinite"] + ["record"]:
-        assert sum(line.startswith(f"runs/{name}") for line in lines) == 1, name
+        assert sum(line.startswith(f"runs/{name}") for line in lines) == 1, "\n".join(lines)
     assert "runs/no_trainer.pt: has no trainer under config, the configuration of its training" in lines
-    assert "runs/no_layer.pt: its config cannot be read (Missing key _target_)" in lines
+    assert "runs/no_layer.pt: has no model._target_ under config, the configuration of its training" in lines
+    assert "runs/odd_config.pt: dataset.load: names no class or function under _target_" in lines
     assert f"{record.relative_to(runs.parent)}: damaged (calibration has no conditions); move it away to evaluate anew" in lines
     for name in ("mine.pt", "whole", "zz_infinite.pt"):
         assert f"runs/{name}: calibration, 15 bins" in printed
