@@ -115,11 +115,12 @@ def _pixels(split: Split, batch_size: int, trained: Trained) -> tuple[Tensor, Te
 def _warnings() -> Iterator[list[str]]:
     """Collects what the attack's checks say."""
     logger, handler, found = logging.getLogger("auto-attack"), BufferingHandler(1000), []
+    disabled, propagate = logger.disabled, logger.propagate
     logger.addHandler(handler)
-    logger.propagate = False
+    logger.disabled = logger.propagate = False  # a configuration of logging disables the loggers that it does not name
     try:
         yield found
     finally:
         logger.removeHandler(handler)
-        logger.propagate = True
+        logger.disabled, logger.propagate = disabled, propagate
         found += dict.fromkeys(record.getMessage() for record in handler.buffer if record.levelno >= logging.WARNING)

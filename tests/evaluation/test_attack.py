@@ -1,3 +1,4 @@
+import logging
 import sys
 from itertools import pairwise
 
@@ -60,7 +61,8 @@ def test_normalised_takes_pixels(digits_run, restored):
     assert_near(network(trained.images.test.images / 255), trained.predictions[0], terms=8 * 9 * 64)
 
 
-def test_what_the_attack_warns_of_is_kept(digits_run, restored, first_attack_alone, capfd):
+def test_what_the_attack_warns_of_is_kept(digits_run, restored, first_attack_alone, capfd, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("auto-attack"), "disabled", True)  # as a configuration of logging leaves it
     trained = restored(digits_run)
     trained.model.register_forward_hook(lambda module, inputs, output: output.softmax(1))
     (warning,) = AutoAttack(epsilon=0.1, images=4, version="standard")(trained)["warnings"]
