@@ -196,14 +196,14 @@ def test_groups_that_are_given_are_split_and_keep_what_they_say():
 
 @pytest.mark.parametrize("kernels", ["flattened", "operator"])
 def test_it_trains_and_prints_what_is_done_with_each_parameter(kernels, train, capsys):
-    overrides = ["optimizer=muon", f"optimizer.kernels={kernels}", "optimizer.muon_lr=0.05", "norm=batch", "trainer.epochs=4"]
+    overrides = ["optimizer=muon", f"optimizer.kernels={kernels}", "optimizer.muon_lr=0.01", "norm=batch", "trainer.epochs=8"]
     folder = train(*overrides)
     printed = capsys.readouterr().out
-    assert f"\nMuon, kernels {kernels}, weight decay 0, learning rate 0.05: " in f"\n{printed}"
+    assert f"\nMuon, kernels {kernels}, weight decay 0, learning rate 0.01: " in f"\n{printed}"
     assert "SGD, weight decay 0.0005, learning rate 0.01: " in printed
     rows = [line.split(",") for line in (folder / "metrics.csv").read_text().splitlines()]
     losses = [float(row[rows[0].index("train_loss")]) for row in rows[1:]]
-    assert losses[-1] < losses[0]
+    assert sum(losses[-4:]) / 4 < losses[0] - 0.1
 
 
 def test_the_configuration_is_checked_before_anything_is_built():
