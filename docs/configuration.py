@@ -24,11 +24,12 @@ def configuration_reference(conf: Path) -> str:
     for group in sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name not in DESCRIBED_ELSEWHERE):
         lines += [f"### {group.name}", ""]
         for file in sorted(group.glob("*.yaml")):
-            lines += [f"#### `{group.name}={file.stem}`", "", *about(file), *table(file, allowed(group.name, file))]
+            target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
+            lines += [f"#### `{group.name}={file.stem}`", "", *about(file, target), *table(file, allowed(group.name, target))]
     return "\n".join(lines) + "\n"
 
 
-def about(file: Path) -> list[str]:
+def about(file: Path, target: str | None) -> list[str]:
     """The comment at the head of a file, and the class that it builds."""
     comments = []
     for line in file.read_text().splitlines():
@@ -36,17 +37,15 @@ def about(file: Path) -> list[str]:
             break
         if not line.startswith("# @"):
             comments.append(line.lstrip("# "))
-    target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
     words = " ".join(comments)
     words = words[:1].upper() + words[1:] + "." * (bool(words) and not words.endswith("."))
     return [f"{words} Builds `{target}`.".strip() if target else words, ""] if words or target else []
 
 
-def allowed(group: str, file: Path) -> dict[str, str]:
+def allowed(group: str, target: str | None) -> dict[str, str]:
     """What each key may be, in words."""
     prefix = f"{group}."
     words = {key.removeprefix(prefix): rule.allowed for key, rule in RULES.items() if key.startswith(prefix)}
-    target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
     if target:
         annotations, _ = parameters(locate(target, f"{group}._target_"))
         words |= {name: rule.allowed for name, annotation in annotations.items() if (rule := rule_of(annotation))}

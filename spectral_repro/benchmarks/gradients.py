@@ -30,7 +30,7 @@ class Gradients:
 
     Args:
         methods: by name.
-        largest: the size up to which a method is run, for those that cannot go as far as the others.
+        largest: by method, the largest size that it is run for, where that is less than all sizes.
         published: arguments of `approximation_errors` and `largest_factors`.
         sizes: d of the matrices.
         rows: of all matrices of a batch together; a batch has at least two matrices.

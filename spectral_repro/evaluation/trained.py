@@ -20,13 +20,7 @@ from spectral_repro.training.build import build_batches, build_model, load_image
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
 
-NEEDED = (
-    "model._target_",
-    "dataset",
-    "trainer",
-    "precision",
-    "seed",
-)  # to build the network and its batches
+NEEDED = ("model._target_", "dataset", "trainer", "precision", "seed")  # to build the network and its batches
 Predictions = tuple[Tensor, Tensor]
 
 

@@ -16,7 +16,7 @@ from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
 
 class Pooling(nn.Module, ABC):
-    """(N, in_channels, H, W) to (N, out_features).
+    """(N, in_channels, H, W) to (N, out_features), as many as channels unless a subclass sets another number.
 
     Args:
         in_channels: channels of the features.
@@ -26,8 +26,6 @@ class Pooling(nn.Module, ABC):
     Raises:
         ValueError: for ``channels`` below 1, and for an input of another shape.
     """
-
-    out_features: int
 
     def __init__(
         self,
@@ -41,6 +39,7 @@ class Pooling(nn.Module, ABC):
             raise ValueError(f"channels={channels}: must be >= 1, or None")
         self.in_channels = index(in_channels)
         self.channels = self.in_channels if channels is None else index(channels)
+        self.out_features = self.channels
         self.reduction = nn.Identity()
         if channels is not None:
             convolution = nn.Conv2d(self.in_channels, self.channels, 1, bias=False, device=device, dtype=dtype)
@@ -74,16 +73,6 @@ class AveragePooling(Pooling):
         torch.Size([8, 64])
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(in_channels, channels, device, dtype)
-        self.out_features = self.channels
-
     def pool(self, features: Tensor) -> Tensor:
         return features.mean(-1)
 
@@ -95,16 +84,6 @@ class MaxPooling(Pooling):
         >>> MaxPooling(64)(torch.randn(8, 64, 7, 7)).shape
         torch.Size([8, 64])
     """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ):
-        super().__init__(in_channels, channels, device, dtype)
-        self.out_features = self.channels
 
     def pool(self, features: Tensor) -> Tensor:
         return features.amax(-1)

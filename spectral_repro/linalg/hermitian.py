@@ -17,7 +17,7 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
         lambda (..., d), real, and V (..., d, d), eigenvectors as columns: A = V diag(lambda) V^H.
 
     Raises:
-        torch.linalg.LinAlgError: for a matrix with NaN or infinity, as far as `torch.linalg.eigh` notices.
+        torch.linalg.LinAlgError: where `torch.linalg.eigh` refuses a matrix with NaN or infinity.
 
     Example:
         >>> eigenvalues, eigenvectors = decompose(torch.diag(torch.tensor([1.0, 3.0, 2.0])))

@@ -13,7 +13,7 @@ FIXED = (
 
 
 def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors one after the other, as far as they converge.
+    """Eigenvalues and eigenvectors one after the other, to the accuracy that the iterations reach.
 
     From a random unit vector, v <- A v / |A v| ``iterations`` times; lambda = v^T A v; then A <- A - A v v^T for the next.
 

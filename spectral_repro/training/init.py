@@ -22,7 +22,7 @@ def is_file_name(value: str) -> bool:
 
 @dataclass(frozen=True)
 class FromCheckpoint:
-    """Weights of a checkpoint, as far as names and shapes agree. They lie under ``model``. Names that DistributedDataParallel
+    """Weights of a checkpoint whose names and shapes agree. They lie under ``model``. Names that DistributedDataParallel
     or torch.compile made are understood.
 
     Attributes:
@@ -52,7 +52,7 @@ class FromCheckpoint:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights that torchvision publishes for a network of its own, as far as `translate` finds a place for them.
+    """Weights that torchvision publishes for a network of its own, those that `translate` finds a place for.
 
     They are downloaded, checked against their hash and kept by `torch.hub`.
 

@@ -72,9 +72,8 @@ class TrainingStep:
     def _accumulate(self, images: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
         """Adds up the gradient of the loss, part by part. Returns what `sums_of` says of all parts, and the smallest gap."""
         state = self.state
-        number = min(
-            self.settings.accumulate, whole // replicas()
-        )  # as many on every process, whose layers wait for each other
+        # as many parts on every process, since the layers of all processes exchange their statistics
+        number = min(self.settings.accumulate, whole // replicas())
         parts = list(zip(images.tensor_split(number), labels.tensor_split(number), strict=True))
         sums, gap = 0, torch.full((), torch.inf, device=state.device)
         for place, (inputs, targets) in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""scripts/gpu.sh from beginning to end, as far as a CPU can."""
+"""scripts/gpu.sh from beginning to end, on the CPU."""
 
 import os
 import subprocess

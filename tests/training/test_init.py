@@ -1,4 +1,4 @@
-"""Trained weights that a network starts from, as far as they fit, and what cannot be used."""
+"""Trained weights that a network starts from: those that fit, and what cannot be used."""
 
 import os
 import re
