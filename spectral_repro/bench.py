@@ -18,9 +18,10 @@ KEYS = ("suite", "scale", *RULES)
 
 @command("bench")
 def main(config: DictConfig) -> None:
+    keys = (*KEYS, *((config.get("suite") or {}).get("keys") or ()))
     for override in HydraConfig.get().overrides.task:
-        if override.partition("=")[0] not in KEYS:
-            raise UserError(f"{override}: the bench takes {', '.join(KEYS)} alone")
+        if override.partition("=")[0] not in keys:
+            raise UserError(f"{override}: the bench takes {', '.join(keys)} alone")
     if config.get("suite") is None:
         raise UserError(f"suite=null: name one of {', '.join(options('suite'))}")
     for key, rule in RULES.items():

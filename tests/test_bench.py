@@ -70,9 +70,13 @@ def test_results_that_cannot_be_written_are_named(call, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, series, sphere"),
+        ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, series, sphere, steps"),
         (["suite=gradients", "+sizes=[4]"], "+sizes=[4]: the bench takes suite, scale, out, device, threads, seed alone"),
         (["suite=gradients", "seed=-1"], "seed=-1: must be a whole number >= 0 and < 4294967296"),
+        (
+            ["suite=series", "experiments=common_ground/batch"],
+            "experiments=common_ground/batch: the bench takes suite, scale, out, device, threads, seed alone",
+        ),
         (["suite=layers", "out=taken"], "out=taken: nothing can be written there (File exists); name another folder"),
     ],
 )

@@ -19,6 +19,7 @@ from spectral_repro.benchmarks.clipping import gram_clip
 from spectral_repro.benchmarks.clock import Job
 from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.references import looped_whitening, step, svd_pooling, whitening_roofline, whole
+from spectral_repro.benchmarks.steps import ready
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import Split
@@ -29,17 +30,7 @@ from spectral_repro.linalg.feature_covariance import covariance
 from spectral_repro.models import resnet18
 from spectral_repro.models.wide_resnet import wrn28_10
 from spectral_repro.optim import SGDG, AdamG, sphere_groups
-from spectral_repro.training.build import (
-    build_batches,
-    build_model,
-    build_optimizer,
-    build_schedule,
-    build_settings,
-    build_weight_control,
-    load_images,
-    place,
-)
-from spectral_repro.training.trainer import Trainer
+from spectral_repro.training.build import build_optimizer
 
 METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newton_schulz": NewtonSchulz(10)}
 
@@ -252,21 +243,15 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
 def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
     """A step of the trainer beside forward, backward and step alone, on the same images."""
     config = compose(overrides)
-    model = place(config, build_model(config), device)
-    bare = copy.deepcopy(model).train()
-    optimizer, images = build_optimizer(config, model), load_images(config)
+    made, batch = ready(config, device)
+    bare = copy.deepcopy(made.model)
     bare_optimizer = build_optimizer(config, bare)
-    train = build_batches(config, images.train, device, train=True)
-    control = {"schedule": build_schedule(config), "weights": build_weight_control(config, model)}
-    made = Trainer(model, optimizer, train, settings=build_settings(config), **control)
-    model.train()
-    batch = next(train.epoch(0))
 
     def trained() -> None:
         made.state.step = 0
         made.step(*batch)
 
-    dtype, network = getattr(torch, config.precision), type(model).__name__
+    dtype, network = getattr(torch, config.precision), type(bare).__name__
     jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch, dtype))}
     target = Target(f"a step of the trainer / a bare loop, {network}", "trainer", "bare loop", 1.03)
     return Comparison(jobs, [target])

@@ -1,0 +1,167 @@
+"""suite=steps: how long a training step of each row of a paper's tables takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from tqdm import tqdm
+
+from spectral_repro.benchmarks.clock import Job, time_interleaved
+from spectral_repro.benchmarks.references import whole
+from spectral_repro.benchmarks.results import Display, SuiteResult, short
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.groups import options
+from spectral_repro.configuration.tables import read_paper
+from spectral_repro.configuration.values import TEXT, any_of, list_of
+from spectral_repro.data import random_images
+from spectral_repro.errors import UserError
+from spectral_repro.training.build import (
+    build_batches,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_settings,
+    build_weight_control,
+    place,
+)
+from spectral_repro.training.environment import fastest_precision
+from spectral_repro.training.trainer import Trainer
+
+NOTE = (
+    "Forward and backward pass, optimiser and constraint of one batch of random images that lies in memory, by the step of the "
+    "trainer, its learning rate set to 0. Medians and quartiles of interleaved rounds; every time is taken right after a step "
+    "that is not timed. A constraint that is due every n steps counts for one n-th, with all kernels at twice its bound."
+)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What to measure, and how much of it.
+
+    Writes step_times.csv, a line for each row: row, label, milliseconds, low, high (quartiles), rounds, paper, batch_size,
+    precision, threads. A row that stands in several tables has one line, with the label of the first.
+
+    Args:
+        experiments: rows of papers' tables as paper/row, or patterns such as common_ground/zca_*, or a list of both.
+        overrides: added to those of every row, such as precision=float32.
+        seconds, rounds: for all rows together; see `time_interleaved`. All networks are in memory at once.
+        device, seed: where, and which random numbers.
+
+    Raises:
+        UserError: if no row is named, or there is none of a name.
+    """
+
+    experiments: str | Sequence[str] | None
+    overrides: Sequence[str]
+    seconds: float
+    rounds: int
+    device: torch.device
+    seed: int
+
+    def measure(self) -> SuiteResult:
+        any_of(TEXT, list_of(TEXT)).check("experiments", self.experiments)
+        list_of(TEXT).check("overrides", self.overrides)
+        jobs, parts, about = {}, {}, []
+        for name in tqdm(self.names(), "networks", disable=None):
+            torch.manual_seed(self.seed)
+            config = compose([f"experiment={name}", *self.overrides])
+            trainer, batch = ready(config, self.device)
+            of_row, parts[name] = step_jobs(trainer, batch)
+            jobs |= {(name, kind): job for kind, job in of_row.items()}
+            about.append({"batch_size": len(batch[1]), "precision": trainer.settings.precision})
+        frame = time_interleaved(jobs, self.device, self.seconds, self.rounds).set_index("name")
+        rows = [self.row(name, parts[name], frame) | each for name, each in zip(parts, about, strict=True)]
+        numbers = pd.DataFrame(rows).assign(threads=torch.get_num_threads())
+        caption = f"Milliseconds of one step, median of {numbers['rounds'].min()} rounds."
+        table = Display("step_times", "Time of a training step", caption, table=shown(numbers))
+        return SuiteResult("Training steps", [NOTE], {"step_times": numbers}, [table])
+
+    def names(self) -> list[str]:
+        """The rows that the patterns match, in the order of the patterns and the tables."""
+        known = [f"{paper}/{row}" for paper in options("paper") for row in labels(paper)]
+        found = {}
+        for pattern in [self.experiments] if isinstance(self.experiments, str) else self.experiments:
+            matches = [name for name in known if fnmatchcase(name, pattern)]
+            if not matches:
+                raise UserError(f"experiments={pattern}: no row of a paper's tables is named so; rows are written paper/row")
+            found |= dict.fromkeys(matches)
+        return list(found)
+
+    def row(self, name: str, parts: Mapping[str, float], frame: pd.DataFrame) -> dict[str, object]:
+        def total(column: str) -> float:
+            return sum(share * frame.at[(name, kind), column] for kind, share in parts.items())
+
+        paper, _, row = name.partition("/")
+        times = {"milliseconds": total("total_ms"), "low": total("total_low_ms"), "high": total("total_high_ms")}
+        rounds = frame.at[(name, next(iter(parts))), "rounds"]
+        return {"row": row, "label": labels(paper)[row], **times, "rounds": rounds, "paper": paper}
+
+
+def labels(paper: str) -> dict[str, str]:
+    """The labels of a paper's rows by name, in the order of its tables."""
+    found = {}
+    for table in read_paper(paper)["tables"].values():
+        for row in table["rows"]:
+            found.setdefault(row["name"], row["label"])
+    return found
+
+
+def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tensor, Tensor]]:
+    """A trainer for a configuration, and a batch of random images of its data set's shape; its initial weights are random."""
+    if config.precision == "auto":
+        config = OmegaConf.merge(config, {"precision": fastest_precision(device)})
+    dataset = config.dataset
+    images = random_images(dataset.num_classes, dataset.channels, dataset.image_size, dataset.batch_size, 1)
+    model = place(config, build_model(config), device)
+    optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
+    train = build_batches(config, images.train, device, train=True)
+    made = Trainer(model, optimizer, train, settings=build_settings(config), schedule=build_schedule(config), weights=weights)
+    if config.trainer.compile:
+        model.compile(dynamic=False)
+    model.train()
+    return made, next(iter(train.epoch(0)))
+
+
+def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str, Job], dict[str, float]]:
+    """Steps of a trainer by name, and the share of each among the steps of a training.
+
+    The learning rates become 0, so that all steps start from the same weights.
+    """
+    state, constraint = trainer.state, trainer.state.weights.constraint
+    state.full_rates = [0.0] * len(state.full_rates)
+
+    def step(number: int) -> None:
+        state.step = number
+        trainer.step(*batch)
+
+    if constraint is None:
+        return {"step": whole(lambda: step(0))}, {"step": 1.0}
+    norm = 2 * max(constraint.clip_to, constraint.linear_to or 0)
+    kernels = [operator.weight for operator in constraint.bounded]
+    large = [operator.weight * (norm / operator.norm()) for operator in constraint.bounded]
+
+    def bounded() -> None:
+        torch._foreach_copy_(kernels, large)
+        step(constraint.every - 1)
+
+    jobs = {"step": whole(lambda: step(0)), "bounded": whole(bounded)}
+    if constraint.every == 1:
+        return {"bounded": jobs["bounded"]}, {"bounded": 1.0}
+    return jobs, {"step": 1 - 1 / constraint.every, "bounded": 1 / constraint.every}
+
+
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    quartiles = zip(numbers["low"], numbers["high"], strict=True)
+    return pd.DataFrame(
+        {
+            "row": numbers["row"],
+            "label": numbers["label"],
+            "ms": numbers["milliseconds"].map(short),
+            "quartiles": ["{}–{}".format(*map(short, pair)) for pair in quartiles],
+            "precision": numbers["precision"],
+        }
+    )
