@@ -4,12 +4,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from inspect import signature
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def full_precision(device: torch.device) -> AbstractContextManager:
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """A context without autocast, on any device: on those that have no autocast, such as "meta", it does nothing.
 
     Example:
@@ -19,19 +23,20 @@ def full_precision(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False) if _in_autocast(device) else nullcontext()
 
 
-def in_full_precision(method: Callable) -> staticmethod:
-    """Makes a forward, backward or jvp method of an autograd function run outside autocast, wherever it is called from."""
+def in_full_precision(method: Callable[P, R]) -> Callable[P, R]:
+    """Makes a static method of an autograd function (forward, backward or jvp) run outside autocast, wherever it is called."""
 
     @wraps(method)
-    def run(*arguments):
+    def run(*arguments: P.args, **named: P.kwargs) -> R:
         device = next(argument.device for argument in arguments if isinstance(argument, Tensor))
         if not _in_autocast(device):
-            return method(*arguments)
+            return method(*arguments, **named)
         with torch.autocast(device.type, enabled=False):
-            return method(*arguments)
+            return method(*arguments, **named)
 
-    run.__signature__ = signature(method)  # torch asks for it at every call, which takes longer than a small product
-    return staticmethod(run)
+    # torch asks for the signature at every call; working it out anew takes longer than a small product
+    run.__signature__ = signature(method)  # type: ignore[attr-defined]
+    return run
 
 
 def _in_autocast(device: torch.device) -> bool:
@@ -51,24 +56,25 @@ def differentiable_once(gradient: Tensor, reason: str, *sources: Tensor) -> Tens
     Raises:
         NotImplementedError: in a later backward or forward-mode pass through the result, with the reason as its message.
     """
-    return _Once.apply(gradient, reason, *sources)
+    result: Tensor = _Once.apply(gradient, reason, *sources)
+    return result
 
 
 class _Once(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gradient, reason, *sources):
+    def forward(gradient: Tensor, reason: str, *sources: Tensor) -> Tensor:
         return gradient.clone()
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.reason = inputs[1]
 
     @staticmethod
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> NoReturn:
         raise NotImplementedError(ctx.reason)
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         raise NotImplementedError(ctx.reason)

@@ -85,14 +85,15 @@ def circular_operator(
     if padding_mode == "zeros":
         needed, factor = [n + max(pads) for n, _, _, pads in dimensions], 1.0
     elif padding_mode == "circular" and all(sum(pads) < extent and n % s == 0 for n, s, extent, pads in dimensions):
-        needed, factor = sizes, 1.0
+        needed, factor = list(sizes), 1.0
     else:
         needed = [n + sum(pads) for n, _, _, pads in dimensions]
         factor = math.prod(_repetitions(n, *pads, padding_mode) for n, _, _, pads in dimensions) ** 0.5
-    return tuple(-(-n // s) * s for n, s in zip(needed, strides, strict=True)), factor
+    rows, columns = (-(-n // s) * s for n, s in zip(needed, strides, strict=True))
+    return (rows, columns), factor
 
 
 def _repetitions(length: int, before: int, after: int, padding_mode: PaddingMode) -> int:
     """How often a pixel is repeated at most in one dimension."""
     positions = torch.arange(length, dtype=torch.float32, device="cpu")[None, None]
-    return pad(positions, (before, after), MODES[padding_mode]).long().flatten().bincount().max().item()
+    return int(pad(positions, (before, after), MODES[padding_mode]).long().flatten().bincount().max())

@@ -1,6 +1,7 @@
 """Polar factors of convolutions, one for each frequency."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -36,11 +37,12 @@ def orthogonalise_conv(weight: Tensor, input_size: Size, stride: Size = 1, group
 
     def polar(blocks: Tensor) -> Tensor:
         left, _, right = torch.linalg.svd(blocks, full_matrices=False)
-        return left @ right
+        factor: Tensor = left @ right
+        return factor
 
     return kernel_of(Symbol(weight, input_size, stride, groups, dilation), polar)
 
 
 def kernel_of(symbol: Symbol, change: Callable[[Tensor], Tensor]) -> Tensor:
     """The kernel whose blocks are nearest to the changed blocks of a symbol."""
-    return sum(symbol.kernel(change(symbol.blocks(part)), part) for part in symbol.parts)
+    return reduce(torch.add, (symbol.kernel(change(symbol.blocks(part)), part) for part in symbol.parts))

@@ -55,7 +55,7 @@ def conv_power_iteration(
         for _ in range(iterations):
             y, transpose = torch.func.vjp(
                 lambda x: padded_conv2d(x, weight, stride, padding, groups, dilation, padding_mode), x
-            )
+            )[:2]
             image = transpose(y / torch.linalg.vector_norm(y).clamp_min(torch.finfo(y.dtype).tiny))[0]
             largest = torch.linalg.vector_norm(image)
             x = torch.where(largest > torch.finfo(x.dtype).tiny, image / largest, x)

@@ -82,7 +82,7 @@ def conv_norm_bound(
         input_size, factor = samples(weight, stride, dilation, density=16)
     bounds = []
     for gram in gram_matrices(Symbol(weight, input_size, stride, groups, dilation)):
-        logarithm = 0.0
+        logarithm = weight.new_zeros(())
         for doublings in range(iterations + 1):
             gram = gram @ gram if doublings else gram
             norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
@@ -102,7 +102,8 @@ def _gram(blocks: Tensor) -> Tensor:
 
 
 def _largest_eigenvalue(gram: Tensor) -> Tensor:
-    return torch.linalg.eigvalsh(gram)[..., -1].amax()
+    eigenvalues: Tensor = torch.linalg.eigvalsh(gram)
+    return eigenvalues[..., -1].amax()
 
 
 def _squared_bounds(blocks: Tensor) -> Tensor:
@@ -123,7 +124,8 @@ def exceed(gram: Tensor, limit: Tensor | float) -> Tensor:
     """
     rest = -gram
     rest.diagonal(dim1=-2, dim2=-1).add_(limit)
-    return torch.linalg.cholesky_ex(rest).info > 0
+    info: Tensor = torch.linalg.cholesky_ex(rest).info
+    return info > 0
 
 
 def samples(weight: Tensor, stride: Size, dilation: Size, density: int) -> tuple[tuple[int, int], float]:
@@ -139,4 +141,5 @@ def samples(weight: Tensor, stride: Size, dilation: Size, density: int) -> tuple
         number = max(1, math.ceil(density * degree))
         size.append(number * s)
         factor /= math.cos(math.pi * degree / number)
-    return tuple(size), factor
+    rows, columns = size
+    return (rows, columns), factor

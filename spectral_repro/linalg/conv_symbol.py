@@ -75,7 +75,7 @@ class Symbol:
         step = max(1, BATCH // (aliases * weight[:, :, 0, 0].numel()))
         self.parts = [slice(start, start + step) for start in range(0, count, step)]
 
-    def of(self, weights: Sequence[Tensor]) -> Self:
+    def of(self, weights: list[Tensor]) -> Self:
         """The symbol of other weights of the same shape, dtype and device, which become the groups of one convolution.
 
         Nothing is copied between devices, as it is when a symbol is made.
@@ -123,7 +123,7 @@ def fourier_frequencies(kernel_size: Sequence[int], input_size: Size, stride: Si
     return Frequencies(turns, multiplicity * (math.prod(outputs) // math.prod(grid)), sharing)
 
 
-def pair(name: str, value: Size, least: int = 1) -> tuple[int, int]:
+def pair(name: str, value: Size | str, least: int = 1) -> tuple[int, int]:
     """A number for each dimension.
 
     Raises:
@@ -132,7 +132,8 @@ def pair(name: str, value: Size, least: int = 1) -> tuple[int, int]:
     both = (value, value) if isinstance(value, int) else value
     if not isinstance(both, tuple | list) or len(both) != 2 or not all(isinstance(x, int) and x >= least for x in both):
         raise ValueError(f"{name}={value}: must be a whole number >= {least}, or two of them")
-    return tuple(both)
+    first, second = both
+    return first, second
 
 
 def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int, int]) -> None:

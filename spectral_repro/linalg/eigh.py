@@ -1,5 +1,7 @@
 """Eigenvalues and eigenvectors, differentiable by any backward method that has reciprocal gaps."""
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -54,18 +56,20 @@ class _Eigh(torch.autograd.Function):
 
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(matrix, eigenvalues, eigenvectors, method):
+    def forward(matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, method: Gapped) -> tuple[Tensor, Tensor]:
         return eigenvalues.clone(), eigenvectors.clone()
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.method = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, *incoming):
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
         matrix, *decomposition = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return _gradient(ctx.method, *decomposition, *incoming), None, None, None
@@ -75,8 +79,9 @@ class _Eigh(torch.autograd.Function):
             slope = _gradient(ctx.method, *decomposition, *incoming)
         return differentiable_once(slope, first_order_alone(ctx.method), matrix, *incoming), None, None, None
 
+    @staticmethod
     @in_full_precision
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx: Any, tangent: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor]:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
         matrix, *decomposition = ctx.saved_tensors
@@ -91,19 +96,19 @@ class _NotInForwardMode(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(matrix):
+    def forward(matrix: Tensor) -> Tensor:
         return matrix.clone()
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         pass
 
     @staticmethod
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> Tensor:
         return incoming
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         raise NotImplementedError("eigh in forward mode can be differentiated again in backward mode alone, as by jacrev")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,8 @@ def covariance_functions(
     centred = _Centred.apply(features, mean)
     eigenvalues, vectors, basis = _decomposed(centred.detach(), mean)
     of_results = None if dtype == features.dtype else (vectors if basis is None else basis).to(dtype)
-    return _OfFeatures.apply(centred, eigenvalues, vectors, basis, of_results, tuple(terms))
+    results: tuple[Tensor, ...] = _OfFeatures.apply(centred, eigenvalues, vectors, basis, of_results, tuple(terms))
+    return results
 
 
 def _decomposed(centred: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -91,24 +93,33 @@ class _Centred(torch.autograd.Function):
 
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(features, mean):
+    def forward(features: Tensor, mean: Tensor) -> Tensor:
         return features - mean
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         pass
 
     @staticmethod
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
         return incoming - incoming.mean(-1, keepdim=True) if torch.is_grad_enabled() else incoming, None
 
 
 class _OfFeatures(torch.autograd.Function):
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(centred, eigenvalues, vectors, basis, of_results, terms):
+    def forward(
+        centred: Tensor,
+        eigenvalues: Tensor,
+        vectors: Tensor,
+        basis: Tensor | None,
+        of_results: Tensor | None,
+        terms: tuple[tuple[SpectralFunction, Kernel], ...],
+    ) -> tuple[Tensor, ...]:
         basis = vectors if basis is None else basis
         of_results = basis if of_results is None else of_results
         results = []
@@ -118,19 +129,20 @@ class _OfFeatures(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.terms = inputs
         ctx.save_for_backward(*tensors)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, *incoming):
-        centred, *decomposition = ctx.saved_tensors
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+        centred, eigenvalues, vectors, basis, of_results = ctx.saved_tensors
         approximate = [method for _, method in ctx.terms if not method.is_derivative]
         if torch.is_grad_enabled() and not approximate:
-            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), centred)
+            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), centred)[:2]
             return *gradient(incoming), None, None, None, None, None
         with torch.no_grad():
-            slope = _gradient(centred, *decomposition, ctx.terms, incoming)
+            slope = _gradient(centred, eigenvalues, vectors, basis, of_results, ctx.terms, incoming)
         if torch.is_grad_enabled():
             slope = differentiable_once(slope, first_order_alone(approximate[0]), centred, *incoming)
         return slope, None, None, None, None, None

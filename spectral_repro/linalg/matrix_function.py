@@ -1,5 +1,7 @@
 """Functions of symmetric matrices, differentiable by any backward method."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,7 @@ def matrix_function(
     check_symmetric(matrix)
     backward.check(function, shift)
     method = backward.current
-    if not method.decomposes:
+    if not (isinstance(method, Kernel) and method.decomposes):
         with full_precision(matrix.device):
             return method.evaluate(matrix, function, shift)
     eigenvalues, eigenvectors = decompose(matrix.detach())
@@ -56,7 +58,8 @@ def matrix_function(
     elif function.from_zero:
         eigenvalues = without_negative_rounding(eigenvalues)
     apply = _MatrixFunction.apply if torch.compiler.is_compiling() else _WithForwardMode.apply
-    return apply(matrix, eigenvalues, eigenvectors, method.applied(function), method), eigenvalues
+    result: Tensor = apply(matrix, eigenvalues, eigenvectors, method.applied(function), method)
+    return result, eigenvalues
 
 
 def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
@@ -89,30 +92,39 @@ class _MatrixFunction(torch.autograd.Function):
 
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(matrix, eigenvalues, eigenvectors, function, method):
+    def forward(
+        matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, function: SpectralFunction, method: Kernel
+    ) -> Tensor:
         return (eigenvectors * function(eigenvalues).unsqueeze(-2)) @ eigenvectors.mT
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.function, ctx.method = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
         incoming = (incoming + incoming.mT) / 2
-        return kernel_gradient(*ctx.saved_tensors, incoming, ctx.function, ctx.method), None, None, None, None
+        matrix, eigenvalues, eigenvectors = ctx.saved_tensors
+        slope = kernel_gradient(matrix, eigenvalues, eigenvectors, incoming, ctx.function, ctx.method)
+        return slope, None, None, None, None
 
 
 class _WithForwardMode(_MatrixFunction):
     """Apart, since torch.compile takes no function that has one."""
 
+    @staticmethod
     @in_full_precision
-    def jvp(ctx, tangent, *_):
+    def jvp(ctx: Any, tangent: Tensor, *_: Tensor | None) -> Tensor:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
-        return _KernelGradient.apply(*ctx.saved_tensors, (tangent + tangent.mT) / 2, ctx.function, ctx.method)
+        tangent = (tangent + tangent.mT) / 2
+        change: Tensor = _KernelGradient.apply(*ctx.saved_tensors, tangent, ctx.function, ctx.method)
+        return change
 
 
 def kernel_gradient(
@@ -120,7 +132,8 @@ def kernel_gradient(
 ) -> Tensor:
     """V (D o (V^T G V)) V^T of a symmetric G, differentiable with respect to A and G where the method is."""
     if torch.is_grad_enabled():
-        return _KernelGradient.apply(matrix, eigenvalues, eigenvectors, incoming, function, method)
+        slope: Tensor = _KernelGradient.apply(matrix, eigenvalues, eigenvectors, incoming, function, method)
+        return slope
     return method.gradient(function, eigenvalues, eigenvectors, incoming)
 
 
@@ -134,18 +147,27 @@ class _KernelGradient(torch.autograd.Function):
 
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(matrix, eigenvalues, eigenvectors, incoming, function, method):
+    def forward(
+        matrix: Tensor,
+        eigenvalues: Tensor,
+        eigenvectors: Tensor,
+        incoming: Tensor,
+        function: SpectralFunction,
+        method: Kernel,
+    ) -> Tensor:
         return method.gradient(function, eigenvalues, eigenvectors, incoming)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         *tensors, ctx.function, ctx.method = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, outer):
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
         matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors
@@ -157,8 +179,9 @@ class _KernelGradient(torch.autograd.Function):
             of_incoming = kernel_gradient(matrix, eigenvalues, eigenvectors, outer, ctx.function, ctx.method)
         return of_matrix, None, None, of_incoming, None, None
 
+    @staticmethod
     @in_full_precision
-    def jvp(ctx, of_matrix, _values, _vectors, of_incoming, *_):
+    def jvp(ctx: Any, of_matrix: Tensor | None, _values: None, _vectors: None, of_incoming: Tensor | None, *_: None) -> Tensor:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
         matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors

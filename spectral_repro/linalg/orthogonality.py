@@ -17,7 +17,8 @@ def orthogonality_gap(columns: Tensor) -> Tensor:
     """
     gram = normalised_gram(columns)
     n = gram.shape[-1]
-    return torch.linalg.matrix_norm(gram - torch.eye(n, dtype=gram.dtype, device=gram.device) / n)
+    gap: Tensor = torch.linalg.matrix_norm(gram - torch.eye(n, dtype=gram.dtype, device=gram.device) / n)
+    return gap
 
 
 def singular_value_gap(gram: Tensor) -> Tensor:
@@ -29,7 +30,8 @@ def singular_value_gap(gram: Tensor) -> Tensor:
     finite = gram.isfinite().all((-2, -1), keepdim=True)
     eigenvalues = torch.linalg.eigvalsh(gram.where(finite, 0)).clamp(min=0)
     shares = eigenvalues / eigenvalues.sum(-1, keepdim=True)
-    return torch.linalg.vector_norm(shares.sqrt() - gram.shape[-1] ** -0.5, dim=-1)
+    gap: Tensor = torch.linalg.vector_norm(shares.sqrt() - gram.shape[-1] ** -0.5, dim=-1)
+    return gap
 
 
 def abs_cosine_similarity(columns: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ def abs_cosine_similarity(columns: Tensor) -> Tensor:
 
     NaN for a single column and for a column of zeros.
     """
-    directions = columns / torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
+    directions: Tensor = columns / torch.linalg.vector_norm(columns, dim=-2, keepdim=True)
     cosines = (directions.mT @ directions).abs()
     n = cosines.shape[-1]
     upper = torch.triu_indices(n, n, offset=1, device=cosines.device)

@@ -36,7 +36,7 @@ def newton_schulz_polar(matrix: Tensor, steps: int = 5, coefficients: tuple[floa
     tall = matrix.shape[-2] > matrix.shape[-1]
     wide = matrix.mH if tall else matrix
     with full_precision(matrix.device):
-        norm = torch.linalg.matrix_norm(wide, keepdim=True)
+        norm: Tensor = torch.linalg.matrix_norm(wide, keepdim=True)
         x = (wide / norm.clamp_min(torch.finfo(norm.dtype).tiny)).view(-1, *wide.shape[-2:])
         for _ in range(steps):
             gram = x @ x.mH

@@ -1,5 +1,7 @@
 """Power iteration: eigenvectors with the gradient through every step, and norms with the gradient at a fixed vector."""
 
+from typing import Any, NoReturn
+
 import torch
 from torch import Tensor
 
@@ -57,29 +59,30 @@ def norm_of_image(image: Tensor) -> Tensor:
         >>> norm_of_image(torch.diag(torch.tensor([3.0, 1.0])) @ torch.tensor([1.0, 0.0]))
         tensor(3.)
     """
-    if torch.compiler.is_compiling():  # which refuses all second derivatives by itself
-        return torch.linalg.vector_norm(image)
-    return _NormOfImage.apply(image)
+    # torch.compile refuses all second derivatives by itself
+    norm: Tensor = torch.linalg.vector_norm(image) if torch.compiler.is_compiling() else _NormOfImage.apply(image)
+    return norm
 
 
 class _NormOfImage(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(image):
-        return torch.linalg.vector_norm(image)
+    def forward(image: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(image)
+        return norm
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(inputs[0], output)
         ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * _direction(*ctx.saved_tensors)
 
     @staticmethod
-    def jvp(ctx, tangent):
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return (tangent * _direction(*ctx.saved_tensors)).sum()
 
 
@@ -99,7 +102,7 @@ class _Iterated(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(matrix, v, iterations):
+    def forward(matrix: Tensor, v: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
         path, lengths = [v], []
         tiny = torch.finfo(v.dtype).tiny
         for _ in range(iterations):
@@ -110,13 +113,13 @@ class _Iterated(torch.autograd.Function):
         return v, torch.cat(path, -1), torch.cat(lengths, -1)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _, path, lengths = output
         ctx.mark_non_differentiable(path, lengths)
         ctx.save_for_backward(inputs[0], path, lengths)
 
     @staticmethod
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor | None) -> tuple[Tensor, None, None]:
         matrix, path, lengths = ctx.saved_tensors
         sources, slopes = (matrix, gradient), []
         with torch.no_grad():
@@ -130,5 +133,5 @@ class _Iterated(torch.autograd.Function):
         return of_matrix, None, None
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         raise NotImplementedError(REASON)

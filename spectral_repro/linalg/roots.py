@@ -41,7 +41,8 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
         even = even + float(comb(2 * degree + 1, 2 * k)) * power
         odd = odd + float(comb(2 * degree + 1, 2 * k + 1)) * power
         power = power @ scaled
-    return torch.linalg.solve(even, odd) / norm.sqrt() if inverse else norm.sqrt() * torch.linalg.solve(odd, even)
+    quotient: Tensor = torch.linalg.solve(even, odd) if inverse else torch.linalg.solve(odd, even)
+    return quotient / norm.sqrt() if inverse else norm.sqrt() * quotient
 
 
 def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:

@@ -1,5 +1,7 @@
 """Matrices with their singular values clipped, with the exact gradient."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,9 +26,9 @@ def clip_singular_values(matrix: Tensor, limit: float) -> Tensor:
         tensor([[2., 0.],
                 [0., 1.]])
     """
-    if matrix.shape[-2] > matrix.shape[-1]:
-        return _Clipped.apply(matrix.mT, limit)[0].mT
-    return _Clipped.apply(matrix, limit)[0]
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    clipped: Tensor = _Clipped.apply(matrix.mT if tall else matrix, limit)[0]
+    return clipped.mT if tall else clipped
 
 
 class _Clipped(torch.autograd.Function):
@@ -39,18 +41,19 @@ class _Clipped(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(matrix, limit):
+    def forward(matrix: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return (left * values.clamp_max(limit).unsqueeze(-2)) @ right, left, values, right
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         matrix, ctx.limit = inputs
         ctx.save_for_backward(matrix, *output[1:])
         ctx.mark_non_differentiable(*output[1:])
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, gradient, *others):
+    def backward(ctx: Any, gradient: Tensor, *others: Tensor | None) -> tuple[Tensor, None]:
         matrix, left, values, right = ctx.saved_tensors
         middle = left.mH @ gradient @ right.mH
         hermitian, skew = (middle + middle.mH) / 2, (middle - middle.mH) / 2

@@ -17,7 +17,8 @@ def dot(a: Tensor, b: Tensor, dim: Dim = -1) -> Tensor:
 
 def length(vector: Tensor, dim: Dim = -1) -> Tensor:
     """|v|; the axes summed over stay, of size 1."""
-    return torch.linalg.vector_norm(vector, dim=dim, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(vector, dim=dim, keepdim=True)
+    return norm
 
 
 def unit(vector: Tensor, dim: Dim = -1) -> Tensor:

@@ -28,10 +28,11 @@ def svd_weight(inputs: Tensor, channels: int, exponent: float) -> Tensor:
         raise ValueError(f"channels={channels}: must be at most {min(inputs.shape)} with inputs {tuple(inputs.shape)}")
     x = inputs.double()
     few_numbers = x.shape[1] <= x.shape[0]
+    vectors: Tensor
     eigenvalues, vectors = torch.linalg.eigh(x.mT @ x if few_numbers else x @ x.mT)
     largest, basis = eigenvalues[-channels:], vectors[:, -channels:]
     null = largest <= ROUNDING**2 * eigenvalues.sum()
-    factors = torch.where(null, torch.inf, largest) ** (-(1 + exponent) / 2)
+    factors: Tensor = torch.where(null, torch.inf, largest) ** (-(1 + exponent) / 2)
     if few_numbers:
         return (x[:channels] @ basis * factors) @ basis.mT
     return (basis[:channels] * factors) @ (basis.mT @ x)

@@ -63,7 +63,7 @@ class Truncated(ThroughEigenvectors):
 
     limit: float = 1e10
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.limit > 0:
             raise ValueError(f"limit={self.limit} must be > 0")
 
@@ -86,7 +86,7 @@ class TopN(ThroughEigenvectors):
 
     n: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("n", self.n)
 
     def applied(self, function: SpectralFunction) -> SpectralFunction:

@@ -24,7 +24,7 @@ class Hybrid(Backward):
     second: Backward
     switch: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 <= self.switch <= 1:
             raise ValueError(f"switch={self.switch} must be in [0, 1]")
         self.advance(0.0)

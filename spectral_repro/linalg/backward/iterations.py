@@ -1,7 +1,7 @@
 """Gradients of the square root and the inverse square root by iterations that need matrix products alone."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class NewtonSchulz(Kernel):
     iterations: int = 10
     forward: Literal["eigh", "newton_schulz"] = "eigh"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
         _check_forward(self.forward, "eigh", "newton_schulz")
 
@@ -109,7 +109,7 @@ class Lyapunov(Kernel):
     forward: Literal["eigh", "mpa", "mtp", "newton_schulz"] = "eigh"
     order: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
         if self.order is not None:
             check_count("order", self.order)
@@ -140,18 +140,20 @@ class Lyapunov(Kernel):
 class _ByLyapunov(torch.autograd.Function):
     generate_vmap_rule = True
 
+    @staticmethod
     @in_full_precision
-    def forward(matrix, method, inverse):
+    def forward(matrix: Tensor, method: Lyapunov, inverse: bool) -> Tensor:
         root = ROOTS[method.forward]
         return root(matrix, inverse=inverse) if method.order is None else root(matrix, method.order, inverse)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         matrix, ctx.method, ctx.inverse = inputs
         ctx.save_for_backward(matrix, output)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, incoming):
+    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None]:
         matrix, result = ctx.saved_tensors
         with torch.no_grad():
             slope = _lyapunov(matrix, result, incoming, ctx.inverse, ctx.method.iterations)
@@ -160,7 +162,7 @@ class _ByLyapunov(torch.autograd.Function):
         return slope, None, None
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         raise NotImplementedError(first_order_alone(ctx.method))
 
 
@@ -171,7 +173,7 @@ def _lyapunov(matrix: Tensor, result: Tensor, incoming: Tensor, inverse: bool, i
         root, incoming = matrix @ result, -result @ incoming @ result
     else:
         root = result
-    norm = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
+    norm: Tensor = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
     b, c = root / norm, incoming / norm
     for _ in range(iterations):
         square = b @ b

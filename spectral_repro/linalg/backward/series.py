@@ -28,7 +28,7 @@ class Taylor(Gapped):
 
     degree: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("degree", self.degree)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class PowerIteration(Gapped):
 
     iterations: int = 19
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Pade(Gapped):
     degree: int = 50
     digits: int = 20
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("degree", self.degree)
         check_count("digits", self.digits)
         published_pade(self.degree, self.digits)

@@ -44,7 +44,7 @@ class UnrolledPowerIteration(Backward):
 
     iterations: int = 19
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
 
     @property
