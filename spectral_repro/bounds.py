@@ -10,6 +10,7 @@ Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # as NumPy takes them
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 
 

@@ -4,14 +4,13 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, whole
-from spectral_repro.errors import UserError, first_line, in_one_line
+from spectral_repro.errors import UserError, in_one_line
 
 CHECKPOINTS = ("last", "best")
 
@@ -31,11 +30,7 @@ RULES = {
 
 @command("evaluate")
 def main(config: DictConfig) -> None:
-    try:
-        missing = RULES.keys() - flatten(config).keys()
-    except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {first_line(error)}") from error
-    if missing:
+    if missing := RULES.keys() - flatten(config).keys():
         raise UserError(f"{min(missing)}: is missing; leave it in, or set it to null")
     chosen = [key for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
     check(config, chosen)

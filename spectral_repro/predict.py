@@ -37,33 +37,37 @@ def main(config: DictConfig) -> None:
     from spectral_repro.evaluation.prediction import files_in, predict
     from spectral_repro.evaluation.trained import load_trained
     from spectral_repro.training.environment import choose_device
+    from spectral_repro.training.faults import WORKER_KILLED, is_of_workers, is_out_of_memory
 
     device, paths = choose_device(config.device), files_in(Path(config.images))
     trained, failed = load_trained(config.run, config.checkpoint, device), 0
-    with _output(config.out) as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("file", "class", "probability"))
-        for path, found in predict(trained, paths, config.batch_size, config.workers):
-            if isinstance(found, UserError):
-                print(found, file=sys.stderr, flush=True)
-                failed += 1
-            else:
-                probability, number = found.max(0)
-                rows.writerow((path, trained.class_names[number], f"{probability:.4f}"))
+    try:
+        with _output(config.out) as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("file", "class", "probability"))
+            for path, found in predict(trained, paths, config.batch_size, config.workers):
+                if isinstance(found, UserError):
+                    print(found, file=sys.stderr, flush=True)
+                    failed += 1
+                else:
+                    probability, number = found.max(0)
+                    rows.writerow((path, trained.class_names[number], f"{probability:.4f}"))
+            file.flush()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise UserError(f"batch_size={config.batch_size}: out of memory, lower it") from error
+        if is_of_workers(error, config.workers):
+            raise UserError(f"workers={config.workers}: {WORKER_KILLED}; lower it, or start again") from error
+        if isinstance(error, OSError):
+            raise UserError(f"out={config.out or 'null'}: cannot be written ({error.strerror})") from error
+        raise
     if failed:
         raise UserError(f"{failed} of {len(paths)} files cannot be read as images, see above")
 
 
 def _output(out: str | None) -> AbstractContextManager[TextIO]:
-    """The file to write to, or standard output.
-
-    Raises:
-        UserError: if it cannot be written.
-    """
-    try:
-        return Path(out).open("w", encoding="utf-8", errors="surrogateescape", newline="") if out else nullcontext(sys.stdout)
-    except OSError as error:
-        raise UserError(f"out={out}: cannot be written ({error.strerror})") from error
+    """The file to write to, or standard output."""
+    return Path(out).open("w", encoding="utf-8", errors="surrogateescape", newline="") if out else nullcontext(sys.stdout)
 
 
 if __name__ == "__main__":

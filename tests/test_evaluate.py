@@ -162,6 +162,7 @@ def test_one_that_is_damaged_does_not_keep_the_others_from_being_evaluated(evalu
         (["run=a", "metrics=[]"], "metrics: choose from accuracy, autoattack, calibration, certificates, corruptions"),
         (["run=a", "metrics=accurracy"], "In 'evaluate': Could not find 'metrics/accurracy'"),
         (["run=${x}"], "run: Interpolation key 'x' not found"),
+        (["run=a", "calibration.bins=1000000"], "calibration.bins=1000000: must be a whole number >= 1 and <= 1000"),
         (["run=a", "~device"], "device: is missing; leave it in, or set it to null"),
         (["run=a", "+extra=1"], "extra: no such key; there are run, runs, "),
         (["run=a", "metrics=corruptions", "corruptions.severities=[6]"], "corruptions.severities=[6]: must be a list, each"),

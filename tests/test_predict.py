@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.evaluation.prediction import _Pictures
 from spectral_repro.training.execute import execute
 
 COLOURS = {"blue sky": (40, 80, 220), "fire": (230, 60, 30), "grass": (50, 200, 60)}
@@ -111,11 +113,15 @@ def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):
         (["run=nowhere", "images=empty"], "images=empty: holds no files"),
         (["run=nowhere", "images=nothing"], "images=nothing: cannot be read (No such file or directory)"),
         (["run=.", "images=empty", "batch_size=0"], "batch_size=0: must be a whole number >= 1"),
+        (["run=a${x}", "images=empty"], "Interpolation key 'x' not found"),
+        (["run=.", "images=of${x}"], "images=of${x}: ${ begins the name of another value in a configuration; rename"),
+        (["run=.", "images=empty", "hydra.run.dir=/proc/x"], "hydra.run.dir=/proc/x: cannot be made (No such file"),
         (["run=.", "images=empty", "+top=3"], "+top=3: predict takes run, images, out, "),
     ],
 )
 def test_errors_in_one_line(predict, tmp_path, arguments, message):
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "of${x}"):
+        (tmp_path / name).mkdir()
     if "images=empty/one.png" in arguments:
         Image.new("L", (8, 8)).save(tmp_path / "empty" / "one.png")
     code, rows, errors = predict(*arguments)
@@ -123,9 +129,31 @@ def test_errors_in_one_line(predict, tmp_path, arguments, message):
     assert any(line.startswith(message) for line in errors.splitlines()), errors
 
 
-def test_an_output_that_cannot_be_written(predict, run, photos):
-    code, _, errors = predict(f"run={run}", f"images={photos}/test", "out=no/folder/found.csv")
-    assert code == 1 and "\nout=no/folder/found.csv: cannot be written (No such file or directory)\n" in errors
+@pytest.mark.parametrize(
+    ("out", "fault"), [("no/folder/found.csv", "No such file or directory"), ("/dev/full", "No space left")]
+)
+def test_an_output_that_cannot_be_written(predict, run, photos, out, fault):
+    code, _, errors = predict(f"run={run}", f"images={photos}/test/fire", f"out={out}")
+    assert code == 1 and f"\nout={out}: cannot be written ({fault}" in errors and "Traceback" not in errors
+
+
+# torch raises the error in a signal handler, which may run inside a callback of the garbage collector
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_worker_that_is_killed(predict, run, photos, monkeypatch):
+    monkeypatch.setattr(_Pictures, "__getitem__", lambda pictures, number: os.kill(os.getpid(), signal.SIGKILL))
+    code, rows, errors = predict(f"run={run}", f"images={photos}/test/fire", "workers=1")
+    assert code == 1 and not rows and "Traceback" not in errors
+    assert "\nworkers=1: a process that decodes images was killed, often for want of memory; lower it, or start again" in errors
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])
+def test_out_of_memory(predict, run, photos, monkeypatch, error):
+    def fail(pictures: _Pictures, number: int) -> None:
+        raise error
+
+    monkeypatch.setattr(_Pictures, "__getitem__", fail)
+    code, _, errors = predict(f"run={run}", f"images={photos}/test/fire")
+    assert code == 1 and "\nbatch_size=64: out of memory, lower it\n" in errors
 
 
 def test_an_unfinished_run(predict, run, photos, tmp_path):

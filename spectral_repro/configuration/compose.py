@@ -18,13 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
 from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
 from spectral_repro.configuration.groups import PATHS, is_several, options, spelled_for_hydra
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 
 WITHOUT_HYDRA = [
     f"hydra/{group}=[]"
     for group in ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
 ]
 OWN_FOLDER = ("--config-dir", "-cd")
+FOLDERS_OF_HYDRA = ("hydra.run.dir", "hydra.sweep.dir")
 REPLACING = ("--config-path", "-cp")
 
 # The one thing used of Hydra beyond its documented interface: ConfigStore can add an option, but not remove one. A launcher's
@@ -42,7 +43,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
     """
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
-        run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
+        run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_with_plain_errors(job))
 
         @functools.wraps(job)
         def main() -> None:
@@ -65,12 +66,26 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
     return decorate
 
 
+def _with_plain_errors(job: Callable[[DictConfig], object]) -> Callable[[DictConfig], object]:
+    """The function with one line for a value that stands for another one which is not there."""
+
+    @functools.wraps(job)
+    def run(config: DictConfig) -> object:
+        try:
+            return job(config)
+        except OmegaConfBaseException as error:
+            named = filter(None, (error.full_key, first_line(error)))
+            raise UserError(": ".join(named)) from None  # Hydra prints the cause as well
+
+    return run
+
+
 @contextmanager
 def _arguments_read() -> Iterator[None]:
     """Puts the folders of --config-dir into the environment, for other processes too; writes null as Hydra does.
 
     Raises:
-        UserError: a folder does not exist, or an argument would replace conf/.
+        UserError: a folder does not exist or cannot be made, or an argument would replace conf/.
     """
     arguments, own = _without_own_folders(sys.argv[1:])
     for folder in own:
@@ -83,6 +98,8 @@ def _arguments_read() -> Iterator[None]:
             raise UserError(
                 f"{key}={value}: a comma separates paths, for which -m is missing; one path is written \"{key}='{value}'\""
             )
+        if key in FOLDERS_OF_HYDRA and "${" not in value:
+            _make_folder(key, value.strip("'\""))
     several = [each for each in arguments if each in ("-m", "--multirun")]  # behind overrides, Hydra takes none after them
     sys.argv[1:] = several[:1] + spelled_for_hydra([each for each in arguments if each not in several])
     before = os.environ.get(OWN_FOLDERS, "")
@@ -93,6 +110,14 @@ def _arguments_read() -> Iterator[None]:
         yield
     finally:
         os.environ[OWN_FOLDERS] = before
+
+
+def _make_folder(key: str, folder: str) -> None:
+    """Makes a folder of Hydra's, which answers one that cannot be made with a traceback."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{key}={folder}: cannot be made ({getattr(error, 'strerror', error)})") from error
 
 
 def _without_own_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -50,8 +50,11 @@ def path_spelled(path: str, key: str) -> str:
     """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is. A comma
     separates paths, unless there is a file or folder of that name.
     """
-    if not path or (FOR_HYDRA.fullmatch(path) and not os.path.exists(os.path.expanduser(path))):
+    exists = os.path.exists(os.path.expanduser(path))
+    if not path or (FOR_HYDRA.fullmatch(path) and not exists):
         return path
+    if "${" in path:
+        raise UserError(f"{key}={path}: ${{ begins the name of another value in a configuration; rename the file or folder")
     paths = path.split(",") if is_several(path) else [path]
     paths = list(map(os.path.expanduser, paths))
     for each in paths:

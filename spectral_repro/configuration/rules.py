@@ -6,13 +6,14 @@ from omegaconf.errors import OmegaConfBaseException
 from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
+from spectral_repro.configuration.settings import SETTINGS
 from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, THREADS, any_of, list_of, number, one_of, whole
 from spectral_repro.errors import UserError, first_line
 
 RULES = {
-    "seed": whole(0, below=2**32),
+    "seed": SETTINGS["seed"],
     "device": DEVICE,
-    "precision": one_of("float32", "bfloat16", "float16", "auto"),
+    "precision": any_of(SETTINGS["precision"], one_of("auto")),
     "results_dir": TEXT,
     "force": SWITCH,
     "output_gap.batches": whole(1).or_null(),
@@ -28,7 +29,7 @@ RULES = {
     "dataset.crop_padding": whole(0),
     "dataset.crop_fill": one_of("black", "reflect", "symmetric"),
     "dataset.flip": any_of(SWITCH, one_of("alternating")),
-    "dataset.batch_size": whole(1),
+    "dataset.batch_size": SETTINGS["batch_size"],
     "dataset.drop_last": SWITCH,
     "dataset.epochs": whole(1),
     "dataset.train_images": whole(1).or_null(),
@@ -43,28 +44,22 @@ RULES = {
     "dataset.extra": SWITCH,
     "dataset.memory_limit_gib": number(least=0),
     "dataset.workers": whole(0),
-    "loss.label_smoothing": number(least=0, most=1),
-    "loss.reduction": one_of("mean", "sum"),
+    **{f"loss.{key}": SETTINGS[key] for key in ("label_smoothing", "reduction")},
     "param_groups.norms.lr": number(above=0),
     "param_groups.norms.weight_decay": number(least=0),
     "param_groups.biases.lr": number(above=0),
     "param_groups.biases.weight_decay": number(least=0),
-    "gradient_clipping.max_norm": number(above=0),
+    "gradient_clipping.max_norm": SETTINGS["max_norm"],
     "finetune.classifier_factor": number(above=0),
     "finetune.frozen": list_of(TEXT),
-    "trainer.epochs": whole(1),
+    **{f"trainer.{key}": SETTINGS[key] for key in ("epochs", "accumulate", "ema_decay", "evaluate_every")},
+    **{f"trainer.{key}": SETTINGS[key] for key in ("recalibrate_batches", "log_every", "checkpoint_every")},
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
-    "trainer.accumulate": whole(1),
-    "trainer.ema_decay": number(above=0, below=1).or_null(),
     "trainer.mixup": number(least=0),
     "trainer.cutmix": number(least=0),
     "trainer.extend": TEXT.or_null(),
-    "trainer.evaluate_every": whole(1),
-    "trainer.recalibrate_batches": whole(0),
     "trainer.threads": THREADS.or_null(),
-    "trainer.log_every": whole(1),
-    "trainer.checkpoint_every": whole(1).or_null(),
 }
 
 OF_THE_DATA_SET = {

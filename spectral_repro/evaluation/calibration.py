@@ -1,12 +1,13 @@
 """Are the probabilities of a network those of being right (Guo et al., 2017)?"""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from spectral_repro.bounds import Count
 from spectral_repro.evaluation.measurement import Measurement
 from spectral_repro.evaluation.trained import Trained
 
@@ -19,7 +20,7 @@ class Calibration(Measurement):
         bins: of equal width over the confidence, each (low, high].
     """
 
-    bins: Count
+    bins: Annotated[int, Interval(ge=1, le=1000)]
 
     def __call__(self, trained: Trained) -> dict[str, object]:
         logits, labels = trained.predictions

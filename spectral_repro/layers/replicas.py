@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.dropout import _DropoutNd
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def replicas(group: dist.ProcessGroup | None = None) -> int:
@@ -58,16 +59,18 @@ def whole_batch(
 
 def synchronise(model: nn.Module) -> nn.Module:
     """The network, in place: its batch norms, whitening and denoising layers take the statistics of the whole batch, on a CPU
-    as well, where `torch.nn.SyncBatchNorm` refuses, and its dropouts draw other numbers on every replica, which leaves torch's
-    global generators alike. Names, parameters and buffers stay.
+    as well, where `torch.nn.SyncBatchNorm` refuses, its instance norms track the mean over all images, and its dropouts draw
+    other numbers on every replica, which leaves torch's global generators alike. Names, parameters and buffers stay.
     """
     for module in model.modules():
         if hasattr(module, "synchronised"):
             module.synchronised = True
         elif isinstance(module, BATCH_NORMS):
             module.__class__ = _over_the_whole_batch(type(module))
+        elif isinstance(module, INSTANCE_NORMS):
+            module.__class__ = _with(_MeanOverReplicas, type(module))
         elif isinstance(module, _DropoutNd):
-            module.__class__ = _with_own_numbers(type(module))
+            module.__class__ = _with(_OwnNumbers, type(module))
     return model
 
 
@@ -80,9 +83,9 @@ def _over_the_whole_batch(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 @functools.cache
-def _with_own_numbers(kind: type[nn.Module]) -> type[nn.Module]:
+def _with(forward: type, kind: type[nn.Module]) -> type[nn.Module]:
     """The class with a forward that calls its own."""
-    return type(kind.__name__, (_OwnNumbers, kind), {"synchronised": True})
+    return type(kind.__name__, (forward, kind), {"synchronised": True})
 
 
 class _AllReduce(torch.autograd.Function):
@@ -124,6 +127,26 @@ class _WholeBatch:
         for running, newest in ((self.running_mean, mean), (self.running_var, variance)):
             share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
             running.lerp_(newest.to(running.dtype), share)
+
+
+class _MeanOverReplicas:
+    """Tracks the mean of the statistics of all images, where an instance norm alone takes those of its own process.
+
+    The running statistics after a step are linear in that mean: their own mean over the processes, weighted by images.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        if self.training and self.track_running_stats and dist.is_initialized():
+            self._average(len(x))
+        return y
+
+    @torch.no_grad()
+    def _average(self, images: int) -> None:
+        running = torch.stack([self.running_mean, self.running_var]).double()
+        total = _summed(torch.cat([running.new_ones(1), running.flatten()]) * images, None)
+        for statistic, mean in zip((self.running_mean, self.running_var), (total[1:] / total[0]).chunk(2), strict=True):
+            statistic.copy_(mean)
 
 
 class _OwnNumbers:

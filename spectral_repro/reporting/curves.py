@@ -35,8 +35,9 @@ class Block:
 
 def draw_curves(section: Section) -> Figure | None:
     """One line for each method: mean and sample standard deviation over the finished seeds, or over the interrupted ones up to
-    the last epoch that all of them have; every diverged run by itself, up to a cross. None for a time, a study, or what is
-    measured after the training or after some epoch, if no run has come to its end, or if the epochs of one are not known.
+    the last epoch that all of them have; every diverged run by itself, up to a cross. Several runs of a seed count as their
+    mean. None for a time, a study, or what is measured after the training or after some epoch, if no run has come to its end,
+    or if the epochs of one are not known.
 
     Published curves have open markers. More than `MOST_LINES` methods are drawn in several rows of panels, the baseline of a
     comparison in each of them.
@@ -133,12 +134,11 @@ def _scale_together(metric: Metric, panels: list[Axes]) -> None:
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
     curves = defaultdict(list)
     for line, entry in lines:
-        curves[line] += [each for each in _common(entry.in_state("finished") or entry.in_state("interrupted")) if len(each)]
+        curves[line] += _by_seed(entry.in_state("finished") or entry.in_state("interrupted"), metric)
     for line, look in look_of.items():
         if not curves[line]:
             continue
-        values = pd.concat([_of_metric(rows, metric).set_index("epoch")["value"] for rows in curves[line]], axis="columns")
-        values = values.dropna(how="all")
+        values = pd.concat(curves[line], axis="columns").dropna(how="all")
         if values.empty:
             continue
         mean, spread = values.mean(axis="columns"), values.std(axis="columns", ddof=1)
@@ -163,10 +163,12 @@ def _of_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     return values.replace([np.inf, -np.inf], np.nan)
 
 
-def _common(runs: list[Run]) -> list[pd.DataFrame]:
-    """Their rows, up to the last epoch that all of them have."""
-    epochs = min((len(run.metrics) for run in runs), default=0)
-    return [run.metrics[:epochs] for run in runs]
+def _by_seed(runs: list[Run], metric: Metric) -> list[pd.Series]:
+    """The metric of each seed by epoch, the mean of its runs, up to the last epoch that all runs have."""
+    epochs, values = min((len(run.metrics) for run in runs), default=0), defaultdict(list)
+    for run in runs:
+        values[run.seed].append(_of_metric(run.metrics[:epochs], metric).set_index("epoch")["value"])
+    return [pd.concat(own, axis="columns").mean(axis="columns") for own in values.values()] if epochs else []
 
 
 def _draw_published(axes: Axes, lines: Lines, look_of: dict[str, Look]) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from spectral_repro.configuration.settings import SETTINGS, TrainerSettings
 from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.images import ImageData, Split, hold_out
@@ -23,7 +24,6 @@ from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import is_main_process
 from spectral_repro.training.recording import RunRecorder
 from spectral_repro.training.run_folder import RunFolder
-from spectral_repro.training.settings import TrainerSettings
 from spectral_repro.training.step import BatchTransform
 from spectral_repro.training.trainer import Trainer
 from spectral_repro.training.weights import WeightControl
@@ -161,7 +161,7 @@ def load_images(config: DictConfig) -> ImageData:
     """The data set, with a validation split if the configuration asks for one.
 
     Raises:
-        UserError: if it is not what the configuration says of it, or makes no batch, or one too small for all processes.
+        UserError: if it is not what the configuration says of it, or makes no batch.
     """
     dataset = config.dataset
     images = _instantiate(config, "dataset.load")
@@ -179,11 +179,6 @@ def load_images(config: DictConfig) -> ImageData:
     if dataset.get("drop_last", False) and count < dataset.batch_size:
         raise UserError(
             f"dataset.drop_last=true: the {count} training images make no batch of dataset.batch_size={dataset.batch_size}"
-        )
-    if (smallest := _smallest_batch(config, count)) < replicas():
-        raise UserError(
-            f"dataset.batch_size={dataset.batch_size} makes a batch of {smallest} of the {count} training images, fewer than "
-            f"there are processes ({replicas()}): take another, set dataset.train_images, or dataset.drop_last=true"
         )
     return images
 
@@ -212,7 +207,6 @@ def build_batches(
 
 def build_settings(config: DictConfig) -> TrainerSettings:
     trainer, loss = config.trainer, config.get("loss", {})
-    own = ("epochs", "accumulate", "ema_decay", "evaluate_every", "recalibrate_batches", "log_every", "checkpoint_every")
     return TrainerSettings(
         seed=config.seed,
         precision=config.precision,
@@ -220,7 +214,7 @@ def build_settings(config: DictConfig) -> TrainerSettings:
         reduction=loss.get("reduction", "mean"),
         max_norm=config.gradient_clipping.max_norm if "gradient_clipping" in config else None,
         output_gap_batches=(config.output_gap.batches or "all") if "output_gap" in config else None,
-        **{name: trainer[name] for name in own},
+        **{name: trainer[name] for name in SETTINGS if name in trainer},
     )
 
 
@@ -245,7 +239,11 @@ def build_trainer(
     device: torch.device,
     loggers: Loggers,
 ) -> Trainer:
-    """The trainer of a network that is on its device and not compiled."""
+    """The trainer of a network that is on its device and not compiled.
+
+    Raises:
+        UserError: for a batch that is too small for all processes.
+    """
     share = (rank(), replicas())
     train = build_batches(config, images.train, device, train=True, share=share)
     evaluated = {
@@ -254,7 +252,7 @@ def build_trainer(
         if split
     }
     best_by, count = f"{images.chosen_by}_accuracy", train.images
-    return Trainer(
+    return _named_errors(Trainer, "dataset")(
         model,
         optimizer,
         train,

@@ -13,6 +13,7 @@ from spectral_repro.layers.replicas import replicas
 from spectral_repro.training.build import build_schedule
 from spectral_repro.training.run_folder import differing_keys
 from spectral_repro.training.state import rate_factor
+from spectral_repro.training.step import hybrids
 from spectral_repro.training.trainer import Trainer
 
 MAY_DIFFER = ("trainer.epochs", "schedule")
@@ -42,7 +43,7 @@ def check_extension(earlier: Path, config: DictConfig, trainer: Trainer) -> None
         raise UserError(f"{place}: was trained by {processes} processes; start as many")
     if others := [key for key in differing_keys(stored, config) if not within(key, MAY_DIFFER)]:
         raise UserError(f"{place}: differs in {', '.join(others)}; only epochs and schedule may differ")
-    if trainer.hybrids:
+    if hybrids(trainer.state.model):
         raise UserError(f"{place}: backward=hybrid switches after a part of the training, so it cannot be extended")
     before, now = build_schedule(stored), trainer.state.schedule
     steps = epochs * len(trainer.train_batches)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from spectral_repro.errors import UserError, first_line
 
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
+WORKER_KILLED = "a process that decodes images was killed, often for want of memory"
 AGAIN = "the same command goes on from the last checkpoint"
 
 
@@ -19,18 +20,27 @@ def explain(error: Exception, config: DictConfig) -> str | None:
     """What is wrong and what to do; None for an error of the code, not of the machine or the user."""
     if isinstance(error, UserError):
         return str(error)
-    text = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in NO_MEMORY):
+    if is_out_of_memory(error):
         if "study" in config:
             return "out of memory: take smaller sizes, or fewer repeats, under study"
         size = f"dataset.batch_size={config.dataset.batch_size}"
         return f"out of memory with {size}: lower it, or model.width, or set precision=bfloat16; {AGAIN}"
-    torn = isinstance(error, ConnectionError | EOFError) and config.dataset.get("workers", 0) > 0  # while it hands over a batch
-    if torn or (isinstance(error, RuntimeError) and "DataLoader worker" in text):
-        return f"a process that decodes images was killed, often for want of memory: lower dataset.workers; {AGAIN}"
+    if is_of_workers(error, config.dataset.get("workers", 0)):
+        return f"{WORKER_KILLED}: lower dataset.workers; {AGAIN}"
     if isinstance(error, OSError):
         return f"{first_line(error)}: free some space, or repair the file or its permissions; {AGAIN}"
     return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Is it for want of memory, of the machine or of a GPU?"""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in NO_MEMORY)
+
+
+def is_of_workers(error: Exception, workers: int) -> bool:
+    """Was one of the processes that decode images killed?"""
+    torn = isinstance(error, ConnectionError | EOFError) and workers > 0  # while it hands over a batch
+    return torn or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))
 
 
 class StopRequest:

@@ -89,15 +89,17 @@ class Pretrained:
 
 
 def take(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
-    """Puts the weights whose names and shapes are the network's own into it, and prints which it is left without.
+    """Puts the weights whose names and shapes are the network's own into it, and prints which it is left without. A whitening
+    layer in the place of a batch norm makes its running statistic from the running variance.
 
     Raises:
         UserError: if there are none.
     """
-    own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    of_batch_norms = {name.replace("running_mean", "running_var"): shape for name, shape in shapes.items()}
+    fitting = {name: value for name, value in weights.items() if (of_batch_norms | shapes).get(name) == value.shape}
     if not fitting:
         raise UserError(f"{origin}: none of its weights fits this network ({differences(model, weights)}); take the same model")
-    model.load_state_dict(fitting, strict=False)
-    anew = sorted(own.keys() - fitting.keys())
-    print(f"{origin}: {len(fitting)} of {len(own)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)
+    anew = sorted(model.load_state_dict(fitting, strict=False).missing_keys)
+    taken = len(shapes) - len(anew)
+    print(f"{origin}: {taken} of {len(shapes)} tensors taken" + (f"; new: {', '.join(anew)}" if anew else ""), flush=True)

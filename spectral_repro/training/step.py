@@ -4,16 +4,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from spectral_repro.configuration.settings import TrainerSettings
 from spectral_repro.data.batches import seeded_generator
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.linalg.backward import Hybrid
 from spectral_repro.training.loaders import drawing_from
 from spectral_repro.training.processes import replicated, summed
-from spectral_repro.training.settings import TrainerSettings
 from spectral_repro.training.spectra import covariance_layers, smallest_gap
 from spectral_repro.training.state import TrainingState
 
@@ -32,8 +32,7 @@ class TrainingStep:
         self.state, self.settings, self.batch_transform = state, settings, batch_transform
         self.replica = replicated(state.model)
         self.layers = covariance_layers(state.model)
-        methods = [getattr(module, "backward_method", None) for module in state.model.modules()]
-        self.hybrids = [method for method in methods if isinstance(method, Hybrid)]
+        self.hybrids = hybrids(state.model)
         self.latest: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, whole: int) -> None:
@@ -101,6 +100,12 @@ class TrainingStep:
         if scaler.is_enabled():
             norm = torch.where(norm.isfinite(), norm, 0.0) / scaler.scale(torch.ones_like(norm))
         return norm
+
+
+def hybrids(network: nn.Module) -> list[Hybrid]:
+    """The backward methods of its layers that change during a training."""
+    methods = [getattr(module, "backward_method", None) for module in network.modules()]
+    return [method for method in methods if isinstance(method, Hybrid)]
 
 
 def sums_of(logits: Tensor, labels: Tensor, loss: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from spectral_repro.configuration.settings import TrainerSettings
 from spectral_repro.layers import recalibrate
 from spectral_repro.layers.replicas import replicas, synchronise
 from spectral_repro.optim.schedules import Constant, Schedule
@@ -19,7 +20,6 @@ from spectral_repro.training.loaders import Data, EpochBatches, as_batches
 from spectral_repro.training.loggers import Progress
 from spectral_repro.training.processes import any_rank, first_over_ranks, summed
 from spectral_repro.training.recording import Recorder
-from spectral_repro.training.settings import TrainerSettings
 from spectral_repro.training.spectra import log_eigenvalues, output_gap, spectrum_scalars
 from spectral_repro.training.state import TrainingState
 from spectral_repro.training.step import BatchTransform, TrainingStep, sums_of
@@ -51,7 +51,7 @@ class Trainer:
         recorder: what the training leaves behind; None: nothing.
 
     Raises:
-        ValueError: for a data loader in one of several processes.
+        ValueError: in one of several processes, for a data loader, and for a training batch with fewer images than processes.
 
     Attributes:
         state: everything that decides how the training goes on.
@@ -93,6 +93,7 @@ class Trainer:
             for name, data in (("validation", validation), ("test", test))
             if data is not None
         }
+        _check_shares(self.train_batches)
         self.best_by = "test_accuracy" if validation is None else "validation_accuracy"
         steps = settings.epochs * len(self.train_batches)
         schedule, weights = schedule or Constant(), weights or WeightControl(model)
@@ -101,7 +102,7 @@ class Trainer:
             synchronise(ema.module)  # where its statistics are computed anew, those of the whole batch
         self.state = TrainingState(model, optimizer, schedule, steps, settings.precision, weights, ema)
         self._step = TrainingStep(self.state, settings, batch_transform)
-        self.layers, self.hybrids, self.stop = self._step.layers, self._step.hybrids, StopRequest()
+        self.stop = StopRequest()
 
     def train(self) -> list[dict[str, float]]:
         """Trains up to the last epoch, from the state of the recorder if it has one.
@@ -217,7 +218,7 @@ class Trainer:
             **evaluated,
             "learning_rate": state.optimizer.param_groups[0]["lr"],
             "largest_gradient": largest,
-            **({"smallest_gap": smallest} if self.layers else {}),
+            **({"smallest_gap": smallest} if self._step.layers else {}),
             **columns,
             "images_per_second": count / (state.seconds - seconds_before),
             "step_time": 1000 * (state.seconds - seconds_before) / len(self.train_batches),
@@ -228,8 +229,8 @@ class Trainer:
         best = self._best()
         self.recorder.finish_epoch(state, best, is_best=row is best)
         scalars = {_tag(name): value for name, value in evaluated.items()}
-        self.recorder.log(scalars | spectrum_scalars(self.layers) | singular_values, state.step)
-        self.recorder.log_histograms(log_eigenvalues(self.layers), state.step)
+        self.recorder.log(scalars | spectrum_scalars(self._step.layers) | singular_values, state.step)
+        self.recorder.log_histograms(log_eigenvalues(self._step.layers), state.step)
         self.progress.epoch(state.step, row)
 
     def _best(self) -> dict[str, float] | None:
@@ -289,6 +290,21 @@ class Trainer:
             if failure and (failure.during == "output" or not skipped):  # float16 skips a step whose gradient overflows
                 return Diverged(step, failure.layer, failure.during, failure.gap)
         return Diverged(end - 1)
+
+
+def _check_shares(batches: EpochBatches) -> None:
+    """
+    Raises:
+        ValueError: if a batch has no image for one of the processes.
+    """
+    if replicas() == 1:
+        return
+    smallest = min(batches.length(index) for index in range(len(batches)))
+    if smallest < replicas():
+        raise ValueError(
+            f"the smallest training batch, of {smallest}, has no image for some of the {replicas()} processes: take another "
+            "batch size or number of images, or leave out the last batch (drop_last)"
+        )
 
 
 def _tag(column: str) -> str:

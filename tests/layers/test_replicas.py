@@ -36,6 +36,8 @@ LAYERS = {
     "no-bias": lambda: nn.BatchNorm2d(8, bias=False),
     "untracked": lambda: nn.BatchNorm2d(8, track_running_stats=False),
     "cumulative": lambda: nn.BatchNorm2d(8, momentum=None),
+    "instance": lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True),
+    "instance, untracked": lambda: nn.InstanceNorm2d(8),
     "zca": lambda: ZCAWhitening(8, group_size=4),
     "pca": lambda: PCADenoising(8, components=3),
 }

@@ -193,6 +193,18 @@ def test_interrupted_runs_are_drawn_as_far_as_all_of_them_came(write_run, tmp_pa
     ]
 
 
+def test_several_runs_of_a_seed_count_as_their_mean(write_run, tmp_path, paper):
+    for number, accuracies in enumerate(([40.0, 60.0], [60.0, 80.0])):
+        write_run(tmp_path / f"{number}", "norm=batch", seed=0, accuracies=accuracies)
+    write_run(tmp_path / "2", "norm=batch", seed=1, accuracies=[20.0, 30.0])
+    runs = [run for number in range(3) for run in read_runs(tmp_path / f"{number}", made_by="nobody")[0]]
+    (section,) = gather(paper, runs).sections
+    accuracy = draw_curves(section).axes[1]
+    assert points(accuracy.lines[0]) == [(1, 35.0), (2, 50.0)]
+    heights = accuracy.collections[0].get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(50 + 800**0.5)  # of 70 and 30
+
+
 def test_more_than_six_methods_take_several_rows_of_panels_with_a_legend_each(make_run, read):
     for size in (1, 2, 4, 8, 16, 32, 64):
         make_run("norm=zca", f"norm.group_size={size}", losses=[2.0, 1.0 / size])

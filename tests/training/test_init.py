@@ -110,6 +110,21 @@ def test_what_does_not_fit_starts_anew_and_is_named(checkpoint, capsys):
     assert capsys.readouterr().out.endswith("tensors taken; new: classifier.bias, classifier.weight\n")
 
 
+@pytest.mark.parametrize("norm", [("norm=zca",), ("norm=zca", "norm.running=matrix")], ids=["covariance", "matrix"])
+def test_whitening_takes_the_running_statistics_of_a_batch_norm(tmp_path, norm, capsys):
+    model = build_model(compose(["scale=smoke", "norm=batch", "norm.eps=1e-3", "seed=1"]))
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.uniform_(-1, 1)
+            layer.running_var.uniform_(0.5, 2)
+    torch.save({"model": model.state_dict()}, tmp_path / "batch.pt")
+    found = start_from(tmp_path / "batch.pt", *norm, "norm.eps=1e-3", "norm.group_size=4")
+    count = len(found.state_dict())
+    assert f"{count} of {count} tensors taken\n" in capsys.readouterr().out
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(found.eval()(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+
+
 def averaged(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return torch.optim.swa_utils.AveragedModel(model).state_dict()
 

@@ -13,8 +13,8 @@ import torch
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
-from spectral_repro.training import build
 from spectral_repro.training import execute as execution
+from spectral_repro.training import trainer
 from spectral_repro.training.execute import execute
 from spectral_repro.training.processes import first_node, slurm_task
 
@@ -25,6 +25,7 @@ CASES = {
     "pca": ("norm=pca", "norm.group_size=4", "norm.components=2", *MLP, "gradient_clipping=norm", "output_gap=singular_values"),
     "pooling": ("pooling=gcp", "pooling.channels=6", "trainer.channels_last=false"),
     "tt_clip": ("conv=tt", "conv.rank=6", "constraint=clip", "constraint.clip_to=0.5", "penalty=orthogonal"),
+    "instance": ("norm=batch", "norm._target_=torch.nn.InstanceNorm2d", "+norm.track_running_stats=true"),
     "sgdg": ("optimizer=sgdg",),
     "parts": ("model=mlp", "model.depth=3", "model.width=8", "norm=null", "trainer.accumulate=2", "trainer.ema_decay=0.5"),
 }
@@ -168,8 +169,10 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[.
 
 
 def test_what_several_processes_cannot_share(train: Callable[..., Path], monkeypatch):
-    monkeypatch.setattr(build, "replicas", lambda: 12)
-    with pytest.raises(UserError, match=r"a batch of 11 of the 43 training images, fewer than there are processes \(12\)"):
+    monkeypatch.setattr(trainer, "replicas", lambda: 12)
+    with pytest.raises(
+        UserError, match=r"^dataset: the smallest training batch, of 11, has no image for some of the 12 processes"
+    ):
         train(*SMALL, *UNEQUAL)
     monkeypatch.setattr(execution, "replicas", lambda: 2)
     with pytest.raises(UserError, match="study: measured by one process; start it without torchrun, or by srun --ntasks=1"):

@@ -1,11 +1,11 @@
 """What a training may be told."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Literal, get_type_hints
 
 from annotated_types import Ge, Interval
 
-from spectral_repro.bounds import Count, Positive, Share
+from spectral_repro.bounds import Count, Positive, Seed, Share
 from spectral_repro.configuration.arguments import rule_of
 
 
@@ -36,7 +36,7 @@ class TrainerSettings:
 
     epochs: Count
     batch_size: Count = 128
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     label_smoothing: Share = 0.0
     reduction: Literal["mean", "sum"] = "mean"
@@ -50,8 +50,10 @@ class TrainerSettings:
     checkpoint_every: Count | None = None
 
     def __post_init__(self) -> None:
-        annotations = get_type_hints(type(self), include_extras=True)
-        for field in fields(self):
-            rule, value = rule_of(annotations[field.name]), getattr(self, field.name)
-            if not rule.holds(value):
-                raise ValueError(f"{field.name}={value}: must be {rule.allowed}")
+        for name, rule in SETTINGS.items():
+            if not rule.holds(value := getattr(self, name)):
+                raise ValueError(f"{name}={value}: must be {rule.allowed}")
+
+
+# what each of them may be, on the command line as well
+SETTINGS = {name: rule_of(annotation) for name, annotation in get_type_hints(TrainerSettings, include_extras=True).items()}
