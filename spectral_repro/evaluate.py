@@ -9,7 +9,7 @@ from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
-from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, whole
+from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, one_of, whole
 from spectral_repro.errors import UserError, in_one_line
 
 CHECKPOINTS = ("last", "best")
@@ -19,6 +19,7 @@ RULES = {
     "run": TEXT.or_null(),
     "runs": TEXT.or_null(),
     "checkpoint": TEXT,
+    "weights": one_of("model", "ema"),
     "device": DEVICE,
     "batch_size": whole(1).or_null(),
     "force": SWITCH,
@@ -49,7 +50,7 @@ def main(config: DictConfig) -> None:
             if config.runs and state_of(path) == DIVERGED:
                 print(f"{path}: diverged, nothing to evaluate")
                 continue
-            subject = find(path, config.checkpoint)
+            subject = find(path, config.checkpoint, config.weights)
             found = measure(subject, measurements, device, config.batch_size, dataset, config.force)
         except Exception as error:  # the others of a folder do not depend on this one
             if not (config.runs or isinstance(error, UserError)):

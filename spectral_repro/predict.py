@@ -18,6 +18,7 @@ RULES = {
     "images": TEXT,
     "out": TEXT.or_null(),
     "checkpoint": one_of("last", "best"),
+    "weights": one_of("model", "ema"),
     "device": DEVICE,
     "batch_size": whole(1),
     "workers": whole(0),
@@ -40,7 +41,7 @@ def main(config: DictConfig) -> None:
     from spectral_repro.training.faults import WORKER_KILLED, is_of_workers, is_out_of_memory
 
     device, paths = choose_device(config.device), files_in(Path(config.images))
-    trained, failed = load_trained(config.run, config.checkpoint, device), 0
+    trained, failed = load_trained(config.run, config.checkpoint, device, config.weights), 0
     try:
         with _output(config.out) as file:
             rows = csv.writer(file, lineterminator="\n")

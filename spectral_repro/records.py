@@ -22,6 +22,8 @@ SUMMARY = {  # the type of each value, of those that are there and not null
 }
 MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # what each of evaluation.json must have
 
+LAST = "last.pt"
+
 
 def read_json(path: Path) -> object:
     """The content of a JSON file, with None in the place of NaN and infinity.
@@ -67,6 +69,11 @@ def check_evaluation(entries: object) -> dict[str, dict]:
         if entry["settings"].get("checkpoint") is None:
             raise ValueError(f"{name} does not name its checkpoint")
     return entries
+
+
+def is_of_last(entry: Mapping[str, dict]) -> bool:
+    """Was it measured of the weights after the last step of a training, and not of their average or of an earlier step?"""
+    return entry["settings"]["checkpoint"] == LAST and entry["settings"].get("weights") is None
 
 
 def _check(value: object, form: object, place: str) -> None:

@@ -94,6 +94,17 @@ def test_what_is_measured_stays(evaluate, runs):
     assert (settings["bins"], settings["checkpoint"]) == (10, "best.pt") and len(settings["sha256"]) == 64
 
 
+def test_the_average_of_the_weights_is_measured_beside_them(evaluate, runs):
+    code, _, errors = evaluate("run=runs/whole", "metrics=accuracy", "weights=ema")
+    assert code == 1 and "runs/whole/checkpoints/last.pt: has no average of the weights" in errors
+    change_checkpoint(runs / "whole" / "checkpoints" / "last.pt", lambda content: content.update(ema=content["model"]))
+    for weights in ("model", "ema", "model"):
+        code, printed, _ = evaluate("run=runs/whole", "metrics=accuracy", f"weights={weights}")
+        assert code == 0 and "accuracy, 32 images" in printed
+        settings = json.loads((runs / "whole" / "evaluation.json").read_text())["accuracy"]["settings"]
+        assert settings.get("weights", "model") == weights
+
+
 def test_what_cannot_be_written_is_named(evaluate, runs):
     (runs / "whole" / "evaluation.png").mkdir()
     code, _, errors = evaluate("run=runs/whole")

@@ -112,6 +112,7 @@ def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):
         (["run=nowhere", "images=empty/one.png"], "nowhere: no such file or folder; runs are made by"),
         (["run=nowhere", "images=empty"], "images=empty: holds no files"),
         (["run=nowhere", "images=nothing"], "images=nothing: cannot be read (No such file or directory)"),
+        (["run=.", "images=empty", "weights=average"], "weights=average: must be model or ema"),
         (["run=.", "images=empty", "batch_size=0"], "batch_size=0: must be a whole number >= 1"),
         (["run=a${x}", "images=empty"], "Interpolation key 'x' not found"),
         (["run=.", "images=of${x}"], "images=of${x}: ${ begins the name of another value in a configuration; rename"),

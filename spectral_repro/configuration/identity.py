@@ -15,6 +15,7 @@ IGNORED_BY_ID = (
     "dataset.download",
     "dataset.epochs",  # counts where trainer.epochs follows it
     "dataset.load.download",
+    "dataset.load.folder",  # counts by its content
     "dataset.load.memory_limit_gib",
     "dataset.load.root",
     "dataset.load.workers",
@@ -39,6 +40,7 @@ IGNORED_BY_ID = (
 )
 
 AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+    "dataset.content": None,
     "dataset.drop_last": False,
     "dataset.test_fraction": 0.2,
     "dataset.load.test_fraction": 0.2,
@@ -112,10 +114,10 @@ def _plain(value: object) -> object:
 
 def pinned(config: DictConfig) -> DictConfig:
     """The configuration with paths that hold anywhere, and what decides a run beside its values: the content of the weights
-    that it starts from, and the number of classes in a folder of images.
+    that it starts from, and the content of a folder of images and the number of its classes.
 
     Raises:
-        UserError: for classes that cannot be counted.
+        UserError: for classes that cannot be counted, and a folder that cannot be read or has not the content that is given.
     """
     config = config.copy()
     for key in ("dataset.root", "init.checkpoint", "study.init.checkpoint"):
@@ -125,17 +127,27 @@ def pinned(config: DictConfig) -> DictConfig:
         node = OmegaConf.select(config, key)
         if node and node.get("checkpoint") and "content" in node and node.content is None:
             node.content = file_digest(Path(node.checkpoint))
-    if "dataset" in _read(config) and config.dataset.num_classes is None:
-        config.dataset.num_classes = _classes_of(config.dataset.load)
+    if "dataset" in _read(config):
+        _pin_images(config.dataset)
     return config
 
 
-def _classes_of(load: DictConfig) -> int:
-    if "folder" not in load:
-        raise UserError("dataset.num_classes=null: give the number of classes; they are counted for dataset=image_folder alone")
-    from spectral_repro.data.image_folder import count_classes
+def _pin_images(dataset: DictConfig) -> None:
+    if "folder" in dataset.load and ("content" in dataset or dataset.num_classes is None):
+        from spectral_repro.data.image_folder import classes_and_content
 
-    return count_classes(load.folder)
+        classes, content = classes_and_content(dataset.load.folder)
+        if dataset.get("content") not in (None, content):
+            raise UserError(
+                f"dataset.content={dataset.content}: not what {dataset.load.folder} holds now ({content}); restore its files, "
+                "or leave the key out for a run on what it holds"
+            )
+        if dataset.num_classes is None:
+            dataset.num_classes = classes
+        if "content" in dataset:
+            dataset.content = content
+    elif dataset.num_classes is None:
+        raise UserError("dataset.num_classes=null: give the number of classes; they are counted for dataset=image_folder alone")
 
 
 def file_digest(path: Path) -> str | None:

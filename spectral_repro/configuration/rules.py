@@ -39,6 +39,7 @@ RULES = {
     "dataset.test_fraction": number(above=0, below=1),
     "dataset.split_seed": whole(0),
     "dataset.root": TEXT,
+    "dataset.content": TEXT.or_null(),
     "dataset.download": SWITCH,
     "dataset.check_integrity": SWITCH,
     "dataset.extra": SWITCH,

@@ -1,5 +1,7 @@
 """The user's own images, in a folder for each class."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,15 +77,19 @@ def image_folder(
     return ImageData(load(train, train_images), load(test, test_images), notes, names)
 
 
-def count_classes(folder: str) -> int:
-    """How many classes the training images of a folder have.
+def classes_and_content(folder: str) -> tuple[int, str]:
+    """How many classes the training images of a folder have, and 16 hexadecimal digits of the names and sizes of all images.
 
     Raises:
         UserError: if it has none or cannot be read.
     """
-    root = Path(folder).expanduser()
+    root, digest = Path(folder).expanduser(), hashlib.sha256()
     try:
-        return len(_class_folders(_parts(root)[0]))
+        parts = [_class_folders(part) for part in _parts(root) if part]
+        for path in (file for part in parts for of_class in part for file in visible(of_class)):
+            size = path.stat().st_size if path.exists() else None  # of a broken link
+            digest.update(os.fsencode(f"{path.relative_to(root).as_posix()}\0{size}\n"))
+        return len(parts[0]), digest.hexdigest()[:16]
     except OSError as error:
         raise UserError(f"{root} cannot be read ({error}): check dataset.root and its permissions") from error
 

@@ -36,7 +36,7 @@ def measure(
     for name in measurements:
         if name not in missing:
             print(f"{subject.name}: {name} measured already; force=true measures it anew")
-    trained = restore(subject.checkpoint, device, batch_size, dataset) if missing else None
+    trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights) if missing else None
     for name in missing:
         started = time.monotonic()
         try:

@@ -4,25 +4,28 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from spectral_repro.errors import UserError
 from spectral_repro.listing import is_visible
 
+Weights = Literal["model", "ema"]  # of the last step, or their average over the steps
 FINISHED, DIVERGED = "finished", "diverged"
 MADE_BY = "runs are made by python -m spectral_repro.train"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint, and where its evaluation is written."""
+    """Weights of a checkpoint, and where their evaluation is written."""
 
     name: str
     checkpoint: Path
     record: Path
+    weights: Weights = "model"
 
     @property
     def settings(self) -> dict[str, object]:
-        """What tells this checkpoint from any other.
+        """What tells these weights from any other.
 
         Raises:
             UserError: if it cannot be read.
@@ -32,21 +35,22 @@ class Subject:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{self.checkpoint}: cannot be read ({error.strerror})") from error
-        return {"checkpoint": self.checkpoint.name, "sha256": digest}
+        averaged = {"weights": self.weights} if self.weights == "ema" else {}
+        return {"checkpoint": self.checkpoint.name, "sha256": digest} | averaged
 
 
-def find(path: Path, which: str) -> Subject:
+def find(path: Path, which: str, weights: Weights = "model") -> Subject:
     """A file with its FILE.evaluation.json beside it, or a run's checkpoint (``which``) with evaluation.json in its folder.
 
     Raises:
         UserError: for what is not there, and a folder that holds no finished run.
     """
     if path.is_file():
-        return Subject(str(path), path, path.with_suffix(".evaluation.json"))
+        return Subject(str(path), path, path.with_suffix(".evaluation.json"), weights)
     state = state_of(path)
     if state != FINISHED:
         raise UserError(f"{path}: {state}, and only a finished run can be evaluated; or name a file in its checkpoints")
-    return Subject(str(path), path / "checkpoints" / f"{which}.pt", path / "evaluation.json")
+    return Subject(str(path), path / "checkpoints" / f"{which}.pt", path / "evaluation.json", weights)
 
 
 def state_of(path: Path) -> str | None:

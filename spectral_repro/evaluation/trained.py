@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.evaluation.subjects import find
+from spectral_repro.evaluation.subjects import Weights, find
 from spectral_repro.training.build import build_batches, build_model, load_images, place
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
@@ -62,7 +62,10 @@ class TrainedNetwork(NamedTuple):
 
 
 def load_trained(
-    run: str | Path, checkpoint: Literal["last", "best"] = "last", device: torch.device | str = "cpu"
+    run: str | Path,
+    checkpoint: Literal["last", "best"] = "last",
+    device: torch.device | str = "cpu",
+    weights: Weights = "model",
 ) -> TrainedNetwork:
     """A trained network for use in Python. Its data set is not read.
 
@@ -71,13 +74,16 @@ def load_trained(
             ``config``.
         checkpoint: of a run, that of its last or of its best epoch.
         device: where the network shall be.
+        weights: "model", those after the last step of the checkpoint, or "ema", their average over the steps of a training with
+            ``trainer.ema_decay``.
 
     Returns:
         The network in evaluation mode, in float32; its transforms, from a PIL image or a uint8 tensor to its input; the names
         of its classes, which are numbers where the data set has no names. It can be unpacked into the three.
 
     Raises:
-        UserError: in one line, for a folder that holds no finished run and a file that is no checkpoint.
+        UserError: in one line, for a folder that holds no finished run, a file that is no checkpoint, and one without an
+            average.
 
     Example:
         >>> network, transforms, class_names = load_trained("results/runs/RUN")
@@ -86,7 +92,7 @@ def load_trained(
         >>> class_names[logits.argmax()]
     """
     path = find(Path(run).expanduser(), checkpoint).checkpoint
-    config, network, names = _read(path)
+    config, network, names = _read(path, weights)
     with _errors_of_config(path):
         dataset = config.dataset
         resize, views = OmegaConf.to_object(dataset).get("resize"), dataset.get("views", "plain")
@@ -97,18 +103,23 @@ def load_trained(
 
 
 def restore(
-    checkpoint: Path, device: torch.device, batch_size: int | None = None, dataset: dict[str, object] | None = None
+    checkpoint: Path,
+    device: torch.device,
+    batch_size: int | None = None,
+    dataset: dict[str, object] | None = None,
+    weights: Weights = "model",
 ) -> Trained:
     """The network of a checkpoint that holds its weights under ``model`` and its configuration under ``config``, with its data.
 
     Args:
         batch_size: of the evaluation; None: that of the training.
         dataset: keys of the data set that take other values than in the training.
+        weights: as for `load_trained`.
 
     Raises:
         UserError: for a file that is no such checkpoint, and data that cannot be read or have other classes.
     """
-    config, network, names = _read(checkpoint)
+    config, network, names = _read(checkpoint, weights)
     if config.precision == "auto":  # of a configuration that no run has settled
         config.precision = fastest_precision(device)
     with _errors_of_config(checkpoint):
@@ -127,7 +138,7 @@ def restore(
     return Trained(config, place(config, network.requires_grad_(False), device), images, device)
 
 
-def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
+def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, list[str]]:
     """The configuration, the network in evaluation mode and the class names of a checkpoint; no names if it has none."""
     content = read_checkpoint(checkpoint)
     found = content.get("config")
@@ -139,11 +150,13 @@ def _read(checkpoint: Path) -> tuple[DictConfig, nn.Module, list[str]]:
             network = build_model(config)
     except UserError as error:
         raise UserError(f"{checkpoint}: the network of its config cannot be built ({error})") from error
-    weights = renamed(network, content["model"])
+    if weights not in content:
+        raise UserError(f"{checkpoint}: has no average of the weights, which trainer.ema_decay makes; take weights=model")
+    values = renamed(network, content[weights])
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(values)
     except RuntimeError as error:
-        fault = f"its weights are not those of the network that its config describes ({differences(network, weights)})"
+        fault = f"its weights are not those of the network that its config describes ({differences(network, values)})"
         raise UserError(f"{checkpoint}: {fault}") from error
     return config, network.eval(), content.get("class_names", [])
 

@@ -18,7 +18,7 @@ from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Choice, Entry, Report, Section, by_machine, by_seed
 
 REPORT = ("python", "-m", "spectral_repro.report")
-DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.load.folder")
+DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.content")
 TREATMENTS = (
     *("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient_clipping", "init", "finetune"),
     *("loss", "param_groups"),

@@ -14,7 +14,7 @@ from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.listing import is_visible
-from spectral_repro.records import check_evaluation, check_summary, read_json
+from spectral_repro.records import check_evaluation, check_summary, is_of_last, read_json
 from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.metrics import EVALUATED
 from spectral_repro.reporting.protocols import counted
@@ -22,7 +22,6 @@ from spectral_repro.reporting.protocols import counted
 STATES = ("finished", "diverged", "interrupted", "running", "failed")
 OF_EVERY_EPOCH = ("epoch", "train_loss", "train_accuracy")
 COLUMNS = (*OF_EVERY_EPOCH, "test_loss", "test_accuracy")
-LAST = "last.pt"
 NEEDED = {"seed": int, "precision": str, "dataset.name": str, "trainer.epochs": int, "scale.name": str}
 NEEDED_OF_A_STUDY = {key: NEEDED[key] for key in ("seed", "scale.name")}
 READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
@@ -229,7 +228,7 @@ def _read(folder: Path) -> Contents:
     evaluation = _checked(folder / EVALUATION, check_evaluation) if (folder / EVALUATION).exists() else {}
     for metric in EVALUATED:
         entry = evaluation.get(metric.measurement, {})
-        if entry.get(metric.name) is not None and entry["settings"]["checkpoint"] == LAST:
+        if entry.get(metric.name) is not None and is_of_last(entry):
             metrics.loc[metrics.index[-1:], metric.name] = float(entry[metric.name])
     return Contents(config, summary, metrics, evaluation, _read_spectra(folder / SPECTRA))
 

@@ -8,11 +8,12 @@ from math import isfinite
 import numpy as np
 import pandas as pd
 
+from spectral_repro.records import LAST, is_of_last
 from spectral_repro.reporting.intervals import Statistic, interval
 from spectral_repro.reporting.metrics import EVALUATED, VALIDATION
 from spectral_repro.reporting.papers import PUBLISHED
 from spectral_repro.reporting.protocols import counted
-from spectral_repro.reporting.runs import LAST, Run
+from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section, by_seed
 from spectral_repro.reporting.statistics import statistics
 
@@ -145,8 +146,8 @@ def between(low: float, high: float, form: str) -> str:
 def evaluations(section: Section) -> pd.DataFrame:
     """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over their seeds.
 
-    Columns (conditions, metric): the conditions name the checkpoint where it is not the last; numbers under other conditions
-    never meet. Empty if nothing was measured.
+    Columns (conditions, metric): the conditions name the weights where they are not those after the last step; numbers under
+    other conditions never meet. Empty if nothing was measured.
     """
     found = defaultdict(lambda: defaultdict(list))
     for place, entry in enumerate(section.entries):
@@ -164,11 +165,12 @@ def evaluations(section: Section) -> pd.DataFrame:
 
 
 def _conditions(part: dict[str, object]) -> str:
-    checkpoint = part["settings"]["checkpoint"]
-    if checkpoint == LAST:
+    if is_of_last(part):
         return part["conditions"]
-    chosen_by = part.get("environment", {}).get("best_by")
-    return f"{part['conditions']}, {checkpoint}" + (f" by {chosen_by.replace('_', ' ')}" if chosen_by else "")
+    checkpoint, chosen_by = part["settings"]["checkpoint"], part.get("environment", {}).get("best_by")
+    chosen = f" by {chosen_by.replace('_', ' ')}" if chosen_by and checkpoint != LAST else ""
+    averaged = ", averaged weights" if part["settings"].get("weights") == "ema" else ""
+    return f"{part['conditions']}, {checkpoint}{chosen}{averaged}"
 
 
 def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:

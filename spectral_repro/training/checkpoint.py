@@ -69,16 +69,17 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not isinstance(content, dict) or "model" not in content:
         found = f"its keys are {shortly(list(content))}" if isinstance(content, dict) else f"it is a {type(content).__name__}"
         raise UserError(f"{path}: has no key model, {found}; save {{'model': network.state_dict()}}")
-    _check_weights(path, content["model"])
+    for key in {"model", "ema"} & content.keys():
+        _check_weights(path, key, content[key])
     return content
 
 
-def _check_weights(path: Path, weights: object) -> None:
+def _check_weights(path: Path, key: str, weights: object) -> None:
     if not isinstance(weights, dict):
-        raise UserError(f"{path}: holds a {type(weights).__name__} under model, not the state_dict of a network")
+        raise UserError(f"{path}: holds a {type(weights).__name__} under {key}, not the state_dict of a network")
     for name, value in weights.items():
         if not isinstance(value, Tensor):
-            raise UserError(f"{path}: holds a {type(value).__name__} as {name} under model, not a tensor")
+            raise UserError(f"{path}: holds a {type(value).__name__} as {name} under {key}, not a tensor")
 
 
 def load_checkpoint(paths: list[Path], state: TrainingState) -> None:

@@ -42,7 +42,7 @@ from spectral_repro.training.extension import check_extension
 from spectral_repro.training.faults import explain, unheard_children
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import first_over_ranks, join, of_all_ranks
-from spectral_repro.training.run_folder import RunFolder, folder_of
+from spectral_repro.training.run_folder import RunFolder, folder_of, with_other_images
 from spectral_repro.training.state import seed_all
 from spectral_repro.training.study import image_batches, measure
 
@@ -68,6 +68,8 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
             "each run by itself (srun --ntasks=1)"
         )
     with RunFolder(config, name) as run:
+        if earlier := with_other_images(run, config):
+            print(f"{earlier}: began with other images in {config.dataset.root}; this is a run of its own", flush=True)
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):

@@ -1,5 +1,6 @@
 """The folder of a run: results_dir/<name>-seed<seed>-<8 digits of its identity>."""
 
+import glob
 import json
 import shutil
 import time
@@ -138,16 +139,28 @@ def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:
     return sorted(key for key in values.keys() | others.keys() if values.get(key) != others.get(key))
 
 
+def with_other_images(run: RunFolder, config: DictConfig) -> Path | None:
+    """The folder of a run with this configuration but for the content of its folder of images; None if there is none."""
+    if run.folder.exists() or "content" not in config.get("dataset", {}):
+        return None
+    begun = sorted(run.folder.parent.glob(f"{glob.escape(run.folder.name.removesuffix(run.id))}*"))
+    return next((folder for folder in begun if _differing(folder, config) == ["dataset.content"]), None)
+
+
+def _differing(folder: Path, config: DictConfig) -> list[str]:
+    """The keys in which the run in a folder differs; none if its configuration is not written whole."""
+    try:
+        return differing_keys(OmegaConf.load(folder / ".hydra" / "config.yaml"), config)
+    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
+        return []
+
+
 def _check_same(folder: Path, config: DictConfig) -> None:
     """
     Raises:
         UserError: if the folder holds a run of other values with the same digits.
     """
-    try:
-        others = differing_keys(OmegaConf.load(folder / ".hydra" / "config.yaml"), config)
-    except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
-        return  # not written whole
-    if others:
+    if others := _differing(folder, config):
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise UserError(
             f"{folder}: holds a run with the same digits but another {named}; move it away, or name another results_dir"

@@ -1,5 +1,9 @@
 """What belongs to the identity of a run, and what does not."""
 
+import shutil
+from itertools import product
+from pathlib import Path
+
 import pytest
 
 from spectral_repro.configuration.compose import compose
@@ -73,10 +77,6 @@ def test_how_photographs_are_cut_counts(override: str):
     assert run_id("dataset=aircraft", override) != run_id("dataset=aircraft")
 
 
-def test_another_folder_of_images_is_another_run():
-    assert run_id("dataset=image_folder", "dataset.root=elsewhere") != run_id("dataset=image_folder")
-
-
 def test_the_gradient_counts_only_where_a_layer_uses_it():
     assert run_id("norm=batch", "backward=pi") == run_id("norm=batch")
     assert run_id("norm=zca", "backward=pi") != run_id("norm=zca")
@@ -107,18 +107,51 @@ def test_a_whole_number_is_one_value_however_it_is_written():
     assert run_id("optimizer.weight_decay=0") == run_id("optimizer.weight_decay=0.0") != run_id("optimizer.weight_decay=0.1")
 
 
-@pytest.mark.parametrize("root", ["/images", "/images/", "/other/../images", "//images"])
-def test_a_folder_is_one_however_it_is_named(root: str):
-    folder = ("dataset=image_folder", "dataset.num_classes=2")
-    assert pinned_id(*folder, f"dataset.root={root}") == pinned_id(*folder, "dataset.root=/images")
-
-
-def test_a_relative_folder_is_where_it_lies(tmp_path, monkeypatch):
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> Path:
+    """A folder of two classes in the current folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("cat", "dog"):
-        (tmp_path / "images" / name).mkdir(parents=True)
-    ids = {pinned_id("dataset=image_folder", f"dataset.root={root}") for root in ("images", "./images", tmp_path / "images")}
-    assert ids == {pinned_id("dataset=image_folder", "dataset.root=images", "dataset.num_classes=2")}
+    for part, name in product(("train", "test"), ("cat", "dog")):
+        (folder := tmp_path / "images" / part / name).mkdir(parents=True)
+        (folder / "1.png").write_bytes(b"one")
+    return tmp_path / "images"
+
+
+def id_of_images(root: Path | str, *more: str) -> str:
+    return pinned_id("dataset=image_folder", f"dataset.root={root}", *more)
+
+
+def test_a_folder_of_images_counts_by_its_content_wherever_it_lies(images):
+    expected = id_of_images("images")
+    for root in ("./images", images, f"{images}/../images/", shutil.copytree(images, "elsewhere")):
+        assert id_of_images(root, "dataset.num_classes=2") == expected
+    (images / "test" / "cat" / ".DS_Store").touch()
+    (images / "val").mkdir()  # not read beside test
+    assert id_of_images(images) == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.with_name("2.png").touch(),
+        lambda path: path.rename(path.with_name("2.png")),
+        lambda path: path.write_bytes(b"another"),
+        lambda path: path.rename(path.parents[2] / "train" / "cat" / "of_test.png"),
+        lambda path: path.parent.rename(path.parents[1] / "cow"),
+        lambda path: path.unlink() or path.symlink_to("nothing"),
+    ],
+    ids=["more", "renamed", "another size", "moved", "another class", "a broken link"],
+)
+def test_another_content_of_a_folder_is_another_run(images, change):
+    expected, content = (
+        id_of_images(images),
+        pinned(compose(["dataset=image_folder", f"dataset.root={images}"])).dataset.content,
+    )
+    assert id_of_images(images, f"dataset.content='{content}'") == expected
+    change(images / "test" / "cat" / "1.png")
+    assert id_of_images(images) != expected
+    with pytest.raises(UserError, match=rf"^dataset\.content={content}: not what {images} holds now \([0-9a-f]+\); restore"):
+        id_of_images(images, f"dataset.content='{content}'")
 
 
 def test_classes_are_counted_in_folders_alone(tmp_path):

@@ -116,6 +116,17 @@ def test_every_class_has_a_training_image(flat, error_of):
     assert "every class has one image" in error_of(load, flat)
 
 
+def test_a_folder_that_has_changed_is_another_run(root, train, capsys):
+    options = overrides(root, "trainer.epochs=1", "logger=none")
+    first = train(*options)
+    assert "began with other images" not in capsys.readouterr().out and train(*options) == first
+    assert "finished already" in capsys.readouterr().out
+    (root / "train" / "cat" / "0.png").rename(root / "train" / "9" / "of_cat.png")
+    assert train(*options) != first
+    assert f"{first}: began with other images in {root}; this is a run of its own\n" in capsys.readouterr().out
+    assert train(*options, "seed=1") and "began with other images" not in capsys.readouterr().out
+
+
 def test_the_checkpoint_of_a_run_on_such_a_folder_knows_its_classes(flat, train):
     run = train(*overrides(flat, "dataset.name=my animals", "trainer.epochs=1"))
     content = torch.load(run / "checkpoints" / "last.pt", weights_only=True)

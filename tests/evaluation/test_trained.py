@@ -53,6 +53,22 @@ def test_a_checkpoint_of_ones_own_is_weights_and_config(saved, digits_run, resto
     assert torch.equal(restore(path, CPU).predictions[0], restored(digits_run).predictions[0])
 
 
+def test_the_average_of_the_weights(saved, digits_run):
+    content = torch.load(digits_run / "checkpoints" / "last.pt", weights_only=True)
+    ema = {name: value / 2 if value.is_floating_point() else value for name, value in content["model"].items()}
+    path, _ = saved(ema=ema)
+    for weights, expected in (("model", content["model"]), ("ema", ema)):
+        found = load_trained(path, weights=weights).network.state_dict()
+        assert all(value.equal(expected[name]) for name, value in found.items())
+    assert torch.equal(restore(path, CPU, weights="ema").predictions[0], restore(saved(model=ema)[0], CPU).predictions[0])
+    with pytest.raises(
+        UserError, match=r"own\.pt: has no average of the weights, which trainer\.ema_decay makes; take weights="
+    ):
+        load_trained(saved()[0], weights="ema")
+    with pytest.raises(UserError, match=r"own\.pt: holds a list under ema, not the state_dict of a network"):
+        load_trained(saved(ema=[1])[0])
+
+
 def test_nothing_of_the_beginning_of_a_run_is_done_again(saved):
     _, config = saved()
     init = {"_target_": "spectral_repro.training.init.FromCheckpoint", "checkpoint": "gone.pt"}
