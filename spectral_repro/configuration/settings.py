@@ -32,6 +32,11 @@ class TrainerSettings:
 
     Raises:
         ValueError: for a value that is not allowed, with what is.
+
+    Example:
+        >>> TrainerSettings(epochs=10, batch_size=0)
+        Traceback (most recent call last):
+        ValueError: batch_size=0: must be a whole number >= 1
     """
 
     epochs: Count

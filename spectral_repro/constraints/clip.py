@@ -18,6 +18,13 @@ class Clip(Constraint):
         network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
             `Constraint`.
         rounds, tolerance: those of `clip_conv`.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        >>> constraint = Clip(network, (3, 16, 16), orthonormal_frames=False, clip_to=0.5, rounds=100, tolerance=0.01)
+        >>> constraint.apply(step=1)
+        >>> bool(conv_norm(network[2].weight, 16) < 0.51)
+        True
     """
 
     def __init__(

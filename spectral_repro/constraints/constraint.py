@@ -35,6 +35,16 @@ class Constraint(ABC):
 
     Raises:
         ValueError: for a layer whose weight is parametrized: there is no weight to change in place.
+
+    Example:
+        >>> class HalveLarge(Constraint):
+        ...     def bring_within(self, bounded):
+        ...         for operator, bound in bounded:
+        ...             if operator.norm() > bound:
+        ...                 operator.weight.div_(2)
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1))
+        >>> constraint = HalveLarge(network, (3, 16, 16), orthonormal_frames=False, clip_to=1.0, every=100)
+        >>> constraint.apply(step=100)
     """
 
     factors_apart = False  # are the three factors of a TT layer bounded each by itself?
@@ -116,7 +126,13 @@ def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
 
 @dataclass(frozen=True)
 class OrthogonalPenalty:
-    """``orthogonal_k`` times `orthogonal_penalty`, which keeps the frames of TT layers near orthonormal (senderovich2022)."""
+    """``orthogonal_k`` times `orthogonal_penalty`, which keeps the frames of TT layers near orthonormal (senderovich2022).
+
+    Example:
+        >>> penalty = OrthogonalPenalty(orthogonal_k=0.1)
+        >>> bool(penalty(nn.Sequential(TTConv2d(16, 32, 3, rank=4))) < 1e-6)  # frames start orthonormal
+        True
+    """
 
     orthogonal_k: NotNegative
 

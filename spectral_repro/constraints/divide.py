@@ -14,6 +14,13 @@ class DivideByExactLargest(Constraint):
     """w / max(1, sigma / c) with sigma = `Operator.norm`; waits for the device.
 
     sigma is exact for circular padding, and an upper bound for padding with reflected or replicated pixels.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        >>> constraint = DivideByExactLargest(network, (3, 16, 16), orthonormal_frames=False, clip_to=0.5)
+        >>> constraint.apply(step=1)
+        >>> bool(conv_norm(network[2].weight, 16) < 0.501)
+        True
     """
 
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
@@ -31,6 +38,13 @@ class DivideByLargest(Constraint):
         network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
             `Constraint`.
         iterations: each time.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
+        >>> constraint = DivideByLargest(network, (3, 16, 16), orthonormal_frames=False, clip_to=0.5, iterations=50)
+        >>> constraint.apply(step=1)
+        >>> bool(conv_norm(network[2].weight, 16) < 0.51)
+        True
     """
 
     def __init__(
@@ -59,6 +73,14 @@ class DivideByLargest(Constraint):
 
 
 class DivideEachByLargest(DivideByLargest):
-    """The same with the three factors of a TT layer, each brought within the bound by itself."""
+    """The same with the three factors of a TT layer, each brought within the bound by itself.
+
+    Example:
+        >>> network = nn.Sequential(TTConv2d(3, 8, 3, padding=1, rank=2))
+        >>> constraint = DivideEachByLargest(network, (3, 16, 16), orthonormal_frames=False, clip_to=0.5, iterations=50)
+        >>> constraint.apply(step=1)
+        >>> bool(torch.linalg.matrix_norm(network[0].reduction.matrix, ord=2) < 0.501)
+        True
+    """
 
     factors_apart = True

@@ -15,7 +15,15 @@ from spectral_repro.linalg.conv_padding import circular_operator
 
 @dataclass(frozen=True)
 class Operator:
-    """A layer and the size of its input. A linear layer is a 1 x 1 convolution of one pixel."""
+    """A layer and the size of its input. A linear layer is a 1 x 1 convolution of one pixel.
+
+    Example:
+        >>> operator = Operator("stem", nn.Conv2d(3, 8, 3, stride=2, padding=1), size=(32, 32))
+        >>> operator.key
+        'stem 32 x 32'
+        >>> bool(operator.norm() > 0)
+        True
+    """
 
     name: str
     layer: nn.Conv2d | nn.Linear | TTConv2d

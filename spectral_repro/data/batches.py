@@ -48,6 +48,12 @@ class Batches:
 
     Raises:
         ValueError: for ten crops of images in memory, which are cut already.
+
+    Example:
+        >>> batches = Batches(digits().train, batch_size=64, mean=[0.3], std=[0.4], seed=0)
+        >>> images, labels = next(batches.epoch(0))
+        >>> images.shape, len(batches)
+        (torch.Size([64, 1, 8, 8]), 23)
     """
 
     def __init__(

@@ -33,6 +33,9 @@ def cifar10(
 
     Raises:
         UserError: in one line, for data that are missing, cannot be fetched or read, differ from the original or are damaged.
+
+    Example:
+        >>> data = cifar10("FOLDER", train_images=1000)  # doctest: +SKIP
     """
     from torchvision.datasets import CIFAR10
 
@@ -49,6 +52,9 @@ def cifar100(
     """50,000 training and 10,000 test images (3, 32, 32) of 100 (fine) classes from ``root``/cifar-100-python.
 
     Arguments and errors as for `cifar10`.
+
+    Example:
+        >>> data = cifar100("FOLDER", train_images=1000)  # doctest: +SKIP
     """
     from torchvision.datasets import CIFAR100
 

@@ -71,6 +71,10 @@ class DownloadedDataset(ABC):
         sources: of everything in ``root``, a file or a folder of files, by its name there.
         train_files, test_files: md5 of every file by its name.
         sizes: the published numbers of training and test images.
+
+    Example:
+        >>> type(cifar10("FOLDER"))  # doctest: +SKIP
+        <class 'spectral_repro.data.images.ImageData'>
     """
 
     name: str

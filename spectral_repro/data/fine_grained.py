@@ -19,6 +19,9 @@ def cub(root: str, **options) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
     CUB_200_2011.tgz is unpacked if it lies beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
+
+    Example:
+        >>> data = cub("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
     return _CUB(root).load(**options)
 
@@ -27,6 +30,9 @@ def cars(root: str, **options) -> ImageData:
     """8,144 training and 8,041 test images of 196 models of cars from ``root``/stanford_cars (Krause et al., 2013).
 
     Arguments and errors: see `ImageListDataset.load`.
+
+    Example:
+        >>> data = cars("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
     return _Cars(root).load(**options)
 
@@ -35,6 +41,9 @@ def dogs(root: str, **options) -> ImageData:
     """12,000 training and 8,580 test images of 120 breeds of dogs from ``root`` (Khosla et al., 2011).
 
     Arguments and errors: see `ImageListDataset.load`.
+
+    Example:
+        >>> data = dogs("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
     return _Dogs(root).load(**options)
 
@@ -46,6 +55,9 @@ def aircraft(root: str, download: bool = True, **options) -> ImageData:
 
     Args:
         download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
+
+    Example:
+        >>> data = aircraft("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
     return _Aircraft(root, download).load(**options)
 

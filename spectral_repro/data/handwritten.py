@@ -18,6 +18,10 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
 
     Args:
         train_images, test_images: size of a fixed random subset; None: all.
+
+    Example:
+        >>> digits().train.images.shape
+        torch.Size([1437, 1, 8, 8])
     """
     pixels, labels = _table().long().split([64, 1], dim=1)
     images = pixels.view(-1, 1, 8, 8).mul(255 / 16).round().to(torch.uint8)

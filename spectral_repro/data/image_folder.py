@@ -50,6 +50,16 @@ def image_folder(
     Raises:
         UserError: in one line, for folders that are missing or empty, a number of classes that is not there, and files that
             cannot be read as images.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name in ("cat", "dog"):
+        ...     for number in range(5):
+        ...         Path("pets", name).mkdir(parents=True, exist_ok=True)
+        ...         Image.new("RGB", (90, 60)).save(f"pets/{name}/{number}.png")
+        >>> data = image_folder("pets", image_size=32)
+        >>> data.class_names, data.train.images.shape, data.test.images.shape
+        (('cat', 'dog'), torch.Size([8, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
     """
     from spectral_repro.data.image_files import MODES, ImageFiles
 

@@ -26,6 +26,14 @@ class ImageListDataset(ABC):
         parts: files and folders that must be there.
         source: where they come from.
         sizes: the published numbers of training and test images.
+
+    Example:
+        >>> class Flowers(ImageListDataset):
+        ...     def read(self):
+        ...         return {"roses/1.jpg": 0}, {"tulips/1.jpg": 1}
+        >>> flowers = Flowers("Flowers", Path("flowers"), ("roses", "tulips"), "https://example.org", sizes=(1, 1))
+        >>> flowers.class_names({"roses/1.jpg": 0, "tulips/1.jpg": 1})
+        ('roses', 'tulips')
     """
 
     name: str

@@ -18,6 +18,9 @@ def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
 
     Raises:
         UserError: in one line, for folders that are missing or empty and a number of classes that is not there.
+
+    Example:
+        >>> data = imagenet("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
     return _ImageNet(Path(root).expanduser(), num_classes).load(**options)
 

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) uint8, in memory or still in their files, and labels (N,) int64; both on the CPU."""
+    """Images (N, C, H, W) uint8, in memory or still in their files, and labels (N,) int64; both on the CPU.
+
+    Example:
+        >>> split = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        >>> len(split.labels)
+        4
+    """
 
     images: "Tensor | ImageFiles"
     labels: Tensor
@@ -28,6 +34,11 @@ class ImageData:
         notes: what a reader of a result on them must know.
         class_names: by number; empty where the classes have none.
         validation: training images that are kept aside; None: none.
+
+    Example:
+        >>> split = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
+        >>> ImageData(train=split, test=split, class_names=("cat", "dog")).chosen_by
+        'test'
     """
 
     train: Split

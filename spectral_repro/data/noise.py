@@ -13,6 +13,11 @@ def random_images(
 
     Raises:
         UserError: for train_images or test_images None, which means all images elsewhere.
+
+    Example:
+        >>> data = random_images(num_classes=10, channels=3, image_size=32, train_images=100, test_images=50)
+        >>> data.train.images.shape, data.test.labels[:3]
+        (torch.Size([100, 3, 32, 32]), tensor([0, 1, 2]))
     """
 
     def split(key: str, count: int | None, seed: int) -> Split:

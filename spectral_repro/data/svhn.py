@@ -28,6 +28,9 @@ def svhn(
 
     Raises:
         UserError: in one line, for data that are missing, cannot be fetched or read, differ from the original or are damaged.
+
+    Example:
+        >>> data = svhn("FOLDER", train_images=1000)  # doctest: +SKIP
     """
     return _SVHN(root, extra).load(download, check_integrity, train_images, test_images)
 

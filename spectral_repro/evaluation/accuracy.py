@@ -16,7 +16,12 @@ def accuracy(logits: Tensor, labels: Tensor, best: int = 1) -> float:
 
 @dataclass(frozen=True)
 class Accuracy(Measurement):
-    """Top-1 and, of more than 5 classes, top-5 accuracy in percent."""
+    """Top-1 and, of more than 5 classes, top-5 accuracy in percent.
+
+    Example:
+        >>> Accuracy().settings  # python -m spectral_repro.evaluate metrics=accuracy
+        {}
+    """
 
     def __call__(self, trained: Trained) -> dict[str, object]:
         logits, labels = trained.predictions

@@ -44,6 +44,11 @@ class AutoAttack(Measurement):
 
     Raises:
         UserError: without the package.
+
+    Example:
+        >>> attack = AutoAttack(epsilon=0.5, images=1000, version="standard")
+        >>> attack.settings  # python -m spectral_repro.evaluate metrics=autoattack
+        {'epsilon': 0.5, 'images': 1000, 'version': 'standard'}
     """
 
     epsilon: Positive

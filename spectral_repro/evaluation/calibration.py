@@ -18,6 +18,10 @@ class Calibration(Measurement):
 
     Attributes:
         bins: of equal width over the confidence, each (low, high].
+
+    Example:
+        >>> Calibration(bins=15).settings  # python -m spectral_repro.evaluate metrics=calibration
+        {'bins': 15}
     """
 
     bins: Annotated[int, Interval(ge=1, le=1000)]

@@ -22,6 +22,10 @@ class Certificates(Measurement):
 
     Logits are computed in float32. The Lipschitz constant is the network's own attribute ``lipschitz``, of images as it takes
     them, divided by the smallest standard deviation of the normalisation.
+
+    Example:
+        >>> Certificates(radii=[0, 36, 72]).settings  # python -m spectral_repro.evaluate metrics=certificates
+        {'radii': [0, 36, 72]}
     """
 
     radii: Annotated[list[NotNegative], Predicate(each_once)]

@@ -40,6 +40,11 @@ class Corruptions(Measurement):
 
     Raises:
         UserError: for an unknown name, and if images are to be generated and the package for it is missing.
+
+    Example:
+        >>> corruptions = Corruptions("generated", ["fog"], [1, 5], root=None, download=False, workers=0)
+        >>> corruptions.settings  # python -m spectral_repro.evaluate metrics=corruptions corruptions.source=generated
+        {'source': 'generated', 'names': ['fog'], 'severities': [1, 5]}
     """
 
     source: Literal["published", "generated"]

@@ -8,7 +8,17 @@ from spectral_repro.evaluation.trained import Trained
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """Something measured of a trained network; a field with ``compare=False`` cannot change the result."""
+    """Something measured of a trained network; a field with ``compare=False`` cannot change the result.
+
+    Example:
+        >>> class Confidence(Measurement):
+        ...     def __call__(self, trained):
+        ...         logits, labels = trained.predictions
+        ...         confidence = logits.softmax(1).amax(1).mean().item()
+        ...         return {"conditions": f"{len(labels)} images", "images": len(labels), "confidence": confidence}
+        >>> Confidence().settings
+        {}
+    """
 
     @abstractmethod
     def __call__(self, trained: Trained) -> dict[str, object]:

@@ -54,7 +54,12 @@ class Trained:
 
 
 class TrainedNetwork(NamedTuple):
-    """A network in evaluation mode, what makes its input of an image, and the names of its classes by number."""
+    """A network in evaluation mode, what makes its input of an image, and the names of its classes by number.
+
+    Example:
+        >>> TrainedNetwork._fields
+        ('network', 'transforms', 'class_names')
+    """
 
     network: nn.Module
     transforms: EvaluationTransforms
@@ -86,10 +91,11 @@ def load_trained(
             average.
 
     Example:
-        >>> network, transforms, class_names = load_trained("results/runs/RUN")
+        >>> network, transforms, class_names = load_trained("results/runs/RUN")  # doctest: +SKIP
         >>> with torch.no_grad():
-        ...     logits = network(transforms(Image.open("cat.jpg"))[None])
-        >>> class_names[logits.argmax()]
+        ...     logits = network(transforms(Image.open("cat.jpg"))[None])  # doctest: +SKIP
+        >>> class_names[logits.argmax()]  # doctest: +SKIP
+        'cat'
     """
     path = find(Path(run).expanduser(), checkpoint).checkpoint
     config, network, names = _read(path, weights)

@@ -15,6 +15,13 @@ class Replacement(Protocol):
 
     Attributes:
         replaces: the classes of torch whose place it takes.
+
+    Example:
+        >>> TTConv2d.replaces
+        (<class 'torch.nn.modules.conv.Conv2d'>,)
+        >>> layer = TTConv2d.from_module(nn.Conv2d(16, 32, 3), rank=8)
+        >>> layer.to_module()
+        Conv2d(16, 32, kernel_size=(3, 3), stride=(1, 1))
     """
 
     replaces: ClassVar[tuple[type[nn.Module], ...]]

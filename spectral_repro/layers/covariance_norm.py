@@ -34,6 +34,10 @@ class CovarianceNorm(_BatchNorm, ABC):
 
     In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
     affine map made of standard operations.
+
+    Example:
+        >>> isinstance(ZCAWhitening(16), CovarianceNorm), isinstance(PCADenoising(16), CovarianceNorm)
+        (True, True)
     """
 
     replaces = (  # by `convert`

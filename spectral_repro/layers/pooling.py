@@ -25,6 +25,13 @@ class Pooling(nn.Module, ABC):
 
     Raises:
         ValueError: for ``channels`` below 1, and for an input of another shape.
+
+    Example:
+        >>> class RootMeanSquare(Pooling):
+        ...     def pool(self, features):
+        ...         return features.square().mean(2).sqrt()
+        >>> RootMeanSquare(16)(torch.randn(8, 16, 5, 5)).shape
+        torch.Size([8, 16])
     """
 
     def __init__(

@@ -27,7 +27,10 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[
         ValueError: without a batch; the statistics are then as they were.
 
     Example:
-        >>> recalibrate(network, (images for images, labels in islice(loader, 20)))
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), ZCAWhitening(16))
+        >>> batches = [torch.randn(32, 3, 8, 8) for _ in range(20)]  # of the training images
+        >>> recalibrate(network, batches)[1].num_batches_tracked
+        tensor(20)
     """
     kept = {module for part in frozen for module in part.modules()}
     layers = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]

@@ -48,6 +48,10 @@ class Tucker(nn.Sequential):
 
     Raises:
         ValueError: unless exactly one of ``rank`` and ``scale`` is given, and in range.
+
+    Example:
+        >>> isinstance(TTConv2d(16, 32, 3, rank=4), Tucker)
+        True
     """
 
     def __init__(
@@ -90,6 +94,11 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
     """sum (|K_1^T K_1 - I|_F^2 + |K_3 K_3^T - I|_F^2) / sum 2 r_2^2 over the Tucker layers with frames; 0 if there is none.
 
     A number, computed outside autocast; frames of equal shape are taken together.
+
+    Example:
+        >>> network = nn.Sequential(TTConv2d(16, 32, 3, rank=4), nn.ReLU(), TTConv2d(32, 32, 3, rank=4))
+        >>> orthogonal_penalty(network) < 1e-6  # frames start orthonormal
+        tensor(True)
     """
     layers = [module for module in model.modules() if isinstance(module, Tucker) and module.framed]
     by_shape = defaultdict(list)

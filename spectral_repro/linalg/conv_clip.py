@@ -44,6 +44,12 @@ def clip_conv(
 
     Raises:
         ValueError: as `Symbol`, and unless clip_to > 0 and rounds >= 1.
+
+    Example:
+        >>> weight = torch.randn(16, 8, 3, 3)
+        >>> clipped = clip_conv(weight, input_size=16, clip_to=5.0, rounds=100, tolerance=0.01)
+        >>> bool(conv_norm(weight, 16) > 5.06), bool(conv_norm(clipped, 16) < 5.06)
+        (True, True)
     """
     if not clip_to > 0:
         raise ValueError(f"clip_to={clip_to}: must be a number > 0")

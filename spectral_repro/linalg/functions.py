@@ -25,6 +25,20 @@ class SpectralFunction(ABC):
     """f of the eigenvalues. To write a function of your own, give it the three abstract methods.
 
     `second_divided_differences` is what second derivatives need; without it a function has a gradient and no more.
+
+    Example:
+        >>> class Square(SpectralFunction):
+        ...     def __call__(self, eigenvalues):
+        ...         return eigenvalues**2
+        ...
+        ...     def derivative(self, eigenvalues):
+        ...         return 2 * eigenvalues
+        ...
+        ...     def divided_differences(self, eigenvalues):
+        ...         return eigenvalues.unsqueeze(-1) + eigenvalues.unsqueeze(-2)
+        >>> matrix_function(torch.eye(2) * 3, Square())[0]
+        tensor([[9., 0.],
+                [0., 9.]])
     """
 
     @property
@@ -55,7 +69,12 @@ class SpectralFunction(ABC):
 
 @dataclass(frozen=True)
 class InverseSqrt(SpectralFunction):
-    """f(x) = x^(-1/2) for x > 0; f[a, b] = -1 / (sqrt(a) sqrt(b) (sqrt(a) + sqrt(b))) has no subtraction."""
+    """f(x) = x^(-1/2) for x > 0; f[a, b] = -1 / (sqrt(a) sqrt(b) (sqrt(a) + sqrt(b))) has no subtraction.
+
+    Example:
+        >>> InverseSqrt()(torch.tensor([4.0, 9.0]))
+        tensor([0.5000, 0.3333])
+    """
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.rsqrt()
@@ -75,7 +94,12 @@ class InverseSqrt(SpectralFunction):
 
 @dataclass(frozen=True)
 class Sqrt(SpectralFunction):
-    """f(x) = x^(1/2) for x >= 0; f[a, b] = 1 / (sqrt(a) + sqrt(b)), infinite at a = b = 0."""
+    """f(x) = x^(1/2) for x >= 0; f[a, b] = 1 / (sqrt(a) + sqrt(b)), infinite at a = b = 0.
+
+    Example:
+        >>> Sqrt()(torch.tensor([4.0, 9.0]))
+        tensor([2., 3.])
+    """
 
     @property
     def from_zero(self) -> bool:
@@ -101,7 +125,12 @@ class Sqrt(SpectralFunction):
 
 @dataclass(frozen=True)
 class Power(SpectralFunction):
-    """f(x) = x^p for x > 0; for a <= b, f[a, b] = sign(p) max(f(a), f(b)) (1 - (a / b)^|p|) / (b - a)."""
+    """f(x) = x^p for x > 0; for a <= b, f[a, b] = sign(p) max(f(a), f(b)) (1 - (a / b)^|p|) / (b - a).
+
+    Example:
+        >>> Power(-1)(torch.tensor([4.0, 9.0]))
+        tensor([0.2500, 0.1111])
+    """
 
     exponent: float
 
@@ -136,7 +165,12 @@ class Power(SpectralFunction):
 
 @dataclass(frozen=True)
 class Log(SpectralFunction):
-    """f(x) = log x for x > 0; for a <= b, f[a, b] = log1p((b - a) / a) / (b - a)."""
+    """f(x) = log x for x > 0; for a <= b, f[a, b] = log1p((b - a) / a) / (b - a).
+
+    Example:
+        >>> Log()(torch.tensor([4.0, 9.0]))
+        tensor([1.3863, 2.1972])
+    """
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return eigenvalues.log()
@@ -157,7 +191,12 @@ class Log(SpectralFunction):
 
 @dataclass(frozen=True)
 class Exp(SpectralFunction):
-    """f(x) = exp(c x), any x; for a <= b, f[a, b] = sign(c) max(f(a), f(b)) (1 - exp(-|c| (b - a))) / (b - a)."""
+    """f(x) = exp(c x), any x; for a <= b, f[a, b] = sign(c) max(f(a), f(b)) (1 - exp(-|c| (b - a))) / (b - a).
+
+    Example:
+        >>> Exp(0.5)(torch.tensor([4.0, 9.0]))
+        tensor([ 7.3891, 90.0171])
+    """
 
     rate: float = 1.0
 
@@ -181,7 +220,12 @@ class Exp(SpectralFunction):
 
 @dataclass(frozen=True)
 class Product(SpectralFunction):
-    """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b); the same rule holds for triples."""
+    """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b); the same rule holds for triples.
+
+    Example:
+        >>> Product(Sqrt(), Log())(torch.tensor([4.0, 9.0]))
+        tensor([2.7726, 6.5917])
+    """
 
     first: SpectralFunction
     second: SpectralFunction
@@ -217,7 +261,12 @@ class Product(SpectralFunction):
 
 @dataclass(frozen=True)
 class One(SpectralFunction):
-    """f(x) = 1: restricted to some eigenvalues, the projector on their eigenvectors."""
+    """f(x) = 1: restricted to some eigenvalues, the projector on their eigenvectors.
+
+    Example:
+        >>> One()(torch.tensor([4.0, 9.0]))
+        tensor([1., 1.])
+    """
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return torch.ones_like(eigenvalues)
@@ -239,6 +288,10 @@ class Restricted(SpectralFunction):
     ``keep`` maps eigenvalues (..., d) in descending order to a boolean mask of the same shape and counts as constant in the
     gradient. A kept a and a dropped b have f[a, b] = f(a) / (a - b), which no formula bounds: pairs closer than the
     float32 rounding unit times the largest eigenvalue are ties, whose subspace no gradient can tell apart, and get 0.
+
+    Example:
+        >>> Restricted(Sqrt(), lambda eigenvalues: eigenvalues > 5)(torch.tensor([4.0, 9.0]))
+        tensor([0., 3.])
     """
 
     function: SpectralFunction

@@ -63,27 +63,57 @@ def matrix_function(
 
 
 def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
-    """(A + s I)^(1/2), shapes and errors as `matrix_function`."""
+    """(A + s I)^(1/2), shapes and errors as `matrix_function`.
+
+    Example:
+        >>> sqrtm(torch.tensor([[2.0, 0.0], [0.0, 9.0]]))
+        tensor([[1.4142, 0.0000],
+                [0.0000, 3.0000]])
+    """
     return matrix_function(matrix, Sqrt(), backward, shift)[0]
 
 
 def inverse_sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
-    """(A + s I)^(-1/2), shapes and errors as `matrix_function`."""
+    """(A + s I)^(-1/2), shapes and errors as `matrix_function`.
+
+    Example:
+        >>> inverse_sqrtm(torch.tensor([[4.0, 0.0], [0.0, 16.0]]))
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.2500]])
+    """
     return matrix_function(matrix, InverseSqrt(), backward, shift)[0]
 
 
 def powerm(matrix: Tensor, exponent: float, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
-    """(A + s I)^p of a positive definite argument, semidefinite for p > 0; shapes and errors as `matrix_function`."""
+    """(A + s I)^p of a positive definite argument, semidefinite for p > 0; shapes and errors as `matrix_function`.
+
+    Example:
+        >>> powerm(torch.tensor([[8.0, 0.0], [0.0, 27.0]]), exponent=1 / 3)
+        tensor([[2., 0.],
+                [0., 3.]])
+    """
     return matrix_function(matrix, Power(exponent), backward, shift)[0]
 
 
 def logm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
-    """log(A + s I) of a positive definite argument, shapes and errors as `matrix_function`."""
+    """log(A + s I) of a positive definite argument, shapes and errors as `matrix_function`.
+
+    Example:
+        >>> logm(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
+        tensor([[0.0000, 0.0000],
+                [0.0000, 2.3026]])
+    """
     return matrix_function(matrix, Log(), backward, shift)[0]
 
 
 def expm(matrix: Tensor, rate: float = 1.0, backward: Backward = Exact()) -> Tensor:
-    """exp(c A), shapes and errors as `matrix_function`."""
+    """exp(c A), shapes and errors as `matrix_function`.
+
+    Example:
+        >>> expm(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), rate=2.0)
+        tensor([[1.0000, 0.0000],
+                [0.0000, 7.3891]])
+    """
     return matrix_function(matrix, Exp(rate), backward)[0]
 
 

@@ -15,6 +15,11 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
         T = (3 I - Z Y) / 2,   Y <- Y T,   Z <- T Z;    A^(1/2) ~ sqrt(tr A) Y,   A^(-1/2) ~ Z / sqrt(tr A).
 
     An eigenvalue below about (4/9)^iterations tr A has not converged.
+
+    Example:
+        >>> root = newton_schulz(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
+        tensor(True)
     """
     trace = _positive(matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None])
     identity = _identity(matrix)
@@ -33,6 +38,11 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
     That is (a^(1/2) times) the even over the odd part of (1 + a^(1/2))^(2n+1), off by the factor
     1 + O(((1 - a^(1/2)) / (1 + a^(1/2)))^(2n+1)): good to 1 % for eigenvalues above 0.06 |A|_F with n = 5.
     The solve multiplies rounding by up to 4^n: in float32 a degree above 8 or so makes the root worse.
+
+    Example:
+        >>> root = mpa(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
+        tensor(True)
     """
     norm = _positive(torch.linalg.matrix_norm(matrix, keepdim=True))
     scaled, power = matrix / norm, _identity(matrix)
@@ -50,6 +60,11 @@ def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
 
     For the eigenvalue a of A / |A|_F the root is too large by at most (1 - a)^(degree + 1) |A|_F^(1/2), the inverse root too
     small by at most (1 - a)^(degree + 1) of itself.
+
+    Example:
+        >>> root = mtp(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
+        >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
+        tensor(True)
     """
     norm, identity = _positive(torch.linalg.matrix_norm(matrix, keepdim=True)), _identity(matrix)
     z, exponent = identity - matrix / norm, -0.5 if inverse else 0.5

@@ -16,6 +16,10 @@ class ImageClassifier(nn.Module):
     """classifier(pooling(features(x))) of images x (N, in_channels, H, W): logits (N, num_classes).
 
     A subclass has ``features``, a module or a method, and makes the other two by `add_classifier`.
+
+    Example:
+        >>> isinstance(resnet18(width=8), ImageClassifier)
+        True
     """
 
     features: Callable[[Tensor], Tensor]

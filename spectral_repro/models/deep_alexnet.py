@@ -45,6 +45,10 @@ class DeepAlexNet(ImageClassifier):
 
     Raises:
         ValueError: for another ``level``.
+
+    Example:
+        >>> DeepAlexNet(num_classes=10, num_layers=5, width=8)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

@@ -24,6 +24,10 @@ class LipConvnet(nn.Module):
 
     Raises:
         ValueError: for an odd ``width``, which MinMax cannot halve.
+
+    Example:
+        >>> lipconvnet5(num_classes=10, width=4)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, block_size: int, num_classes: int = 10, in_channels: int = 3, width: Count = 32, image_size: int = 32):

@@ -22,6 +22,10 @@ class MLP(nn.Module):
 
     Raises:
         ValueError: for a depth below 2.
+
+    Example:
+        >>> MLP(num_classes=10, depth=3, width=64)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

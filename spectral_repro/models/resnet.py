@@ -106,6 +106,10 @@ class ResNet(ImageClassifier):
 
     Raises:
         ValueError: for another ``norm_placement``.
+
+    Example:
+        >>> resnet18(num_classes=10, width=8, norm=ZCAWhitening, pooling=CovariancePooling)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

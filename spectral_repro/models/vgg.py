@@ -32,6 +32,10 @@ class VGG(ImageClassifier):
 
     Raises:
         ValueError: for another ``norm_placement``.
+
+    Example:
+        >>> vgg13_small(num_classes=10, width=8)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

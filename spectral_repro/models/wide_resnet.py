@@ -71,6 +71,10 @@ class WideResNet(ImageClassifier):
 
     Raises:
         ValueError: for another ``norm_placement`` or ``shortcut``, and for a ``dropout`` outside [0, 1).
+
+    Example:
+        >>> wrn16_4(num_classes=10, norm=ZCAWhitening)(torch.randn(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(

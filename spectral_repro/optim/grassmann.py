@@ -33,6 +33,11 @@ class Grassmann(MixedOptimizer, ABC):
     Raises:
         TypeError, ValueError: see `MixedOptimizer`; and for weights that cannot be on the sphere: complex numbers or integers,
             fewer than two dimensions, empty rows. No weight has been changed then.
+
+    Example:
+        >>> network = nn.Conv2d(8, 16, 3)
+        >>> isinstance(sgdg(network.parameters(), network), Grassmann)
+        True
     """
 
     ranges = MixedOptimizer.ranges | {

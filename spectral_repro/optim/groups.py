@@ -41,7 +41,7 @@ def sgdg(
         TypeError, ValueError: see `sphere_groups` and `Grassmann`. No weight has been changed then.
 
     Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.LazyLinear(10))
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
         >>> optimizer = sgdg(network.parameters(), network)
     """
     groups = sphere_groups(params, model, lr, lrg, weight_decay, bn_decay)
@@ -72,7 +72,7 @@ def adamg(
         TypeError, ValueError: see `sphere_groups` and `Grassmann`. No weight has been changed then.
 
     Example:
-        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Flatten(), nn.LazyLinear(10))
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
         >>> optimizer = adamg(network.parameters(), network)
     """
     groups = sphere_groups(params, model, lr, lrg, weight_decay, bn_decay)
@@ -119,7 +119,7 @@ def muon(
             is not the network's.
 
     Example:
-        >>> network = resnet18(num_classes=10)
+        >>> network = resnet18(num_classes=10, width=8)
         >>> optimizer = muon(network.parameters(), network, kernels="operator")
     """
     head = getattr(model, "classifier", None)
@@ -169,6 +169,12 @@ def sphere_groups(
         TypeError: for a group that is not a dict among others.
         ValueError: if there is nothing to optimise, or nothing of it is for the sphere; for a parameter that is not the
             network's; and for a group with another learning rate than ``lr=0`` that does not say its ``lrg``.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 10))
+        >>> groups = sphere_groups(network.parameters(), network, lr=0.01, lrg=0.2, weight_decay=5e-4, bn_decay=0.0)
+        >>> [(group["grassmann"], group["lr"], len(group["params"])) for group in groups]
+        [(False, 0.01, 1), (False, 0.01, 4), (True, 0.2, 1)]
     """
     weights = [module.weight for module in model.modules() if isinstance(module, CONVOLUTIONS)]
     wide: dict[int, dict[str, Any]] = {id(weight): {} for weight in weights if len(weight) < weight.shape[1:].numel()}
@@ -259,6 +265,7 @@ def groups_by_kind(
         TypeError, ValueError: see `sphere_groups`.
 
     Example:
+        >>> network = resnet18(num_classes=10, width=8)
         >>> factors = {"norms": {"lr": 64, "weight_decay": 0}, "biases": {"lr": 1, "weight_decay": 1}}
         >>> optimizer = torch.optim.SGD(groups_by_kind(network.parameters(), network, 0.1, 5e-4, **factors), lr=0.1)
     """

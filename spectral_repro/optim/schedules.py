@@ -30,6 +30,14 @@ def _check_factor(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Constant:
+    """The learning rate stays as it is.
+
+    Example:
+        >>> schedule = Constant()
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.5, 1)]
+        [1.0, 1.0, 1.0]
+    """
+
     def __call__(self, progress: Fraction) -> float:
         return 1.0
 
@@ -40,6 +48,11 @@ class Step:
 
     Raises:
         ValueError: for an ``every`` outside (0, 1], or a negative ``factor``.
+
+    Example:
+        >>> schedule = Step(every=0.5, factor=0.1)
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.25, 0.5)]
+        [1.0, 1.0, 0.1]
     """
 
     every: PositivePart
@@ -59,6 +72,11 @@ class MultiStep:
 
     Raises:
         ValueError: for a milestone outside [0, 1], or a negative ``factor``.
+
+    Example:
+        >>> schedule = MultiStep([0.5, 0.75], factor=0.5)
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.5, 0.75)]
+        [1.0, 0.5, 0.25]
     """
 
     milestones: Sequence[Part]
@@ -79,6 +97,11 @@ class Cosine:
 
     Raises:
         ValueError: for a ``warmup`` outside [0, 1], or a negative ``final``.
+
+    Example:
+        >>> schedule = Cosine(warmup=0.5)
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.25, 0.5, 1)]
+        [0.0, 0.5, 1.0, 0.0]
     """
 
     warmup: Part = 0
@@ -102,6 +125,11 @@ class Triangular:
 
     Raises:
         ValueError: for a ``peak`` outside [0, 1], or a negative ``start`` or ``final``.
+
+    Example:
+        >>> schedule = Triangular(start=0.5, peak=0.5, final=0)
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.5, 0.75)]
+        [0.5, 1.0, 0.5]
     """
 
     start: float = 0.2
@@ -127,6 +155,11 @@ class Cyclic:
 
     Raises:
         ValueError: for fewer than one cycle, a ``peak`` outside [0, 1], or a negative ``lowest``.
+
+    Example:
+        >>> schedule = Cyclic(cycles=2, peak=0.5)
+        >>> [schedule(Fraction(progress)) for progress in (0, 0.25, 0.5, 0.75)]
+        [0.0, 1.0, 0.0, 1.0]
     """
 
     cycles: int = 1

@@ -163,12 +163,23 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
 
     Raises:
         UserError: nothing is there.
+
+    Example:
+        >>> runs = load_runs("results/quickstart/runs.csv")
+        >>> runs[runs["norm._target_"] == "torch.nn.BatchNorm2d"].seed.tolist()
+        [0, 1]
     """
     return tidy(_loaded(places))
 
 
 def load_curves(*places: str | Path) -> pd.DataFrame:
-    """A row for each run and epoch; see `tidy_curves` and `load_runs`."""
+    """A row for each run and epoch; see `tidy_curves` and `load_runs`.
+
+    Example:
+        >>> curves = load_curves("results/quickstart/runs.csv")
+        >>> int(curves.epoch.max())
+        20
+    """
     return tidy_curves(_loaded(places))
 
 

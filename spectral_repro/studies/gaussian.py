@@ -50,6 +50,11 @@ class GaussianStudy:
             its own; None: standard normal entries.
         layers: to measure.
         repeats: independent networks of each width.
+
+    Example:
+        >>> study = Depth(samples=4, batch_norm=False, activation="relu", start=None, layers=3, repeats=5, width=32)
+        >>> next(study.representations(32, torch.Generator().manual_seed(0))).shape
+        torch.Size([5, 32, 4])
     """
 
     samples: Annotated[int, Ge(2)]

@@ -30,6 +30,12 @@ class ImageDepth:
         batches: of training images, one value of each mean and standard deviation.
         batch_norm: whether BN is there.
         convolutional: convolutions, or an MLP on images as vectors.
+
+    Example:
+        >>> study = ImageDepth(width=32, layers=4, batches=2, batch_norm=True, convolutional=False)
+        >>> rows = study(torch.Generator().manual_seed(0), torch.randn(2, 8, 1, 8, 8))
+        >>> len(rows), sorted(rows[0])
+        (4, ['layer', 'log_orthogonality_gap', 'log_orthogonality_gap_std', 'orthogonality_gap', 'orthogonality_gap_std'])
     """
 
     width: Count

@@ -26,6 +26,13 @@ class InitialGap:
         depth: linear layers of the deepest network, the classifier among them; the least is 2.
         batches: of training images, one value of each mean and standard deviation; the initialisation gets the same images.
         init: gives a network its weights, those of a layer independent of what comes after it.
+
+    Example:
+        >>> from spectral_repro.models.init import xavier
+        >>> study = InitialGap(width=16, depth=4, batches=2, init=xavier)
+        >>> rows = study(torch.Generator().manual_seed(0), torch.randn(2, 8, 1, 8, 8))
+        >>> [row["depth"] for row in rows]
+        [2, 3, 4]
     """
 
     width: Count

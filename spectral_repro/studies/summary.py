@@ -16,6 +16,10 @@ def rows(index: str, values: Sequence[int], measured: dict[str, Tensor]) -> list
 
     Returns:
         Columns ``index``, and ``<name>`` and ``<name>_std`` of every measurement; NaN for the deviation of a single network.
+
+    Example:
+        >>> rows("layer", [1], {"gap": torch.tensor([[1.0, 3.0]])})
+        [{'layer': 1, 'gap': 2.0, 'gap_std': 1.4142135381698608}]
     """
     columns = {index: list(values)}
     for name, each in measured.items():
@@ -27,5 +31,10 @@ def rows(index: str, values: Sequence[int], measured: dict[str, Tensor]) -> list
 
 
 def with_log(name: str, each: Tensor) -> dict[str, Tensor]:
-    """A measurement and its natural logarithm, taken network by network."""
+    """A measurement and its natural logarithm, taken network by network.
+
+    Example:
+        >>> with_log("gap", torch.tensor([1.0]))
+        {'gap': tensor([1.]), 'log_gap': tensor([0.])}
+    """
     return {name: each, f"log_{name}": torch.log(each)}

@@ -32,6 +32,12 @@ class Width(GaussianStudy):
     Attributes:
         widths: ascending.
         reference_layers: None for K = I/n.
+
+    Example:
+        >>> options = {"samples": 4, "batch_norm": True, "activation": "identity", "start": None, "layers": 20, "repeats": 3}
+        >>> study = Width(**options, widths=[16, 64, 256], reference_layers=None)
+        >>> -0.8 < study(torch.Generator().manual_seed(0))[-1]["slope"] < -0.2  # the gap falls as width^(-1/2)
+        True
     """
 
     widths: Annotated[Sequence[Count], Predicate(is_ascending)]

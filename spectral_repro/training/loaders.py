@@ -13,7 +13,13 @@ from spectral_repro.layers.replicas import replicas
 
 
 class EpochBatches(Protocol):
-    """What a training reads: `Batches`, or a `LoaderBatches`. ``views`` is how often every image comes in a row."""
+    """What a training reads: `Batches`, or a `LoaderBatches`. ``views`` is how often every image comes in a row.
+
+    Example:
+        >>> batches = Batches(digits().train, batch_size=64, mean=[0.3], std=[0.4])
+        >>> batches.views, batches.length(0), len(list(batches.epoch(0)))
+        (1, 64, 23)
+    """
 
     views: int
 

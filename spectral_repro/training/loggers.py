@@ -28,6 +28,20 @@ RESULTS = (
 
 
 class Logger(Protocol):
+    """What shows how a run goes, such as TensorBoard: called by the main process alone.
+
+    Example:
+        >>> class Printed:
+        ...     def open(self, run, config, step): ...
+        ...     def log(self, scalars, step):
+        ...         print(step, scalars)
+        ...     def log_histograms(self, values, step): ...
+        ...     def log_images(self, name, images, step): ...
+        ...     def close(self): ...
+        >>> Printed().log({"train/loss": 2.3}, step=50)
+        50 {'train/loss': 2.3}
+    """
+
     def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         """Begins with a run that has done ``step`` steps, or goes on with it."""
 

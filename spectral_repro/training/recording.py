@@ -21,6 +21,18 @@ class Recorder:
     Attributes:
         name: what the progress bar calls the training.
         spectra: the file for the singular values of every epoch; None: they are not written.
+
+    Example:
+        >>> class Printing(Recorder):
+        ...     def finish_epoch(self, state, best, is_best):
+        ...         print(state.rows[-1]["epoch"])
+        >>> network, data = nn.Linear(4, 2), (torch.randn(8, 4), torch.arange(8) % 2)
+        >>> optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        >>> rows = Trainer(network, optimizer, data, settings=TrainerSettings(epochs=2), recorder=Printing()).train()
+        1
+        ...
+        2
+        ...
     """
 
     name = "training"

@@ -1,13 +1,10 @@
 """The trainer in Python, with a network, an optimiser and data of one's own."""
 
-import doctest
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import spectral_repro.training.trainer
 from spectral_repro.optim.schedules import Cosine
 from spectral_repro.training import Trainer, TrainerSettings
 from spectral_repro.training.divergence import Diverged
@@ -27,13 +24,6 @@ def made(data: object, recorder: Recorder | None = None, **settings: object) -> 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     chosen = TrainerSettings(**{"epochs": 4, "batch_size": 16} | settings)
     return Trainer(network, optimizer, data, test=points(16), settings=chosen, schedule=Cosine(), recorder=recorder)
-
-
-def test_the_example_of_its_docstring():
-    (example,) = (
-        each for each in doctest.DocTestFinder().find(Trainer, "Trainer", spectral_repro.training.trainer) if each.examples
-    )
-    assert doctest.DocTestRunner().run(example).failed == 0 and len(example.examples) > 5
 
 
 def test_tensors_and_a_loader_of_them_are_the_same():

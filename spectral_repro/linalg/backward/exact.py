@@ -24,6 +24,16 @@ class Exact(Gapped):
 
     On every device F and its gradient come from `torch.linalg.eigh`. Where that is slow, such as for large matrices on CUDA in
     torch before 2.12, `Lyapunov(iterations, forward="newton_schulz")` needs matrix products alone.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=Exact())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=Exact())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.2500)
     """
 
     @property

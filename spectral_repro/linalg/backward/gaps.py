@@ -16,6 +16,16 @@ class ThroughEigenvectors(Gapped):
     dL/dV = 2 sym(G) V diag(f), and with K_ij in the place of 1 / (lambda_j - lambda_i) off the diagonal, 0 on it,
 
         dL/dA = sym(V (K o (V^T dL/dV) + diag(dL/dlambda)) V^T).
+
+    Example:
+        >>> class Damped(ThroughEigenvectors):
+        ...     def reciprocal_gaps(self, eigenvalues):
+        ...         gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)
+        ...         return gaps / (gaps.square() + 1e-6)
+        >>> A = torch.eye(2, requires_grad=True)
+        >>> sqrtm(A, backward=Damped()).trace().backward()
+        >>> A.grad.diagonal()
+        tensor([0.5000, 0.5000])
     """
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
@@ -44,6 +54,16 @@ class PlainSVD(ThroughEigenvectors):
     Equal to `Exact` in exact arithmetic. In floating point the two triangles no longer cancel: what rounding leaves of
     V^T dL/dV, about u |G| f, is divided by the gap. A tie gives infinity or NaN, left as it is: this is the method whose
     failures wang2019 and song2021 set out to mend.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=PlainSVD())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=PlainSVD())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(nan)
     """
 
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
@@ -59,6 +79,16 @@ class Truncated(ThroughEigenvectors):
 
     Raises:
         ValueError: if ``limit`` is not positive.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=Truncated(1e6))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=Truncated(1e6))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.)
     """
 
     limit: float = 1e10
@@ -82,6 +112,12 @@ class TopN(ThroughEigenvectors):
 
     Raises:
         ValueError: if ``n`` is not a positive whole number.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=TopN(1))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.0625)
     """
 
     n: int

@@ -18,6 +18,12 @@ class Hybrid(Backward):
 
     Raises:
         ValueError: for another ``switch``.
+
+    Example:
+        >>> method = Hybrid(NewtonSchulz(5), Exact(), switch=0.5)
+        >>> method.advance(0.6)  # 60 % of the training are done
+        >>> method.current
+        Exact()
     """
 
     first: Backward

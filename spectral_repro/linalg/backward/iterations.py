@@ -26,6 +26,16 @@ class NewtonSchulz(Kernel):
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, ``forward`` is unknown, or F is another function.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=NewtonSchulz(10))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=NewtonSchulz(10))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.2500)
     """
 
     roots_only: ClassVar[bool] = True
@@ -101,6 +111,16 @@ class Lyapunov(Kernel):
 
     Raises:
         ValueError: if ``iterations`` or ``order`` is not a positive whole number, ``forward`` unknown, or F another function.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=Lyapunov(8))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=Lyapunov(8))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.2500)
     """
 
     roots_only: ClassVar[bool] = True

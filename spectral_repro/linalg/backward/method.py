@@ -22,6 +22,10 @@ class Backward(ABC):
 
     Most methods are a `Kernel`: F comes from an eigendecomposition, and the method says what its gradient is. The others
     (`decomposes` is False) compute F by steps of their own, `evaluate`, and the gradient is that of the steps.
+
+    Example:
+        >>> Exact().decomposes, NewtonSchulz(5, forward="newton_schulz").decomposes
+        (True, False)
     """
 
     roots_only: ClassVar[bool] = False
@@ -53,6 +57,15 @@ class Kernel(Backward):
     """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D:
 
     dL/dA = V (D o (V^T sym(dL/dF) V)) V^T,    D_ii = f'(lambda_i).
+
+    Example:
+        >>> class Halved(Kernel):
+        ...     def kernel(self, function, eigenvalues):
+        ...         return function.divided_differences(eigenvalues) / 2
+        >>> A = torch.eye(2, requires_grad=True)
+        >>> sqrtm(A, backward=Halved()).trace().backward()
+        >>> A.grad.diagonal()
+        tensor([0.2500, 0.2500])
     """
 
     @property
@@ -83,7 +96,13 @@ class Kernel(Backward):
 
 
 class Gapped(Kernel):
-    """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`."""
+    """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`.
+
+    Example:
+        >>> Exact().reciprocal_gaps(torch.tensor([4.0, 2.0]))
+        tensor([[ 0.0000, -0.5000],
+                [ 0.5000,  0.0000]])
+    """
 
     @abstractmethod
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:

@@ -24,6 +24,16 @@ class Taylor(Gapped):
 
     Raises:
         ValueError: if ``degree`` K is not a positive whole number.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=Taylor(100))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=Taylor(100))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.)
     """
 
     degree: int = 100
@@ -55,6 +65,16 @@ class PowerIteration(Gapped):
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=PowerIteration(19))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=PowerIteration(19))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.5000)
     """
 
     iterations: int = 19
@@ -91,6 +111,16 @@ class Pade(Gapped):
     Raises:
         ValueError: if ``degree`` or ``digits`` is not a positive whole number, or rounding leaves the system singular: with
             degrees below about 24.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=Pade(50))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=Pade(50))[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.)
     """
 
     degree: int = 50

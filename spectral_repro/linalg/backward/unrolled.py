@@ -16,6 +16,16 @@ class AutogradSVD(Backward):
 
     As `PlainSVD`, in the form of the published code: the shift comes before the decomposition, and an eigenvalue that rounding
     left negative counts with its absolute value.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=AutogradSVD())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(0.1875)
+        >>> A = torch.eye(2, requires_grad=True)  # two equal eigenvalues
+        >>> sqrtm(A, backward=AutogradSVD())[0, 1].backward()
+        >>> A.grad[0, 1]
+        tensor(nan)
     """
 
     @property
@@ -40,6 +50,12 @@ class UnrolledPowerIteration(Backward):
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, or the shift s of `matrix_function` is not positive.
+
+    Example:
+        >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
+        >>> sqrtm(A, backward=UnrolledPowerIteration(19), shift=1e-6)
+        tensor([[1.5000, 0.5000],
+                [0.5000, 1.5000]], grad_fn=...)
     """
 
     iterations: int = 19
