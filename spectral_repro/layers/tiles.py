@@ -7,7 +7,7 @@ from torch import Tensor
 
 CACHED = 2**19  # numbers in a tile on a CPU: the fastest power of two
 DEVICE_TILES = 4  # how many tiles on other devices, of at least `CACHED` numbers: fewer would need more memory
-WIDTH = {"cpu": 32, "cuda": 128}  # channels in a block: products of narrower blocks are slow, of wider ones mostly zeros
+WIDTH = {"cpu": 16, "cuda": 128}  # channels in a block: products of narrower blocks are slow, of wider ones mostly zeros
 
 
 class Tiles:
@@ -46,7 +46,10 @@ class Tiles:
     def per_block(self, values: Tensor) -> Tensor:
         """Values of channels (C,), as (blocks, width, 1), or matrices (blocks, width, width), for all blocks of a tile."""
         values = values.view(self.blocks, self.width, -1)
-        return values if self.channels_last else values.repeat(self.step // self.blocks, 1, 1)
+        if self.channels_last:
+            return values
+        images = self.step // self.blocks
+        return values.expand(images, -1, -1) if self.blocks == 1 else values.repeat(images, 1, 1)
 
     def summed(self, values: Tensor) -> Tensor:
         """The sum over the images of a tile of what each of its blocks has."""

@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from torch.autograd import gradcheck
 
+from spectral_repro.benchmarks.layers import passes
+from spectral_repro.benchmarks.memory import peak
 from spectral_repro.layers import PCADenoising, ZCAWhitening, tiles
 from spectral_repro.linalg.backward import Exact, PowerIteration
 from tests.degenerate import features
@@ -331,6 +333,16 @@ def test_parts_that_fit_the_cache_give_what_all_positions_give(monkeypatch, imag
     monkeypatch.setitem(tiles.WIDTH, "cpu", width)
     for value, reference in zip(step(layer, x), expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("device", "channels"), [("cpu", 128), ("meta", 512)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("build", [ZCAWhitening, partial(ZCAWhitening, group_size=None), PCADenoising])
+def test_memory_beyond_input_output_and_their_gradients(build, memory_format, device, channels):
+    """The meta device stands for all that are no CPU, where tiles are larger."""
+    images = torch.empty(256, channels, 7, 7, device=device).normal_().contiguous(memory_format=memory_format)
+    taken = peak(passes(build(channels, device=device), images), torch.device(device))
+    assert taken - 2 * images.nbytes < 1.2 * images.nbytes
 
 
 # Both layers: training and evaluation
