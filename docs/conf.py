@@ -50,7 +50,10 @@ napoleon_use_rtype = False
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!spectral_repro).*"),  # other packages' names: their sites are not read
-    (r"py:class", r"spectral_repro\.(training|optim\.mixed|linalg\.tucker)\..*"),  # in signatures alone
+    (
+        r"py:class",
+        r"spectral_repro\.(bounds|data|models|studies|training|optim\.mixed|linalg\.tucker)\..*",
+    ),  # in signatures alone
 ]
 
 

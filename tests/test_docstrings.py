@@ -95,3 +95,10 @@ def test_every_public_name_has_an_example():
             if ">>>" not in (own or ""):
                 missing.add(f"{package}.{name}")
     assert missing == WITHOUT
+
+
+def test_the_api_page_shows_every_package():
+    page = (CONF.parent / "docs" / "reference" / "api.md").read_text().splitlines()
+    assert not [name for name in PACKAGES if f".. automodule:: spectral_repro.{name}" not in page]
+    variants = {name for name, value in public(PACKAGES["models"]).items() if isinstance(value, partial)}
+    assert not [name for name in variants if f"`{name}`" not in "\n".join(page)]

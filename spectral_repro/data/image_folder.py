@@ -26,13 +26,13 @@ def image_folder(
     memory_limit_gib: float = 4,
     workers: int = 2,
 ) -> ImageData:
-    """Images (C, S, S) from ``folder``/train/CLASS/* and ``folder``/test/CLASS/*, or ``folder``/val where there is no test.
+    """Images (C, S, S) from ``folder/train/CLASS/*`` and ``folder/test/CLASS/*``, or ``folder/val`` where there is no test.
 
-    Without these three, the images are those of ``folder``/CLASS/*, and a random part of every class are the test images.
+    Without these three, the images are those of ``folder/CLASS/*``, and a random part of every class are the test images.
 
     The classes are the folders of train in the order of their names. Files of any size and mode that PIL reads become C
     channels, their shorter side S pixels (bilinear, antialiased), their centre cropped. For orientation tags and transparency
-    see `spectral_repro.data.image_files.as_channels`. Hidden files and those that operating systems leave are ignored.
+    see ``spectral_repro.data.image_files.as_channels``. Hidden files and those that operating systems leave are ignored.
 
     Args:
         folder: of train and test, or of the classes.

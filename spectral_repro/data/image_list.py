@@ -68,7 +68,7 @@ class ImageListDataset(ABC):
             image_size: S.
             resize: what the shorter side becomes before an image is cut, or what height and width become.
             crop: what is cut from a training image: the centre, a place of it at random, or a random part of the original,
-                resized (see `spectral_repro.data.cuts`). From a test image it is the centre.
+                resized (see ``spectral_repro.data.cuts``). From a test image it is the centre.
             views: that `Batches` will make of the test images; "ten_crop" cuts corners too.
             train_images, test_images: size of a fixed random subset; None: all.
             memory_limit_gib: a split whose images are always cut alike is held in memory up to this size.

@@ -8,7 +8,7 @@ from spectral_repro.data.images import ImageData
 
 
 def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
-    """1,281,167 training and 50,000 test images of 1,000 classes from ``root``/train/WNID/* and ``root``/val/WNID/*.
+    """1,281,167 training and 50,000 test images of 1,000 classes from ``root/train/WNID/*`` and ``root/val/WNID/*``.
 
     The classes are the folders of train in the order of their names, as in torchvision. A damaged file is named when its batch
     is made. Other arguments: see `ImageListDataset.load`.
