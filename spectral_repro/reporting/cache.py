@@ -17,6 +17,7 @@ UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
 PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # by which entries are made and read
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
+Mapper = Callable[[Callable[[Item], Value], Iterable[Item]], Iterable[Value]]  # as the built-in map
 
 
 def place() -> Path:
@@ -34,17 +35,18 @@ def _versions() -> list[str]:
     return [platform.python_version(), *map(version, PACKAGES)]
 
 
-def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value]) -> dict[Item, Value]:
-    """The value of each item: that of an earlier call with the same key, or else computed now.
+def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value], mapper: Mapper = map) -> dict[Item, Value]:
+    """The value of each item: that of an earlier call with the same key, or else computed now, by `mapper`.
 
     A fault of the cache only costs time: an entry that cannot be read is computed again, a damaged file is removed,
     and nothing is kept where nothing can be written.
     """
     known = _with_database(lambda database: _read(database, set(keys.values())), otherwise={})
-    values = {item: known[key] if key in known else compute(item) for item, key in keys.items()}
-    new = {key: values[item] for item, key in keys.items() if key not in known}
+    missing = [item for item, key in keys.items() if key not in known]
+    computed = dict(zip(missing, mapper(compute, missing), strict=True))
+    new = {keys[item]: value for item, value in computed.items()}
     _with_database(lambda database: _write(database, new, known), otherwise=None)
-    return values
+    return {item: known[key] if key in known else computed[item] for item, key in keys.items()}
 
 
 def _with_database(action: Callable[[sqlite3.Connection], Value], otherwise: Value) -> Value:

@@ -1,5 +1,6 @@
 """The figures of a section: against the table's axis, sorted methods, curves, profiles of studies, spectra of layers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import matplotlib
@@ -11,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from spectral_repro.errors import in_one_line
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section
-from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, finish, looks
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, Panel, finish, image, looks, panels, svg
 from spectral_repro.reporting.tables import aggregate
 
 CURVES = (
@@ -41,36 +43,70 @@ ACROSS = 3  # panels side by side
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, what its files are named, what stands under it, and what it shows in words."""
+    """A figure as files and as a part of a page.
+
+    Attributes:
+        name: what its files are named.
+        caption: what stands under it.
+        description: what it shows, for those who cannot see it.
+        svg: an element of a page.
+        panels: what the page shows under the pointer.
+        files: its content as png and as pdf.
+    """
 
     name: str
-    figure: Figure
     caption: str
     description: str
+    svg: str
+    panels: list[Panel]
+    files: dict[str, bytes]
 
 
-def pictures(section: Section) -> list[Picture]:
-    """What there is to see, the main one first."""
-    table, found = section.table, []
-    words = table.metric.words
-    if points := draw_points(section):
-        description = f"{words} against {section.table.axis.label}, {section.label}"
-        found.append(Picture(f"{section.name}-axis", points, _caption_of_points(section), description))
-    if (table.axis is None or table.baseline) and (dots := draw_dots(section)):
-        description = f"{words} of each method, sorted, {section.label}"
-        found.append(Picture(f"{section.name}-sorted", dots, _caption_of_dots(section), description))
-    if curves := draw_curves(section):
-        shown = " and ".join(dict.fromkeys((LOSS.words, words)))
-        description = f"{shown} against the epoch, {section.label}"
-        caption = f"{CURVES} Published curves have open markers." if section.published_epochs else CURVES
-        found.append(Picture(section.name, curves, caption, description))
-    if profiles := draw_profiles(section):
-        description = f"{words} against {section.table.axis.label}, {section.label}"
-        found.append(Picture(section.name, profiles, _caption_of_profiles(section), description))
-    if spectra := draw_spectra(section):
-        description = f"Largest singular values over layers and epochs, {section.label}"
-        found.append(Picture(f"{section.name}-spectra", spectra, SPECTRA, description))
-    return found
+class NotDrawn(str):
+    """A notice about a figure that could not be drawn."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure that a section may have.
+
+    Attributes:
+        ending: what follows the section's name in that of the figure.
+        draw: draws it; None where the section has none.
+    """
+
+    ending: str
+    draw: Callable[[Section], Figure | None]
+    caption: Callable[[Section], str]
+    description: Callable[[Section], str]
+
+
+def pictures(section: Section) -> tuple[list[Picture], list[NotDrawn]]:
+    """What there is to see, the main figure first, and a notice about each figure that could not be drawn."""
+    found, notices = [], []
+    for kind in KINDS:
+        name = f"{section.name}{kind.ending}"
+        try:
+            if figure := kind.draw(section):
+                description = f"{kind.description(section)}, {section.label}"
+                files = {form: image(figure, form) for form in ("png", "pdf")}
+                drawn = svg(figure, description), panels(figure), files
+                found.append(Picture(name, kind.caption(section), description, *drawn))
+        except Exception as error:  # of a library with numbers that nobody thought of; the other figures are there
+            notices.append(NotDrawn(f"{section.paper.name}, figure {name}: not drawn, {in_one_line(error)}"))
+    return found, notices
+
+
+def _caption_of_curves(section: Section) -> str:
+    return f"{CURVES} Published curves have open markers." if section.published_epochs else CURVES
+
+
+def _against_axis(section: Section) -> str:
+    return f"{section.table.metric.words} against {section.table.axis.label}"
+
+
+def _against_epoch(section: Section) -> str:
+    return f"{' and '.join(dict.fromkeys((LOSS.words, section.table.metric.words)))} against the epoch"
 
 
 def _caption_of_dots(section: Section) -> str:
@@ -173,9 +209,12 @@ def draw_dots(section: Section) -> Figure | None:
     """The mean over the seeds of each method with its 95 % t interval, and every seed; sorted, the best on top.
 
     A dashed line goes through the mean of a comparison's baseline. Published values have open squares, in a panel of their own
-    where a protocol or a machine lies between them and ours. None for a study, or for fewer than two methods with a result.
+    where a protocol or a machine lies between them and ours. None for a study, for fewer than two methods with a result, or for
+    a paper's table with an axis, against which they are drawn.
     """
     table, metric = section.table, section.table.metric
+    if table.axis and not table.baseline:
+        return None
     values = {entry.row.label: section.values(entry, metric) for entry in section.entries}
     values = {label: each[np.isfinite(each)] for label, each in values.items()}
     values = {label: each for label, each in values.items() if len(each)}
@@ -308,3 +347,12 @@ def _largest_values(entry: Entry) -> pd.DataFrame:
     frame = pd.concat(measured).replace(np.inf, np.nan)
     values = frame.pivot_table("exact", "layer", "epoch", aggfunc="mean", sort=False, dropna=False)
     return values.loc[measured[0]["layer"].unique()]
+
+
+KINDS = (
+    Kind("-axis", draw_points, _caption_of_points, _against_axis),
+    Kind("-sorted", draw_dots, _caption_of_dots, lambda section: f"{section.table.metric.words} of each method, sorted"),
+    Kind("", draw_curves, _caption_of_curves, _against_epoch),
+    Kind("", draw_profiles, _caption_of_profiles, _against_axis),
+    Kind("-spectra", draw_spectra, lambda _: SPECTRA, lambda _: "Largest singular values over layers and epochs"),
+)

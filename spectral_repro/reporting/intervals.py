@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 Statistic = Literal["mean", "median"]
 Values = pd.Series | np.ndarray
@@ -33,8 +33,11 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
     if seeds < (2 if statistic == "mean" else 1):
         return float("nan"), float("nan")
     if statistic == "median":
-        return tuple(stats.quantile_test(values, p=0.5).confidence_interval(1 - LEVEL))
-    mean, reach = values.mean(-1), stats.t.ppf(1 - LEVEL / 2, seeds - 1) * _spread(values) / np.sqrt(seeds)
+        below = np.arange(seeds // 2)
+        left_out = int((2 * special.bdtr(below, seeds, 0.5) <= LEVEL).sum())  # of the sorted values, at either end
+        ordered = np.sort(values)
+        return (ordered[left_out - 1], ordered[-left_out]) if left_out else (float("nan"), float("nan"))
+    mean, reach = values.mean(-1), special.stdtrit(seeds - 1, 1 - LEVEL / 2) * _spread(values) / np.sqrt(seeds)
     return mean - reach, mean + reach
 
 
@@ -50,8 +53,10 @@ def rate_interval(values: Values) -> tuple[float, float]:
 
     Three successes of three do not prove a rate of 100 %: 29 to 100.
     """
-    share = stats.binomtest(int((values > 0).sum()), len(values)).proportion_ci(1 - LEVEL)
-    return 100 * share.low, 100 * share.high
+    seeds, successes = len(values), int((values > 0).sum())
+    low = special.betaincinv(successes, seeds - successes + 1, LEVEL / 2) if successes else 0.0
+    high = special.betaincinv(successes + 1, seeds - successes, 1 - LEVEL / 2) if successes < seeds else 1.0
+    return 100 * float(low), 100 * float(high)
 
 
 def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
@@ -72,7 +77,7 @@ def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray |
     if len(values) < 2 or np.isnan(spread := _spread(values)):
         return np.ones(seeds.shape)
     distance = min(abs(values.mean() - least), abs(values.mean() - most))
-    return 2 * stats.t.sf(distance * np.sqrt(seeds) / spread, seeds - 1)
+    return 2 * special.stdtr(seeds - 1, -distance * np.sqrt(seeds) / spread)
 
 
 def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
@@ -83,14 +88,15 @@ def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndar
         least, most: the bounds in percent.
         seeds: numbers of seeds to assume in the place of those there are, with the same rate.
     """
-    seeds = np.asarray(len(values) if seeds is None else seeds)
+    seeds = np.asarray(len(values) if seeds is None else seeds).astype(int)
     rate = np.mean(values > 0)
     successes = np.rint(rate * seeds)
     p = np.zeros(seeds.shape)
     for bound in (least / 100, most / 100):
         if np.isfinite(bound):
             above = rate > bound
-            tail = stats.binom.sf(successes - 1, seeds, bound) if above else stats.binom.cdf(successes, seeds, bound)
+            at_least = np.where(successes > 0, special.bdtrc(successes - 1, seeds, bound), 1.0)
+            tail = at_least if above else special.bdtr(successes, seeds, bound)
             p = np.maximum(p, tail)
     return np.minimum(2 * p, 1)
 

@@ -83,7 +83,7 @@ def read_archive(path: Path) -> list[Run]:
     """
     frame = _read_csv(path)
     curves = path.with_name("curves.csv")
-    by_run = dict(iter(_read_csv(curves).groupby("run", sort=False))) if curves.exists() else {}
+    by_run = _by_run(_read_csv(curves)) if curves.exists() else {}
     return [_run(row, by_run.get(row["run"])) for row in frame.to_dict("records")]
 
 
@@ -94,13 +94,21 @@ def _read_csv(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path.name} is no table: {error}") from error
 
 
+def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each run, with the columns that it has values in."""
+    names = curves.columns.drop("run")
+    values, known = curves[names].to_numpy(float), curves[names].notna().to_numpy()
+    own = {run: (values[rows], known[rows].any(axis=0)) for run, rows in curves.groupby("run", sort=False).indices.items()}
+    return {run: pd.DataFrame(rows[:, has], columns=names[has]) for run, (rows, has) in own.items()}
+
+
 def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
     identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
         raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
     if curve is not None:
-        metrics = curve.drop(columns="run").dropna(axis="columns", how="all").reset_index(drop=True)
+        metrics = curve
     elif pd.isna(row.get("epoch")):
         metrics = pd.DataFrame()
     else:

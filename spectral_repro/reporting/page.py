@@ -11,17 +11,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectral_repro.configuration.identity import within
 from spectral_repro.reporting.claims import SUCCESS, Number
 from spectral_repro.reporting.figures import Picture
 from spectral_repro.reporting.intervals import MOST
 from spectral_repro.reporting.metrics import METRICS, Metric
-from spectral_repro.reporting.papers import TRAIN, Paper, Row
+from spectral_repro.reporting.papers import TRAIN, Paper, Row, network
 from spectral_repro.reporting.protocols import Values, counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section
 from spectral_repro.reporting.statistics import statistics
-from spectral_repro.reporting.style import panels, svg
 from spectral_repro.reporting.tables import (
     METHOD,
     UNKNOWN,
@@ -45,7 +43,6 @@ COSTS = (
     "possible of the same row. To measure a network that has no runs, add "
     "trainer.epochs=1 dataset.train_images=1280 to the command."
 )
-NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
 IMAGES = {  # training images where a configuration takes all of them
     "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437, "imagenet": 1_281_167,
     "cub": 5_994, "cars": 8_144, "dogs": 12_000, "aircraft": 6_667,
@@ -84,7 +81,7 @@ class Speeds:
         self._runs = defaultdict(list)
         for run in runs:
             if run.summary.get("images_per_second"):
-                self._runs[_network(run.identity)].append(run)
+                self._runs[network(run.identity)].append(run)
 
     def cost(self, values: Values, compared: Values) -> list[Cost]:
         """Of one run with these values, on each machine with a run of its network; none if nobody has measured it.
@@ -95,7 +92,7 @@ class Speeds:
         """
         images = values.get("dataset.train_images") or _all_images(values)
         by_machine = defaultdict(list)
-        for run in self._runs[_network(values)]:
+        for run in self._runs[network(values)]:
             by_machine[run.machine].append(run)
         costs = []
         for machine, runs in by_machine.items() if images else ():
@@ -225,9 +222,7 @@ def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, o
         "unrun": _table(unrun.loc[:, (unrun != UNKNOWN).any()], series),
         "notes": notes(section),
         "evaluated": _table(evaluations(section), series),
-        "figures": [
-            (Markup(svg(picture.figure, picture.description)), panels(picture.figure), picture.caption) for picture in drawn
-        ],
+        "figures": [(Markup(picture.svg), picture.panels, picture.caption) for picture in drawn],
         "fills": _fills(section, speeds),
         "unfinished": _unfinished(section),
         "runs": [_run(row, run, metric) for run, row in _rows_of_runs(section).items()],
@@ -240,7 +235,7 @@ def _fills(section: Section, speeds: Speeds) -> list[dict[str, str]]:
     rows = [entry.row for entry in section.unrun]
     commands = zip(section.commands, rows, strict=True) if section.commands else ()
     return [
-        {"command": command, "cost": _cost(speeds.cost(section.protocol | row.values, row.values), section)}
+        {"command": command, "cost": _cost(speeds.cost(section.protocol | (row.values or {}), row.values or {}), section)}
         for command, row in commands
     ]
 
@@ -358,7 +353,3 @@ def duration(seconds: float) -> str:
 def _all_images(values: Values) -> int | None:
     images = IMAGES.get(values.get("dataset.name"))
     return images + SVHN_EXTRA if images and values.get("dataset.extra") else images
-
-
-def _network(values: Values) -> str:
-    return repr(sorted((key, value) for key, value in values.items() if within(key, NETWORK) and key != "model.num_classes"))

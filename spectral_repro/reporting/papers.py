@@ -1,7 +1,7 @@
 """A paper's tables, as its file in conf/paper describes them, with the published values in them or in a file of the user's."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,19 +12,22 @@ from spectral_repro import configuration
 from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.folders import CONF, files, folders
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import identity
+from spectral_repro.configuration.identity import identity, within
 from spectral_repro.configuration.tables import Experiment, experiment
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.reporting.cache import cached, fingerprint
+from spectral_repro.reporting.cache import Mapper, cached, fingerprint
 from spectral_repro.reporting.claims import Claim, read_claim
 from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
+from spectral_repro.reporting.runs import Run
 
 ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that no run is made of
 TRAIN = ("python", "-m", "spectral_repro.train")
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 KEYS_OF_A_FILE = ("source", "rows")
+NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
+MANY = 32  # compositions that are worth other processes
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Row:
 
     Attributes:
         overrides: what composes its configuration, and runs it.
-        values: what tells its runs from those of other rows.
+        values: what tells its runs from those of other rows; None where no run can be one of its, so that nobody composed them.
         published: mean, median, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in
             percent, and means under the names of the table's other metrics; only what was published.
         series: the line of the table's axis that it is a point of; None for a row beside the axis.
@@ -44,7 +47,7 @@ class Row:
 
     label: str
     overrides: tuple[str, ...]
-    values: Values
+    values: Values | None
     published: dict[str, float]
     series: str | None = None
     at: float | None = None
@@ -123,11 +126,20 @@ class Paper:
     errata: tuple[str, ...] = ()
 
 
-def identities(rows: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], Values]:
-    """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again."""
+def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tuple[str, ...], Values]:
+    """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again.
+
+    Args:
+        rows: the overrides of each.
+        mapper: composes them; as the built-in map, but it may use other processes for many of them.
+    """
     state = _conf_state()
     keys = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
-    return cached(keys, lambda each: identity(compose(each)))
+    return cached(keys, _identity, lambda function, missing: (mapper if len(missing) >= MANY else map)(function, missing))
+
+
+def _identity(overrides: tuple[str, ...]) -> Values:
+    return identity(compose(overrides))
 
 
 def _described(override: str) -> Experiment | None:
@@ -160,8 +172,14 @@ def _conf_state() -> str:
     return fingerprint([(str(each), each.read_bytes()) for each in sources])
 
 
-def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
+def load_paper(settings: DictConfig | dict[str, object], runs: Sequence[Run] | None = None, mapper: Mapper = map) -> Paper:
     """The paper of what `read_paper` reads, or of the like, its rows composed as they stand.
+
+    Args:
+        settings: the content of its files.
+        runs: the runs there are; of a table on other data sets and with other networks than theirs, only the first row is
+            composed, as no run can belong to it. None: all rows are composed.
+        mapper: as for `identities`.
 
     Raises:
         UserError: a table has an unknown metric or an axis that does not fit its rows, or rows of one table differ in what the
@@ -169,7 +187,11 @@ def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
     """
     settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
     compare = tuple(settings["compare"])
-    composed = identities(tuple(row["overrides"]) for table in settings["tables"].values() for row in table["rows"])
+    rows_of = {name: [tuple(row["overrides"]) for row in table["rows"]] for name, table in settings["tables"].items()}
+    composed = identities([rows[0] for rows in rows_of.values() if rows], mapper)
+    known = None if runs is None or _compares_networks(compare) else _data_and_networks(run.identity for run in runs)
+    needed = [rows for rows in rows_of.values() if rows and (known is None or known & _data_and_networks([composed[rows[0]]]))]
+    composed |= identities([overrides for rows in needed for overrides in rows if overrides not in composed], mapper)
     parts = {overrides: split(each, compare) for overrides, each in composed.items()}
     defaults = {"metric": settings["metric"], "source": settings["source"], "also": []}
     tables = tuple(
@@ -181,6 +203,21 @@ def load_paper(settings: DictConfig | dict[str, object]) -> Paper:
     words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
     command = shlex.join([*TRAIN, "-m", f"paper={settings['name']}"])
     return Paper(settings["name"], settings["title"], settings["source"], compare, tables, command, claims, **words)
+
+
+def _compares_networks(compare: tuple[str, ...]) -> bool:
+    return any(within(key, NETWORK) or within(parent, (key,)) for key in compare for parent in NETWORK)
+
+
+def _data_and_networks(identities: Iterable[Values]) -> set[tuple[str, object]]:
+    """What runs must share with a row to belong to it, or to tell what a run of it would cost."""
+    pairs = [(("data", each.get("dataset.name")), ("network", network(each))) for each in identities]
+    return {each for pair in pairs for each in pair}
+
+
+def network(values: Values) -> str:
+    """What the speed of a training depends on, but for the compared treatments and the machine."""
+    return repr(sorted((key, value) for key, value in values.items() if within(key, NETWORK) and key != "model.num_classes"))
 
 
 def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) -> None:
@@ -201,7 +238,7 @@ def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...]
     rows, protocols = [], []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
-        values, protocol = parts[overrides]
+        values, protocol = parts.get(overrides, (None, None))
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
         at, over = row.get("at"), row.get("over")
         if metric.study and at is not None:
@@ -210,7 +247,7 @@ def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...]
         rows.append(Row(row["label"], overrides, values, published, row.get("series"), at, over and tuple(over), curve))
         protocols.append(protocol)
     for row, protocol in zip(rows, protocols, strict=True):
-        if differences := differing(protocol, protocols[0]):
+        if protocol is not None and (differences := differing(protocol, protocols[0])):
             raise UserError(
                 f"{place} the rows {rows[0].label} and {row.label} differ in {', '.join(differences)}, "
                 "which paper.compare does not name"

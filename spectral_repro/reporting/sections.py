@@ -148,7 +148,7 @@ class Section:
         machine = [self.machine] if self.machine else []
         if not self.table.baseline:
             return describe(self.protocol, self.table.protocol, scales, images) + machine
-        compared = {key for row in self.table.rows for key in row.values}
+        compared = {key for row in self.table.rows for key in row.values or ()}
         choices = chosen_options(self.protocol)
         reference = {key: value for key, value in default_protocol(choices).items() if key not in compared}
         chosen = [each for each in choices if not each.startswith(SAID)]
@@ -256,7 +256,7 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
         groups[hashable(values), hashable(protocol)].append((run, protocol))
     tables_of = defaultdict(list)
     for table in paper.tables:
-        for values in dict.fromkeys(hashable(row.values) for row in table.rows):
+        for values in dict.fromkeys(hashable(row.values) for row in table.rows if row.values is not None):
             tables_of[values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0

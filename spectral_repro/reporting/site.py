@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.cache import Mapper
 from spectral_repro.reporting.comparison import compare_treatments
-from spectral_repro.reporting.figures import Picture, pictures
+from spectral_repro.reporting.figures import NotDrawn, Picture, pictures
 from spectral_repro.reporting.latex import document, latex
 from spectral_repro.reporting.load import write_archive
 from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, claims, render
@@ -17,17 +18,28 @@ from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.run_page import Place, render_run
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section, gather
-from spectral_repro.reporting.style import image
 from spectral_repro.reporting.tables import csv, markdown, text
 from spectral_repro.reporting.verdicts import Judgement, judge
 
 ALL, COMPARISONS = "All papers", "Comparisons"
 FOLDER = "comparisons"
+MANY = 6  # sections with figures that are worth other processes
 
 
-def draw(report: Report) -> dict[str, list[Picture]]:
-    """The figures of each section by its name."""
-    return {section.name: pictures(section) for section in report.sections}
+def draw(reports: Sequence[Report], mapper: Mapper = map) -> tuple[list[dict[str, list[Picture]]], list[NotDrawn]]:
+    """The figures of each section by its name, one dictionary for each report, and notices about those that could not be drawn.
+
+    Args:
+        mapper: draws them; as the built-in map, but it may use other processes for many of them.
+    """
+    filled = [section for report in reports for section in report.sections if section.runs]
+    drawn = iter((mapper if len(filled) >= MANY else map)(pictures, filled))
+    found, notices = [], []
+    for report in reports:
+        of_section = {section.name: next(drawn) if section.runs else ([], []) for section in report.sections}
+        found.append({name: shown for name, (shown, _) in of_section.items()})
+        notices += [notice for _, lines in of_section.values() for notice in lines]
+    return found, notices
 
 
 def write(
@@ -37,16 +49,26 @@ def write(
     speeds: Speeds | None = None,
     around: SiteContext = SiteContext(),
     drawn: dict[str, list[Picture]] | None = None,
+    mapper: Mapper = map,
 ) -> list[str]:
     """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, claims.md, runs.csv, curves.csv and index.html under `out`.
 
+    Args:
+        report: what is written.
+        out: the folder, which may be new.
+        judgements, speeds, around: as for `render`.
+        drawn: the figures of each section by its name; None: they are drawn now.
+        mapper: as for `draw`.
+
     Returns:
-        The tables and a line about what was written.
+        The tables, a line about what was written, and a `NotDrawn` for each figure that could not be drawn.
 
     Raises:
         UserError: nothing can be written there.
     """
-    drawn = draw(report) if drawn is None else drawn
+    notices = []
+    if drawn is None:
+        (drawn,), notices = draw([report], mapper)
     entries = [entry for section in report.sections for entry in section.entries]
     runs = list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
     files = {"index.html": render(report, drawn, judgements, speeds, around).encode()}
@@ -57,10 +79,11 @@ def write(
         for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():
             files[f"{section.name}.{kind}"] = table(section).encode()
         for picture in drawn[section.name]:
-            files |= {f"{picture.name}.{kind}": image(picture.figure, kind) for kind in ("png", "pdf")}
+            files |= {f"{picture.name}.{kind}": content for kind, content in picture.files.items()}
     write_files(files, out)
     tables = [files[f"{section.name}.md"].decode() for section in report.sections]
-    return [*tables, f"Written under {out}: index.html, the tables as .md, .tex and .csv, the figures as .png and .pdf"]
+    line = f"Written under {out}: index.html, the tables as .md, .tex and .csv, the figures as .png and .pdf"
+    return [*tables, line, *notices]
 
 
 def write_files(files: dict[str, bytes], out: Path) -> None:
@@ -103,15 +126,29 @@ class Chapter:
         return Counter(best.values())
 
 
-def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str], out: Path, results: Path) -> list[str]:
-    """Writes the site under `out`; `results` is where bench writes. Returns a line about each paper and one about the site.
+def write_site(
+    papers: Iterable[Paper], runs: list[Run], notices: Sequence[str], out: Path, results: Path, mapper: Mapper = map
+) -> list[str]:
+    """Writes the site.
+
+    Args:
+        papers: those that have a page.
+        runs: all runs, of papers or not.
+        notices: what the index says about runs that were left out.
+        out: the folder that it is written to.
+        results: the folder that bench writes to.
+        mapper: as for `draw`.
+
+    Returns:
+        A line about each paper, one about the site, and a `NotDrawn` for each figure that could not be drawn.
 
     Raises:
         UserError: nothing can be written there.
     """
     reports = [gather(paper, runs) for paper in papers]
     comparisons = _comparisons(reports, runs)
-    chapters = [Chapter(report, judge(report, results), draw(report)) for report in reports]
+    (*drawn, compared), undrawn = draw([*reports, comparisons], mapper)
+    chapters = [Chapter(report, judge(report, results), own) for report, own in zip(reports, drawn, strict=True)]
     speeds = Speeds(runs)
     names = [chapter.paper.name for chapter in chapters]
     links = _links("../", names, comparisons)
@@ -121,7 +158,7 @@ def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str],
         write(chapter.report, out / chapter.paper.name, chapter.judgements, speeds, around, chapter.drawn)
         lines.append(f"{chapter.paper.name}: {_counts(chapter)}; {_verdicts([chapter])}")
     if comparisons.sections:
-        write(comparisons, out / FOLDER, speeds=speeds, around=SiteContext(links, COMPARISONS, "../runs/"))
+        write(comparisons, out / FOLDER, speeds=speeds, around=SiteContext(links, COMPARISONS, "../runs/"), drawn=compared)
         lines.append(f"{FOLDER}: {counted(len(comparisons.sections), 'table')} of runs that are not all rows of one paper")
     files = {"index.html": _index(chapters, comparisons, runs, notices).encode()}
     files |= write_archive(runs) if runs else {}
@@ -129,7 +166,7 @@ def write_site(papers: Iterable[Paper], runs: list[Run], notices: Sequence[str],
     for run in runs:
         files[f"runs/{run.folder}.html"] = render_run(run, places[run], links).encode()
     write_files(files, out)
-    return [*lines, f"Written under {out}: index.html, a folder for each paper, a page for each of {len(runs)} runs"]
+    return [*lines, f"Written under {out}: index.html, a folder for each paper, a page for each of {len(runs)} runs", *undrawn]
 
 
 def _comparisons(reports: Iterable[Report], runs: Iterable[Run]) -> Report:

@@ -147,7 +147,7 @@ def test_published_curves_have_the_colour_of_their_method_and_open_markers(make_
     assert [line.get_markerfacecolor() for line in published] == ["none", "none"]
     assert [line.get_color() for line in published] == [line.get_color() for line in ours[:2]]
     assert axes.get_xlim()[1] > 31 and [text.get_text() for text in figure.legends[0].get_texts()][-1] == "published"
-    _, picture = pictures(section)
+    (_, picture), _ = pictures(section)
     assert picture.caption.endswith("Published curves have open markers.")
     assert picture.description == f"Training loss against the epoch, {section.label}"
 

@@ -56,7 +56,7 @@ def source(write_run, runs_root, paper) -> str:
     make_run("norm=zca_svd", accuracies=[30.0], state="diverged", failure={"step": 1, "layer": "<norm>", "during": "output"})
     make_run("norm=zca_svd", "scale=smoke", accuracies=[], state="running", wall_time_s=3725, images_per_second=None)
     whole = gather(paper, read_runs(runs_root, made_by="nobody")[0])
-    return render(whole, {section.name: pictures(section) for section in whole.sections})
+    return render(whole, {section.name: pictures(section)[0] for section in whole.sections})
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_section_without_a_figure_has_none(page):
 def test_rows_without_a_run_are_folded_with_what_is_published_and_their_commands(make_run, read, sizes_paper):
     make_run("norm=zca_pi", "norm.group_size=8", "scale=smoke")
     whole = gather(sizes_paper, read())
-    page = Page(render(whole, {section.name: pictures(section) for section in whole.sections}))
+    page = Page(render(whole, {section.name: pictures(section)[0] for section in whole.sections}))
     first, *commands = [within for tag, _, within in page.elements if tag == "code"]
     assert "header" in first and len(commands) == 4 + 5 + 2 and all("details" in within for within in commands)
     assert "4 rows without a run" in page.text and "5 rows without a run" in page.text
@@ -149,5 +149,5 @@ def test_labels_are_escaped(make_run, report):
     (section,) = whole.sections
     first, *others = section.entries
     section = replace(section, entries=(replace(first, row=replace(first.row, label="<b>bold</b>")), *others))
-    source = render(replace(whole, sections=(section,)), {section.name: pictures(section)})
+    source = render(replace(whole, sections=(section,)), {section.name: pictures(section)[0]})
     assert "<b>" not in source and Page(source).text.count("<b>bold</b>") >= 2

@@ -20,9 +20,9 @@ from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.tables import PUBLISHED, aggregate
 
 
-def anew(keys: dict, compute: Callable) -> dict:
+def anew(keys: dict, compute: Callable, mapper: Callable) -> dict:
     """In the place of `cached`: computes everything."""
-    return {item: compute(item) for item in keys}
+    return dict(zip(keys, mapper(compute, keys), strict=True))
 
 
 PAPERS = sorted(path.stem for path in (CONF / "paper").glob("*.yaml"))
@@ -96,6 +96,28 @@ def test_a_row_of_several_tables_is_composed_once(monkeypatch):
     paper = load_paper(settings(one={"title": "", "rows": rows}, two={"title": "", "rows": rows[1:]}))
     assert composed == [("norm=batch",), ("norm=zca",)]
     assert paper.tables[0].rows[1].values == paper.tables[1].rows[0].values
+
+
+def test_rows_of_a_table_that_no_run_can_belong_to_are_not_composed(make_run, read, monkeypatch):
+    make_run("norm=batch")
+    composed = []
+    monkeypatch.setattr(papers, "compose", lambda overrides: composed.append(overrides) or compose(overrides))
+    monkeypatch.setattr(papers, "cached", anew)
+    rows = {
+        name: [{"label": norm, "overrides": [f"norm={norm}", *others]} for norm in ("batch", "zca")]
+        for name, others in {"digits": [], "mlp": ["model=mlp"], "cars": ["model=resnet50", "dataset=cars"]}.items()
+    }
+    tables = settings(**{name: {"title": "", "rows": own} for name, own in rows.items()})
+    paper = load_paper(tables, read())
+    assert len(composed) == 5, "of cars, another data set for another network, the first row alone"
+    digits, mlp, cars = paper.tables
+    assert [row.values is None for table in (digits, mlp, cars) for row in table.rows] == [False] * 4 + [False, True]
+    runs = read()
+    found, expected = (
+        [[(entry.row.label, entry.runs) for entry in section.entries] for section in gather(each, runs).sections]
+        for each in (paper, load_paper(tables))
+    )
+    assert found == expected and runs == [run for section in found for _, own in section for run in own]
 
 
 POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}

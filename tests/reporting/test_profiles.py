@@ -136,10 +136,10 @@ def test_lines_are_means_over_seeds_with_the_deviation_of_the_repeats(sections, 
 
 
 def test_a_study_has_neither_curves_nor_points(sections):
-    (picture,) = pictures(sections[0])
+    (picture,), _ = pictures(sections[0])
     assert picture.name == "depth" and picture.description.startswith("Absolute cosine similarity against Layer")
     assert picture.caption.endswith("published values with open markers.")
-    assert pictures(sections[1]) == []
+    assert pictures(sections[1]) == ([], [])
 
 
 def test_widths_are_drawn_on_a_logarithmic_axis(sections, folder):

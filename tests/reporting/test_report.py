@@ -2,10 +2,12 @@
 
 import io
 import sys
+from dataclasses import replace
 
 import pytest
 
 from spectral_repro import report
+from spectral_repro.reporting import commands, figures
 
 
 def test_report_of_the_runs_there_are(command, make_run, tmp_path):
@@ -128,3 +130,23 @@ def test_wrong_comparisons_are_named(call, make_run):
         output = result.stdout + result.stderr
         assert result.returncode == 1 and "Traceback" not in output, output
         assert all(text in output for text in named), output
+
+
+def test_other_processes_give_what_this_one_does_even_where_one_of_them_dies():
+    dies_elsewhere = "__import__('multiprocessing').parent_process() and __import__('os')._exit(1)"
+    with commands._processes() as mapper:
+        assert list(mapper(str.upper, iter("abc"))) == ["A", "B", "C"]
+        assert list(mapper(eval, [dies_elsewhere, "1"])) == [None, 1]
+
+
+def test_a_figure_that_cannot_be_drawn_ends_the_report_with_an_error_at_its_end(call, make_run, tmp_path, monkeypatch):
+    def fail(_):
+        raise ZeroDivisionError("no such scale")
+
+    make_run("experiment=quickstart/batch", accuracies=[50.0, 90.0])
+    monkeypatch.setattr(figures, "KINDS", [replace(figures.KINDS[0], ending="-broken", draw=fail), *figures.KINDS])
+    result = call("report", "paper=quickstart", "runs=runs", "out=pages")
+    lines = result.stderr.splitlines()
+    assert result.returncode == 1 and "-broken: not drawn, ZeroDivisionError: no such scale" in lines[0]
+    assert "1 figure not drawn, see above; the rest is reported" in lines and "Traceback" not in result.stderr
+    assert len(list((tmp_path / "pages").glob("*.png"))) == 1 and (tmp_path / "pages" / "index.html").is_file()

@@ -52,10 +52,10 @@ def test_one_scale_of_colours(figure):
 
 
 def test_it_is_among_the_pictures_and_can_be_written(section):
-    picture = pictures(section)[-1]
+    picture = pictures(section)[0][-1]
     assert picture.name == f"{section.name}-spectra" and "circular padding" in picture.caption
-    assert image(picture.figure, "png").startswith(b"\x89PNG")
-    assert svg(picture.figure, "text") == svg(draw_spectra(section), "text")
+    assert picture.files["png"].startswith(b"\x89PNG")
+    assert picture.svg == svg(draw_spectra(section), picture.description)
 
 
 def test_without_spectra_there_is_none(make_run, report):

@@ -1,0 +1,165 @@
+"""What the command report does with its configuration."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig
+
+from spectral_repro.configuration.tables import read_paper
+from spectral_repro.errors import UserError
+from spectral_repro.reporting.cache import Item, Mapper, Value
+from spectral_repro.reporting.comparison import REPORT, compare, select
+from spectral_repro.reporting.figures import NotDrawn
+from spectral_repro.reporting.load import read_places
+from spectral_repro.reporting.page import Speeds
+from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published, supply
+from spectral_repro.reporting.protocols import counted
+from spectral_repro.reporting.runs import Damage, Run
+from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.site import write, write_site
+from spectral_repro.reporting.status import status
+from spectral_repro.reporting.verdicts import judge
+
+QUOTES = ("'", '"')
+
+
+def report(config: DictConfig) -> None:
+    """Prints and writes what is asked for.
+
+    Raises:
+        UserError: there are no runs, nothing can be written, or something was left out, which the message counts.
+    """
+    with _processes() as mapper:
+        if config.status:
+            lines = _status(config)
+        elif config.compare is not None:
+            lines = _comparison(config, mapper)
+        elif config.get("paper") is None:
+            lines = _site(config, mapper)
+        else:
+            lines = _paper(config, mapper)
+    left_out = []
+    if damaged := sum(isinstance(line, Damage) for line in lines):
+        left_out.append(f"{counted(damaged, 'place')} left out because of damage")
+    if undrawn := sum(isinstance(line, NotDrawn) for line in lines):
+        left_out.append(f"{counted(undrawn, 'figure')} not drawn")
+    if left_out:
+        raise UserError(f"{' and '.join(left_out)}, see above; the rest is reported")
+
+
+@contextmanager
+def _processes() -> Iterator[Mapper]:
+    """A map that gives its items to other processes, one for each core, which start when it is first used.
+
+    They are new processes, not copies of this one, so that no thread or lock of this one can hold them up. Where none can be
+    started, or the system ends one of them, this process does the work.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        executor = ProcessPoolExecutor(cores, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    except (OSError, ImportError, NotImplementedError):  # a system without semaphores
+        cores = 1
+    if cores == 1:
+        yield map
+        return
+
+    def mapper(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
+        items = list(items)
+        try:
+            return list(executor.map(function, items))
+        except BrokenProcessPool:
+            return list(map(function, items))
+
+    with executor:
+        yield mapper
+
+
+def _status(config: DictConfig) -> list[str]:
+    found = []
+    for place in _places(config):
+        if not place.endswith(".csv"):
+            text, notices = status(Path(place))
+            _print_aside(notices)
+            print(text)
+            found += notices
+    return found
+
+
+def _site(config: DictConfig, mapper: Mapper) -> list[str]:
+    runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m paper=...")
+    _print_aside(notices)
+    papers = [_load(name, runs, config, mapper) for name in published()]
+    written = write_site(papers, runs, notices, _out(config, "site"), Path(str(config.results)), mapper)
+    return [*notices, *_printed(written)]
+
+
+def _paper(config: DictConfig, mapper: Mapper) -> list[str]:
+    name = config.paper.name
+    runs, notices = read_places(_places(config), made_by=shlex.join([*TRAIN, "-m", f"paper={name}"]))
+    paper = gather(_load(name, runs, config, mapper), runs)
+    _print_aside([*notices, *paper.remarks])
+    judgements = judge(paper, Path(str(config.results)))
+    return [*notices, *_printed(write(paper, _out(config, name), judgements, Speeds(runs), mapper=mapper))]
+
+
+def _comparison(config: DictConfig, mapper: Mapper) -> list[str]:
+    runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m ...")
+    _print_aside(notices)
+    keys = [] if config.compare in ("auto", "") else listed(config.compare)
+    runs = select(runs, listed(config.where))
+    if not runs:
+        raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
+    made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
+    compared = compare(runs, keys, config.metric, config.baseline, made_by, listed(config.best_over))
+    _print_aside(compared.remarks)
+    return [*notices, *_printed(write(compared, _out(config, "comparison"), mapper=mapper))]
+
+
+def _printed(lines: list[str]) -> list[str]:
+    """Prints what was written, figures that could not be drawn aside, and returns it."""
+    for line in lines:
+        print(line, file=sys.stderr if isinstance(line, NotDrawn) else sys.stdout)
+    return lines
+
+
+def _print_aside(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def listed(value: object) -> list[str]:
+    """The texts of a list, or of a text such as [a=1,b=2] or a=1."""
+    if value is None:
+        return []
+    if isinstance(value, ListConfig):
+        return [str(each) for each in value]
+    return [part.strip() for part in str(value).removeprefix("[").removesuffix("]").split(",") if part.strip()]
+
+
+def _as_typed(override: str) -> str:
+    """An override without the quotation marks that Hydra needs."""
+    key, _, value = override.partition("=")
+    return f"{key}={value[1:-1] if value[:1] in QUOTES and value[:1] == value[-1:] and len(value) > 1 else value}"
+
+
+def _out(config: DictConfig, name: str) -> Path:
+    return Path("results", name) if config.out is None else Path(str(config.out))
+
+
+def _load(name: str, runs: list[Run], config: DictConfig, mapper: Mapper) -> Paper:
+    """A paper, with the published values of the user's file if there is one."""
+    paper = load_paper(read_paper(name), runs, mapper)
+    return supply(paper, Path(str(config.published))) if config.published else paper
+
+
+def _places(config: DictConfig) -> list[str]:
+    return [str(place) for place in (config.runs if isinstance(config.runs, ListConfig) else [config.runs])]
