@@ -36,6 +36,8 @@ default_role = "py:obj"
 html_theme = "furo"
 html_title = project
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -63,7 +65,7 @@ def inline_formula(writer: HTML5Translator, node: nodes.math) -> None:
 
 
 def displayed_formula(writer: HTML5Translator, node: nodes.math_block) -> None:
-    writer.body.append(convert(node.astext(), display="block"))
+    writer.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>')
     raise nodes.SkipNode
 
 
