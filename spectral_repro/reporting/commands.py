@@ -21,7 +21,7 @@ from spectral_repro.reporting.comparison import REPORT, compare, select
 from spectral_repro.reporting.figures import NotDrawn
 from spectral_repro.reporting.load import read_places
 from spectral_repro.reporting.page import Speeds
-from spectral_repro.reporting.papers import TRAIN, Paper, load_paper, published, supply
+from spectral_repro.reporting.papers import STEP_TIMES, TRAIN, Paper, load_paper, published, supply, supply_times
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Damage, Run
 from spectral_repro.reporting.sections import gather
@@ -156,8 +156,9 @@ def _out(config: DictConfig, name: str) -> Path:
 
 
 def _load(name: str, runs: list[Run], config: DictConfig, mapper: Mapper) -> Paper:
-    """A paper, with the published values of the user's file if there is one."""
+    """A paper, with the times that bench measured and the published values of the user's file, where there are any."""
     paper = load_paper(read_paper(name), runs, mapper)
+    paper = supply_times(paper, Path(str(config.results)) / name / STEP_TIMES)
     return supply(paper, Path(str(config.published))) if config.published else paper
 
 

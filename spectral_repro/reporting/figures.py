@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from spectral_repro.errors import in_one_line
+from spectral_repro.reporting.against_time import caption_against_time, draw_against_time
 from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS
@@ -350,6 +351,7 @@ def _largest_values(entry: Entry) -> pd.DataFrame:
 
 
 KINDS = (
+    Kind("-time", draw_against_time, caption_against_time, lambda section: f"{section.table.metric.words} against time"),
     Kind("-axis", draw_points, _caption_of_points, _against_axis),
     Kind("-sorted", draw_dots, _caption_of_dots, lambda section: f"{section.table.metric.words} of each method, sorted"),
     Kind("", draw_curves, _caption_of_curves, _against_epoch),

@@ -3,8 +3,10 @@
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,6 +28,7 @@ ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that no r
 TRAIN = ("python", "-m", "spectral_repro.train")
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 KEYS_OF_A_FILE = ("source", "rows")
+STEP_TIMES = "step_times.csv"
 NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
 MANY = 32  # compositions that are worth other processes
 
@@ -43,6 +46,7 @@ class Row:
         at: where on the axis.
         over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.
         curve: the published training loss of each epoch, from the first on; None where it is not known.
+        step_time: the time of a training step in milliseconds, of a file that bench wrote; None where there is none.
     """
 
     label: str
@@ -53,6 +57,7 @@ class Row:
     at: float | None = None
     over: tuple[float, float] | None = None
     curve: tuple[float | None, ...] = ()
+    step_time: float | None = None
 
     def command(self, *more: str) -> str:
         return shlex.join([*TRAIN, *self.overrides, *more])
@@ -77,6 +82,8 @@ class Table:
         source: where its published values come from.
         also: metrics that have a column beside it.
         baseline: of a comparison, the label of the row that the others are compared with; None for a table of a paper.
+        against_time: the label of the row whose time of a step is 1 in a figure of the metric against it; None: no such figure.
+        times_from: where the rows' step_time comes from, a sentence; empty where they have none.
     """
 
     name: str
@@ -88,6 +95,8 @@ class Table:
     axis: Axis | None = None
     also: tuple[Metric, ...] = ()
     baseline: str | None = None
+    against_time: str | None = None
+    times_from: str = ""
 
     @property
     def statistic(self) -> Statistic:
@@ -254,7 +263,11 @@ def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...]
             )
     axis = Axis(**settings["axis"]) if "axis" in settings else None
     _check_points(place, axis, rows)
-    return Table(name, settings["title"], metric, settings["source"], tuple(rows), protocols[0], axis, tuple(also))
+    reference = settings.get("against_time")
+    if reference is not None and reference not in [row.label for row in rows]:
+        raise UserError(f"{place} against_time={reference}: must be the label of a row, whose time the others are divided by")
+    shared = settings["title"], metric, settings["source"], tuple(rows), protocols[0], axis, tuple(also)
+    return Table(name, *shared, against_time=reference)
 
 
 def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:
@@ -289,6 +302,39 @@ def supply(paper: Paper, path: Path) -> Paper:
         return _supplied(table, tables[table.name], f"{place}: {paper.name}.{table.name}") if table.name in tables else table
 
     return replace(paper, tables=tuple(map(supplied, paper.tables)))
+
+
+def supply_times(paper: Paper, path: Path) -> Paper:
+    """The paper with the times of a training step that a bench suite wrote; as it is where there is no such file.
+
+    The file is CSV with the columns row, the name of an experiment of the paper, and milliseconds. Of a file with a column
+    paper, the lines of this paper count. Columns batch_size, precision and threads say how it was measured.
+
+    Raises:
+        UserError: it cannot be read, lacks a column, or has a time that is not a positive number.
+    """
+    if not path.is_file():
+        return paper
+    try:
+        frame = pd.read_csv(path, dtype={"row": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({first_line(error)})") from error
+    if missing := [column for column in ("row", "milliseconds") if column not in frame]:
+        raise UserError(f"{path}: has no column {missing[0]}; it needs row and milliseconds")
+    frame = frame[frame["paper"] == paper.name] if "paper" in frame else frame
+    times = dict(zip(frame["row"], pd.to_numeric(frame["milliseconds"], errors="coerce"), strict=True))
+    if wrong := [row for row, time in times.items() if not (isfinite(time) and time > 0)]:
+        raise UserError(f"{path}: row {wrong[0]}: milliseconds must be a positive number")
+    terms = {"precision": "{}", "threads": "threads: {}", "batch_size": "batches of {}"}
+    known = [(form, frame[column].unique()) for column, form in terms.items() if column in frame]
+    how = ", ".join(form.format(*values) for form, values in known if len(values) == 1)
+    source = f"Times of a step were measured on their own, by bench suite=steps ({STEP_TIMES}{how and f'; {how}'})"
+
+    def timed(row: Row) -> Row:
+        return replace(row, step_time=times.get(row.overrides[0].removeprefix(f"experiment={paper.name}/")))
+
+    tables = [replace(table, rows=tuple(map(timed, table.rows)), times_from=source) for table in paper.tables]
+    return replace(paper, tables=tuple(tables)) if times else paper
 
 
 def _supplied(table: Table, settings: object, place: str) -> Table:
