@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Iterator
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
@@ -52,7 +52,7 @@ def convert(
     layer: type[Replacement],
     keep_first: bool = False,
     keep_weights: bool = True,
-    **options: object,
+    **options: Any,
 ) -> nn.Module:
     """Replaces every module that ``layer`` can replace, in place: `nn.Conv2d` by `TTConv2d`, for example.
 
@@ -103,11 +103,12 @@ def export(model: nn.Module) -> nn.Module:
         Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))
     """
     plain = copy.deepcopy(model)
-    made = {}
+    made: dict[nn.Module, nn.Module] = {}
     for name, module in _outside_layers(plain):
-        if hasattr(module, "to_module"):
+        to_module = getattr(module, "to_module", None)
+        if to_module is not None:
             try:
-                made[module] = _alike(module.to_module(), module)
+                made[module] = _alike(to_module(), module)
             except ValueError as error:
                 raise ValueError(f"{_place(name, module)}: {error}") from error
     plain = _replace(plain, made)
@@ -117,11 +118,13 @@ def export(model: nn.Module) -> nn.Module:
             # a copy has the class of its original, of which remove_parametrizations would delete the property
             kind = type(module)
             module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
-            for name, parametrizations in list(module.parametrizations.items()):
+            parametrized = module.parametrizations
+            assert isinstance(parametrized, nn.ModuleDict)
+            for name, parametrizations in list(parametrized.items()):
                 originals = tuple(parametrizations.parameters(recurse=False))
                 parametrize.remove_parametrizations(module, name)
-                if name in module._buffers:  # what was a parameter made of several frozen ones
-                    module.register_parameter(name, nn.Parameter(module._buffers.pop(name), requires_grad=False))
+                if (frozen := module._buffers.pop(name, None)) is not None:  # it was made of frozen parameters alone
+                    module.register_parameter(name, nn.Parameter(frozen, requires_grad=False))
                 if len(originals) > 1:  # torch makes a new parameter of them in every place
                     module.register_parameter(name, tied.setdefault(originals, getattr(module, name)))
     return plain
@@ -137,7 +140,7 @@ def _outside_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _check(found: list[tuple[str, nn.Module]], layer: type[Replacement]) -> None:
-    owners = {}
+    owners: dict[nn.Parameter, str] = {}
     for name, module in found:
         place = _place(name, module)
         if isinstance(module, LazyModuleMixin):
@@ -159,9 +162,10 @@ def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and kept
 
 
-def _made(name: str, module: nn.Module, layer: type[Replacement], keep_weights: bool, options: dict) -> nn.Module:
+def _made(name: str, module: nn.Module, layer: type[Replacement], keep_weights: bool, options: dict[str, Any]) -> nn.Module:
     try:
-        return _alike(layer.from_module(module, keep_weights=keep_weights, **options), module)
+        new: Any = layer.from_module(module, keep_weights=keep_weights, **options)
+        return _alike(new, module)
     except ValueError as error:
         raise ValueError(f"{_place(name, module)}: {error}") from error
 

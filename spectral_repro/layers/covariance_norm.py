@@ -1,6 +1,7 @@
 """What the whitening layers share: statistics of the batch, running statistics, affine part."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from operator import index
 from typing import Any, Literal, Self
 
@@ -16,7 +17,10 @@ from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
-PUBLISHED_CUTS = {"reference": PublishedCut, "reference_svd": PublishedSVDCut}
+PUBLISHED_CUTS: dict[str, Callable[[float], Callable[[Tensor], Tensor]]] = {
+    "reference": PublishedCut,
+    "reference_svd": PublishedSVDCut,
+}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 WIDEST_GROUP = 16
 
@@ -44,6 +48,15 @@ class CovarianceNorm(_BatchNorm, ABC):
         *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
         *(nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d),
     )
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    running_mean: Tensor  # this, the running matrices and the number of batches: None without running statistics
+    running_covariance: Tensor
+    running_matrix: Tensor
+    num_batches_tracked: Tensor
+    eigenvalues: Tensor
+    matrix_of_covariance: Tensor
 
     def __init__(
         self,
@@ -77,18 +90,16 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.cut = PUBLISHED_CUTS[truncation](eps) if truncation in PUBLISHED_CUTS else None
         self.running = running or ("covariance" if self.cut is None else "matrix")
         _check("running", self.running, "covariance", "matrix")
-        self.decomposition = DTYPES.get(decomposition, decomposition)
-        if self.decomposition not in DTYPES.values():
-            raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
+        self.decomposition = decomposition_dtype(decomposition)
         self.process_group, self.synchronised = process_group, process_group is not None
         self._register(device, dtype, bias)
         self.reset_parameters()
 
     def _register(self, device: torch.device | str | None, dtype: torch.dtype | None, bias: bool) -> None:
         channels, groups, size = self.num_features, self.num_features // self.group_size, self.group_size
-        made = {"device": device, "dtype": dtype}
-        self.weight = nn.Parameter(torch.empty(channels, **made)) if self.affine else None
-        self.bias = nn.Parameter(torch.empty(channels, **made)) if self.affine and bias else None
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.register_parameter("weight", nn.Parameter(torch.empty(channels, **made)) if self.affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.empty(channels, **made)) if self.affine and bias else None)
         tracked, matrices = self.track_running_stats, torch.empty(groups, size, size, **made)
         self.register_buffer("running_mean", torch.empty(channels, **made) if tracked else None)
         for statistic in ("covariance", "matrix"):
@@ -180,8 +191,10 @@ class CovarianceNorm(_BatchNorm, ABC):
             raise ValueError(f"a covariance needs more than one position per channel in training, got {tuple(images.shape)}")
         images, mean, covariance = moments(images, self.group_size)
         if shared:
-            mean, covariance, positions = whole_batch(mean, covariance, positions, self.process_group)
-        correction = positions / (positions - 1)
+            mean, covariance, number = whole_batch(mean, covariance, positions, self.process_group)
+            correction: float | Tensor = number / (number - 1)
+        else:
+            correction = positions / (positions - 1)
         matrix, eigenvalues = self.matrix(covariance.to(self.decomposition), correction)
         if self.training and self.track_running_stats:
             self._track(mean, covariance * correction if self.running == "covariance" else matrix, eigenvalues)
@@ -194,7 +207,7 @@ class CovarianceNorm(_BatchNorm, ABC):
     def _with_running_statistics(self, images: Tensor) -> Tensor:
         mean, matrix = self.running_mean, self._weighted(self.evaluation_matrix)
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
-        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
         plain = plain or torch._C._are_functorch_transforms_active()
         apply = affine if plain else affine_without_gradient
         return apply(images, *(each.to(images.dtype) for each in (mean, matrix, bias)))
@@ -207,7 +220,8 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.eigenvalues.copy_(eigenvalues)
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self._statistic, statistic)):
-            share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
+            number = self.num_batches_tracked.to(running.dtype)
+            share = number.reciprocal() if self.momentum is None else self.momentum
             running.lerp_(newest.to(running.dtype), share)
         self._outdate()
 
@@ -232,7 +246,7 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.matrix_of_covariance.copy_(self.matrix(self.running_covariance.to(self.decomposition), 1.0)[0])
         self.outdated = False
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.track_running_stats and f"{prefix}running_var" in state_dict:  # of a batch norm
             variance = state_dict.pop(f"{prefix}running_var")
             value = torch.diag_embed(variance.view(-1, self.group_size))
@@ -260,6 +274,18 @@ def _group_size(channels: int, group_size: GroupSize) -> int:
     if group_size not in divisors:
         raise ValueError(f"group_size={group_size} must divide the {channels} channels: one of {', '.join(map(str, divisors))}")
     return index(group_size)
+
+
+def decomposition_dtype(decomposition: Decomposition) -> torch.dtype:
+    """The dtype that an argument ``decomposition`` names.
+
+    Raises:
+        ValueError: for another one than float64 and float32.
+    """
+    dtype = DTYPES.get(decomposition) if isinstance(decomposition, str) else decomposition
+    if dtype is None or dtype not in DTYPES.values():
+        raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
+    return dtype
 
 
 def _check(name: str, value: str, *allowed: str) -> None:

@@ -1,5 +1,6 @@
 """PCA denoising of the channels of a batch (wang2019, section 4.2)."""
 
+from collections.abc import Callable
 from operator import index
 from typing import Literal
 
@@ -94,14 +95,18 @@ class PCADenoising(CovarianceNorm):
             dtype,
             bias,
         )
-        if (components is None) == (information is None):
+        keep: Callable[[Tensor], Tensor]
+        if components is not None and information is None:
+            if not 1 <= components <= self.group_size:
+                raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
+            keep = Leading(components := index(components))
+        elif information is not None and components is None:
+            if not 0 < information <= 1:
+                raise ValueError(f"information={information} must be in (0, 1]")
+            keep = Information(information)
+        else:
             raise ValueError(f"components={components} and information={information}: give one, and None (null) for the other")
-        if components is not None and not 1 <= components <= self.group_size:
-            raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
-        if information is not None and not 0 < information <= 1:
-            raise ValueError(f"information={information} must be in (0, 1]")
-        self.components, self.information = None if components is None else index(components), information
-        keep = Leading(self.components) if information is None else Information(information)
+        self.components, self.information = components, information
         self.function = Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
         self.backward_method.check(self.function, self.eps)
 

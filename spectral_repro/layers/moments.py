@@ -7,6 +7,8 @@ A training step calls `moments` and then `transform`. Both have backward passes 
 by tile (`Tiles`). Second derivatives and `torch.func` go through `plain_moments` and `affine`, which are standard operations.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,8 @@ def moments(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     if torch._C._are_functorch_transforms_active():
         return x, *plain_moments(x, group_size)
-    return _Moments.apply(x, group_size)
+    results: tuple[Tensor, Tensor, Tensor] = _Moments.apply(x, group_size)
+    return results
 
 
 def transform(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
@@ -46,7 +49,8 @@ def transform(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     """
     if torch._C._are_functorch_transforms_active():
         return affine(x, shift, matrix, bias)
-    return _Transform.apply(x, shift, matrix, bias)
+    y: Tensor = _Transform.apply(x, shift, matrix, bias)
+    return y
 
 
 def plain_moments(x: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
@@ -73,8 +77,9 @@ def affine_without_gradient(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tens
 
 
 class _Moments(torch.autograd.Function):
+    @staticmethod
     @in_full_precision
-    def forward(ctx, x, group_size):
+    def forward(ctx: Any, x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
         x = dense(x)
         shift = x[: max(1, SAMPLE // x[0, 0].numel())].mean((0, 2))
         square, total = _sums_of_products(x, shift, group_size)
@@ -85,8 +90,9 @@ class _Moments(torch.autograd.Function):
         ctx.group_size = group_size
         return x, shift.double() + mean, square / count - blocks @ blocks.mT
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, gradient, of_mean, of_covariance):
+    def backward(ctx: Any, gradient: Tensor, of_mean: Tensor, of_covariance: Tensor) -> tuple[Tensor, None]:
         x, shift, mean = ctx.saved_tensors
         count = x.shape[0] * x.shape[2]
         slope, of_mean = (of_covariance + of_covariance.mT) / count, of_mean.to(x.dtype) / count
@@ -99,14 +105,16 @@ class _Moments(torch.autograd.Function):
 
 
 class _Transform(torch.autograd.Function):
+    @staticmethod
     @in_full_precision
-    def forward(ctx, x, shift, matrix, bias):
+    def forward(ctx: Any, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
         x = dense(x)
         ctx.save_for_backward(x, shift, matrix)
         return affine_without_gradient(x, shift, matrix, bias)
 
+    @staticmethod
     @in_full_precision
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
         x, shift, matrix = ctx.saved_tensors
         of_x, of_matrix = ctx.needs_input_grad[0], ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
         if torch.is_grad_enabled():  # for second derivatives
@@ -142,16 +150,16 @@ def _backward_products(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """matrix^T g, the sum of g (x - shift)^T over all positions, and the sum of g; None for what is not asked for."""
     tiles, gradient = Tiles(x, matrix.shape[-1]), in_layout_of(x, gradient)
-    result = torch.empty_like(x) if of_x else None
+    results = [torch.empty_like(x)] if of_x else []
     wide = tiles.per_block(widen(matrix.mT, tiles.width)) if of_x else None
     outer, total = x.new_zeros(tiles.blocks, tiles.width, tiles.width), torch.zeros_like(shift)
-    for centred, incoming, *out in tiles.centred(x, shift, gradient, *([result] if of_x else [])):
+    for centred, incoming, *out in tiles.centred(x, shift, gradient, *results):
         if of_matrix:
             outer += tiles.summed(_product(incoming, centred.mT))
             total += tiles.channel_sums(incoming)
-        if of_x:
-            _write_product(*out, wide, incoming)
-    return result, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
+        if wide is not None:
+            _write_product(out[0], wide, incoming)
+    return results[0] if of_x else None, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
 
 
 def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:

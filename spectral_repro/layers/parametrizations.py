@@ -11,6 +11,7 @@ refuses the second of them.
 
 import weakref
 from collections.abc import MutableMapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,12 +132,15 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     _check(module)
     ranks = tucker_ranks(module.weight.shape[1], module.out_channels, rank, scale)
     weight, tied = module.weight, _tied(module)
-    if tied is not None and tied[0].ranks != ranks:
-        raise ValueError(f"ranks={ranks}: the weight is shared with a convolution of ranks {tied[0].ranks}: take the same")
+    of_tied = ranks if tied is None else tied[0].ranks
+    if of_tied != ranks:
+        raise ValueError(f"ranks={ranks}: the weight is shared with a convolution of ranks {of_tied}: take the same")
     register_parametrization(module, "weight", _Tucker(ranks))
-    if tied is not None:
-        module.parametrizations["weight"] = tied
-    _replaced[weight] = weakref.ref(module.parametrizations["weight"])
+    if tied is None:
+        tied = _of_weight(module)
+    else:
+        module.get_submodule("parametrizations").register_module("weight", tied)
+    _replaced[weight] = weakref.ref(tied)
     return module
 
 
@@ -168,7 +172,7 @@ def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
         raise ValueError(f"{module}: shares its weight with a skew orthogonal convolution: give it a weight of its own")
     weight = module.weight
     register_parametrization(module, "weight", _SkewOrthogonal(module))
-    _replaced[weight] = weakref.ref(module.parametrizations["weight"])
+    _replaced[weight] = weakref.ref(_of_weight(module))
     return module
 
 
@@ -185,16 +189,29 @@ def _tied(module: nn.Conv2d) -> ParametrizationList | None:
     return None if of_weight is None else of_weight()
 
 
+def _of_weight(module: nn.Conv2d) -> ParametrizationList:
+    """The parametrization that was registered on the weight of a convolution."""
+    found = module.get_submodule("parametrizations.weight")
+    assert isinstance(found, ParametrizationList)
+    return found
+
+
+def _geometry(conv: nn.Conv2d, *names: str) -> dict[str, Any]:
+    """These arguments of a convolution, by name."""
+    return {name: getattr(conv, name) for name in names}
+
+
 def _at_least_single(weight: Tensor) -> Tensor:
     return weight.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 class _BoundedNorm(nn.Module):
+    vector: Tensor
+
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int], bound: float, iterations: int):
         super().__init__()
         self.bound, self.iterations = bound, iterations
-        names = ("stride", "padding", "groups", "dilation", "padding_mode")
-        self.geometry = {name: getattr(conv, name) for name in names}
+        self.geometry = _geometry(conv, "stride", "padding", "groups", "dilation", "padding_mode")
         weight = _at_least_single(conv.weight.detach())
         self.register_buffer("vector", torch.randn(1, conv.in_channels, *size, dtype=weight.dtype, device=weight.device))
         self._iterate(weight, ITERATIONS)
@@ -207,7 +224,8 @@ class _BoundedNorm(nn.Module):
             # a copy: another access may change the vector before the gradient of this one is taken
             image = padded_conv2d(self.vector.to(kernel.dtype, copy=True), kernel, **self.geometry)
             largest = norm_of_image(image) if self.training else torch.linalg.vector_norm(image)
-        return weight / (largest / self.bound).clamp_min(1).to(weight.dtype)
+        divisor: Tensor = (largest / self.bound).clamp_min(1)
+        return weight / divisor.to(weight.dtype)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
@@ -219,20 +237,24 @@ class _BoundedNorm(nn.Module):
 
 
 class _Clipped(nn.Module):
+    turns: Tensor
+    multiplicity: Tensor
+    sharing: Tensor
+
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int], bound: float, rounds: int):
         super().__init__()
-        padding = {"padding": conv.padding, "padding_mode": conv.padding_mode}
-        size, factor = circular_operator(size, conv.kernel_size, conv.stride, dilation=conv.dilation, **padding)
-        self.geometry = {"input_size": size, "stride": conv.stride, "groups": conv.groups, "dilation": conv.dilation}
+        padding = _geometry(conv, "padding", "padding_mode")
+        size, factor = circular_operator(size, **_geometry(conv, "kernel_size", "stride", "dilation"), **padding)
+        self.geometry = {"input_size": size, **_geometry(conv, "stride", "groups", "dilation")}
         self.limit, self.rounds = bound / factor, rounds
-        found = fourier_frequencies(conv.kernel_size, size, conv.stride, conv.dilation)
+        found = fourier_frequencies(input_size=size, **_geometry(conv, "kernel_size", "stride", "dilation"))
         for name, numbers in found._asdict().items():
             self.register_buffer(name, numbers.to(conv.weight.device), persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         kernel, frequencies = _at_least_single(weight), Frequencies(self.turns, self.multiplicity, self.sharing)
         for _ in range(self.rounds):
-            symbol, change = Symbol(kernel, **self.geometry, frequencies=frequencies), 0.0
+            symbol, change = Symbol(kernel, **self.geometry, frequencies=frequencies), torch.zeros_like(kernel)
             for part in symbol.parts:
                 blocks = symbol.blocks(part)
                 change = change + symbol.kernel(blocks - clip_singular_values(blocks, self.limit), part)
@@ -252,12 +274,14 @@ class _Tucker(nn.Module):
         return compose(left, core, right)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        *factors, self.relative_error = tucker2(weight, self.ranks)
-        return tuple(factors)
+        left, core, right, self.relative_error = tucker2(weight, self.ranks)
+        return left, core, right
 
 
 class _SkewOrthogonal(nn.Module):
     """``base`` (groups, C, C), C the larger one of the channels of a group; the parameter has the shape of the weight."""
+
+    base: Tensor
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()

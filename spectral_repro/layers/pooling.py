@@ -2,15 +2,16 @@
 
 from abc import ABC, abstractmethod
 from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from spectral_repro.layers.covariance_norm import DTYPES, Decomposition
+from spectral_repro.layers.covariance_norm import Decomposition, decomposition_dtype
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.autograd import full_precision
-from spectral_repro.linalg.backward import Backward, Exact
+from spectral_repro.linalg.backward import Backward, Exact, Kernel
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
@@ -47,7 +48,7 @@ class Pooling(nn.Module, ABC):
         self.in_channels = index(in_channels)
         self.channels = self.in_channels if channels is None else index(channels)
         self.out_features = self.channels
-        self.reduction = nn.Identity()
+        self.reduction: nn.Module = nn.Identity()
         if channels is not None:
             convolution = nn.Conv2d(self.in_channels, self.channels, 1, bias=False, device=device, dtype=dtype)
             norm = nn.BatchNorm2d(self.channels, device=device, dtype=dtype)
@@ -56,8 +57,10 @@ class Pooling(nn.Module, ABC):
     def reset_parameters(self) -> None:
         """Draws the weights anew, as at first."""
         if isinstance(self.reduction, nn.Sequential):
-            for layer in self.reduction[:2]:
-                layer.reset_parameters()
+            convolution: Any = self.reduction[0]
+            norm: Any = self.reduction[1]
+            convolution.reset_parameters()
+            norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
@@ -129,9 +132,7 @@ class CovariancePooling(Pooling):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(in_channels, channels, device, dtype)
-        self.decomposition = DTYPES.get(decomposition, decomposition)
-        if self.decomposition not in DTYPES.values():
-            raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
+        self.decomposition = decomposition_dtype(decomposition)
         backward.check(Sqrt(), shift=0.0)
         self.backward_method = backward
         self.out_features = self.channels * (self.channels + 1) // 2
@@ -144,7 +145,7 @@ class CovariancePooling(Pooling):
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """The square root (N, C, C), of this dtype, of the covariance of features (N, C, P)."""
         method = self.backward_method.current
-        if method.decomposes:
+        if isinstance(method, Kernel) and method.decomposes:
             return covariance_functions(features, [(Sqrt(), method)], dtype)[0]
         return matrix_function(covariance(features), Sqrt(), method)[0].to(dtype)
 
@@ -159,7 +160,8 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
     row, column = torch.triu_indices(size, size, device=matrix.device)
     places = size * row + column
     if matrix.requires_grad and not torch._C._are_functorch_transforms_active():
-        return _Selected.apply(matrix.flatten(1), places)
+        entries: Tensor = _Selected.apply(matrix.flatten(1), places)
+        return entries
     return matrix.flatten(1).index_select(1, places)
 
 
@@ -170,13 +172,13 @@ class _Selected(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, rows, places):
+    def forward(ctx: Any, rows: Tensor, places: Tensor) -> Tensor:
         ctx.columns = rows.shape[1]
         ctx.save_for_backward(places)
         return rows.index_select(1, places)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
         slope = gradient.new_zeros(gradient.shape[0], ctx.columns)
         return slope.scatter_(1, places.expand_as(gradient), gradient), None
@@ -209,9 +211,11 @@ class ScalingEigenBranch(CovariancePooling):
             raise ValueError(f"backward={self.backward_method} has no eigenvalues to scale: take a method that decomposes")
 
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
-        damped = Product(Sqrt(), Exp(-1.0))
-        root, branch = covariance_functions(features, [(Sqrt(), self.backward_method.current), (damped, Exact())], dtype)
-        return root * (1 + torch.linalg.matrix_norm(branch, keepdim=True))
+        method, damped = self.backward_method.current, Product(Sqrt(), Exp(-1.0))
+        assert isinstance(method, Kernel)  # since it decomposes
+        root, branch = covariance_functions(features, [(Sqrt(), method), (damped, Exact())], dtype)
+        norm: Tensor = torch.linalg.matrix_norm(branch, keepdim=True)
+        return root * (1 + norm)
 
 
 class BilinearPooling(Pooling):
@@ -260,6 +264,9 @@ class CompactBilinearPooling(Pooling):
         >>> CompactBilinearPooling(64, out_features=1024)(torch.randn(8, 64, 7, 7)).shape
         torch.Size([8, 1024])
     """
+
+    places: Tensor
+    signs: Tensor
 
     def __init__(
         self,

@@ -5,12 +5,15 @@ A layer that looks at every image by itself, as the poolings do, needs none of i
 """
 
 import functools
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -28,7 +31,8 @@ def rank() -> int:
 
 def all_reduce(x: Tensor, group: dist.ProcessGroup | None = None) -> Tensor:
     """The sum over the processes of the group, by default all; the gradient of its argument is the sum of theirs."""
-    return _AllReduce.apply(x, group)
+    total: Tensor = _AllReduce.apply(x, group)
+    return total
 
 
 def whole_batch(
@@ -64,13 +68,13 @@ def synchronise(model: nn.Module) -> nn.Module:
     """
     for module in model.modules():
         if hasattr(module, "synchronised"):
-            module.synchronised = True
+            module.synchronised = True  # type: ignore[assignment]
         elif isinstance(module, BATCH_NORMS):
-            module.__class__ = _over_the_whole_batch(type(module))
+            module.__class__ = _over_the_whole_batch(type(module))  # type: ignore[arg-type,assignment]
         elif isinstance(module, INSTANCE_NORMS):
-            module.__class__ = _with(_MeanOverReplicas, type(module))
+            module.__class__ = _with(_MeanOverReplicas, type(module))  # type: ignore[arg-type,assignment]
         elif isinstance(module, _DropoutNd):
-            module.__class__ = _with(_OwnNumbers, type(module))
+            module.__class__ = _with(_OwnNumbers, type(module))  # type: ignore[arg-type,assignment]
     return model
 
 
@@ -83,30 +87,35 @@ def _over_the_whole_batch(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 @functools.cache
-def _with(forward: type, kind: type[nn.Module]) -> type[nn.Module]:
+def _with(forward: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
     """The class with a forward that calls its own."""
     return type(kind.__name__, (forward, kind), {"synchronised": True})
 
 
 class _AllReduce(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, group):
+    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup | None) -> Tensor:
         ctx.group = group
         return _summed(x, group)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _summed(gradient, ctx.group), None
 
 
-class _WholeBatch:
+class _WholeBatch(_BatchNorm):
     """y = weight * (x - mean) / sqrt(variance + eps) + bias with the statistics of the whole batch in training."""
+
+    running_mean: Tensor  # these are None without running statistics
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and dist.is_initialized()):
-            return super().forward(x)
-        self._check_input_dim(x)
+            plain: Tensor = super().forward(x)
+            return plain
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]
         axes, count = [axis for axis in range(x.dim()) if axis != 1], x.numel() // x.shape[1]
         if count * replicas() < 2:
             raise ValueError(f"expected more than 1 value per channel in training, got an input of shape {tuple(x.shape)}")
@@ -125,18 +134,22 @@ class _WholeBatch:
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self.running_var, variance)):
-            share = 1 / self.num_batches_tracked.to(running.dtype) if self.momentum is None else self.momentum
+            number = self.num_batches_tracked.to(running.dtype)
+            share = number.reciprocal() if self.momentum is None else self.momentum
             running.lerp_(newest.to(running.dtype), share)
 
 
-class _MeanOverReplicas:
+class _MeanOverReplicas(_InstanceNorm):
     """Tracks the mean of the statistics of all images, where an instance norm alone takes those of its own process.
 
     The running statistics after a step are linear in that mean: their own mean over the processes, weighted by images.
     """
 
+    running_mean: Tensor  # these are None without running statistics
+    running_var: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
+        y: Tensor = super().forward(x)
         if self.training and self.track_running_stats and dist.is_initialized():
             self._average(len(x))
         return y
@@ -149,17 +162,20 @@ class _MeanOverReplicas:
             statistic.copy_(mean)
 
 
-class _OwnNumbers:
+class _OwnNumbers(_DropoutNd):
     """Draws other random numbers in every process."""
 
     def forward(self, x: Tensor) -> Tensor:
+        y: Tensor
         if not self.training:
-            return super().forward(x)
-        seed = torch.randint(2**62, ()).item() + rank()
+            y = super().forward(x)
+            return y
+        seed = int(torch.randint(2**62, ())) + rank()
         with torch.random.fork_rng([x.device] if x.is_cuda else []):
             generator = torch.cuda.default_generators[x.device.index] if x.is_cuda else torch.default_generator
             generator.manual_seed(seed)
-            return super().forward(x)
+            y = super().forward(x)
+            return y
 
 
 def _summed(x: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,8 @@ class SOC(nn.Module):
     """
 
     replaces = (nn.Conv2d,)
+    v_1: Tensor
+    v_2: Tensor
 
     def __init__(
         self,
@@ -102,7 +104,7 @@ class SOC(nn.Module):
         self.train_terms, self.eval_terms = train_terms, eval_terms
         self.correction = correction or (0.7 if self.kernel_size > 1 else 1.0)
         self.channels = max(self.stride**2 * in_channels, out_channels)
-        options = {"device": device, "dtype": dtype}
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(self.channels, self.channels, self.kernel_size, self.kernel_size, **options))
         self.bias = nn.Parameter(torch.empty(out_channels, **options)) if bias else None
         self.register_buffer("v_1", torch.empty(self.channels * self.kernel_size, **options))
@@ -166,9 +168,10 @@ class SOC(nn.Module):
         with torch.no_grad():
             unfoldings = _unfoldings(_skew(self.weight))
             gram = unfoldings[1].double() @ unfoldings[1].double().mT
-            norm, sigma = torch.linalg.eigvalsh(gram)[-1].sqrt().item(), self._sigma(unfoldings).item()
+            norm, sigma = float(torch.linalg.eigvalsh(gram)[-1].sqrt()), float(self._sigma(unfoldings))
         powers = self.eval_terms + 1
-        return 1 + (self.kernel_size * self.correction * norm / sigma) ** powers / math.factorial(powers)
+        excess: float = (self.kernel_size * self.correction * norm / sigma) ** powers / math.factorial(powers)
+        return 1 + excess
 
     def _sigma(self, unfoldings: Iterable[Tensor]) -> Tensor:
         """1 where K = 0. The vectors are copied: another call may change them before the gradient of this one is taken."""
@@ -193,7 +196,7 @@ class SOC(nn.Module):
         )
 
 
-def geometry(conv: nn.Conv2d, keep_weights: bool) -> dict[str, object]:
+def geometry(conv: nn.Conv2d, keep_weights: bool) -> dict[str, Any]:
     """The arguments of `SOC` that make a layer of the shape, device and dtype of a convolution.
 
     Raises:

@@ -11,6 +11,8 @@ from spectral_repro.linalg.conv_padding import PaddingMode
 from spectral_repro.linalg.conv_symbol import Size
 from spectral_repro.linalg.tucker import compose, tucker2
 
+GEOMETRY = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+
 
 class Core(nn.Conv2d):
     """A convolution that starts with orthonormal rows, or columns, of the matrix (in_channels, out_channels k^2)."""
@@ -105,12 +107,8 @@ class TTConv2d(Tucker):
         layer = cls(
             module.in_channels,
             module.out_channels,
-            module.kernel_size,
-            module.stride,
-            module.padding,
-            module.dilation,
+            **{name: getattr(module, name) for name in GEOMETRY},
             bias=module.bias is not None,
-            padding_mode=module.padding_mode,
             rank=rank,
             scale=scale,
             device=module.weight.device,
@@ -127,17 +125,13 @@ class TTConv2d(Tucker):
         conv = nn.Conv2d(
             self.in_channels,
             self.out_channels,
-            core.kernel_size,
-            core.stride,
-            core.padding,
-            core.dilation,
+            **{name: getattr(core, name) for name in GEOMETRY},
             bias=self.bias is not None,
-            padding_mode=core.padding_mode,
             device=core.weight.device,
             dtype=core.weight.dtype,
         )
         conv.weight.copy_(self.weight)
-        if self.bias is not None:
+        if conv.bias is not None and self.bias is not None:
             conv.bias.copy_(self.bias)
         return conv
 
@@ -168,5 +162,5 @@ class TTConv2d(Tucker):
         else:
             self.core.weight.copy_(conv.weight)
             self.relative_error = conv.weight.new_zeros(())
-        if conv.bias is not None:
+        if self.bias is not None and conv.bias is not None:
             self.bias.copy_(conv.bias)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,10 @@ class Tucker(nn.Sequential):
         True
     """
 
+    core: Any  # a convolution: nn.Conv2d or SOC
+    reduction: Frame
+    expansion: Frame
+
     def __init__(
         self,
         core: Callable[[int, int, bool], nn.Module],
@@ -76,13 +81,16 @@ class Tucker(nn.Sequential):
 
     def reset_parameters(self) -> None:
         """Draws all weights and biases anew."""
-        for part in self:
+        parts: list[Any] = list(self)
+        for part in parts:
             part.reset_parameters()
 
     @property
     def bias(self) -> Tensor | None:
         """(out_channels,), that of the last of the three."""
-        return self[-1].bias
+        last = self.expansion if self.framed else self.core
+        bias: Tensor | None = last.bias
+        return bias
 
     @property
     def frames(self) -> list[Tensor]:
@@ -109,7 +117,7 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
         for frames in map(torch.stack, by_shape.values()):
             identity = torch.eye(frames.shape[1], dtype=frames.dtype, device=frames.device)
             total = total + (frames @ frames.mT - identity).square().sum()
-    return total / max(1, sum(2 * layer.core.out_channels**2 for layer in layers))
+    return total / max(1, sum(2 * int(layer.core.out_channels) ** 2 for layer in layers))
 
 
 def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: float | None) -> tuple[int, int]:
@@ -118,14 +126,15 @@ def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: f
     Raises:
         ValueError: unless exactly one of them is given, and in range.
     """
-    if (rank is None) == (scale is None):
-        raise ValueError(f"rank={rank} and scale={scale}: one of them must be set, and the other one None (null)")
-    if rank is not None and rank < 1:
-        raise ValueError(f"rank={rank}: must be >= 1")
-    if scale is not None and not 0 < scale <= 1:
-        raise ValueError(f"scale={scale}: must be > 0 and <= 1")
-    both = (in_channels, out_channels)
-    return tuple(min(channels, rank) if scale is None else max(1, int(scale * channels)) for channels in both)
+    if rank is not None and scale is None:
+        if rank < 1:
+            raise ValueError(f"rank={rank}: must be >= 1")
+        return min(in_channels, rank), min(out_channels, rank)
+    if scale is not None and rank is None:
+        if not 0 < scale <= 1:
+            raise ValueError(f"scale={scale}: must be > 0 and <= 1")
+        return max(1, int(scale * in_channels)), max(1, int(scale * out_channels))
+    raise ValueError(f"rank={rank} and scale={scale}: one of them must be set, and the other one None (null)")
 
 
 @torch.no_grad()
