@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 
@@ -26,7 +26,7 @@ BOUNDS = {
 }
 
 
-def check_arguments(config: Mapping[str, object], prefix: str = "") -> None:
+def check_arguments(config: Mapping[str, Any], prefix: str = "") -> None:
     """Checks every key and value of the nodes that name a class or function by its signature, before any is called.
 
     A value must be of its annotation: bool, int, float, str, a Literal, None, unions and lists of these, and bounds in
@@ -42,7 +42,7 @@ def check_arguments(config: Mapping[str, object], prefix: str = "") -> None:
             check_arguments(node, f"{prefix}{key}.")
 
 
-def _check_node(node: Mapping[str, object], key: str) -> None:
+def _check_node(node: Mapping[str, Any], key: str) -> None:
     name = node["_target_"]
     known, open_ended = parameters(locate(name, f"{key}._target_"))
     if open_ended:  # it hands the other arguments on to what else it is given, as `layers.convert` does to its layer
@@ -66,11 +66,11 @@ def _bounds_of(name: str) -> dict[str, Rule]:
     return BOUNDS.get(name) or BOUNDS.get(name.rpartition(".")[0], {})
 
 
-def parameters(made: Callable) -> tuple[dict[str, object], bool]:
+def parameters(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """The annotations of the arguments by name, those that a class hands on to its bases among them, and whether there may be
     others.
     """
-    known = {}
+    known: dict[str, Any] = {}
     for function in _signatures(made):
         open_ended = False
         for parameter in function.parameters.values():
@@ -83,21 +83,21 @@ def parameters(made: Callable) -> tuple[dict[str, object], bool]:
     return known, True
 
 
-def _signatures(made: Callable) -> Iterator[inspect.Signature]:
+def _signatures(made: Callable[..., Any]) -> Iterator[inspect.Signature]:
     yield _signature(made)
     for base in made.__mro__[1:-1] if isinstance(made, type) else ():
         if "__init__" in vars(base):
             yield _signature(base)
 
 
-def _signature(made: Callable) -> inspect.Signature:
+def _signature(made: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(made, eval_str=True)
     except NameError:  # an annotation that only type checkers import
         return inspect.signature(made)
 
 
-def rule_of(annotation: object) -> Rule | None:
+def rule_of(annotation: Any) -> Rule | None:
     """The rule that an annotation stands for; None if anything may fit."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -114,7 +114,8 @@ def rule_of(annotation: object) -> Rule | None:
         item = rule_of(parts[0])
         length = len(parts) if origin is tuple and Ellipsis not in parts else None
         return list_of(item, length) if item else None
-    return {bool: SWITCH, int: whole(), float: number(), str: TEXT}.get(annotation)
+    of_types: dict[Any, Rule] = {bool: SWITCH, int: whole(), float: number(), str: TEXT}
+    return of_types.get(annotation)
 
 
 def _narrowed(rule: Rule | None, metadata: Sequence[object]) -> Rule | None:

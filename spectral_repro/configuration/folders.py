@@ -4,6 +4,7 @@ import functools
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -49,7 +50,7 @@ def find(group: str, name: str) -> Path:
     raise UserError(f"{group}={name}: must be one of {', '.join(there) or 'nothing'}")
 
 
-def read_yaml(path: Path) -> object:
+def read_yaml(path: Path) -> Any:
     """The content of a YAML file, read as OmegaConf reads it: 1e-3 is a number, and no key may stand twice.
 
     Raises:
@@ -69,7 +70,7 @@ def _parsed(path: Path, changed: int) -> object:
 class _Loader(yaml.CSafeLoader):
     """The fast loader of PyYAML with OmegaConf's numbers and its refusal of a key that stands twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:

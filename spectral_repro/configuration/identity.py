@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -66,16 +67,16 @@ def config_read(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(config, _read(config)) if "study" in config else config
 
 
-def _read(config: Mapping[str, object]) -> list[str]:
+def _read(config: Mapping[str, Any]) -> list[str]:
     if "study" not in config:
         return list(config)
     return [*READ_BY_A_STUDY, *["dataset"] * ("batches" in config["study"])]
 
 
-def flatten(config: DictConfig | dict[str, object]) -> dict[str, object]:
+def flatten(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The resolved values by dotted key, of a configuration or of the plain values of one; lists stay whole."""
 
-    def walk(node: object, prefix: str) -> dict[str, object]:
+    def walk(node: object, prefix: str) -> dict[str, Any]:
         if not isinstance(node, dict):
             return {prefix: node}
         return {key: leaf for name, child in node.items() for key, leaf in walk(child, f"{prefix}.{name}".lstrip(".")).items()}
@@ -92,14 +93,14 @@ def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{parent}." for parent in parents)
 
 
-def identity(config: DictConfig | dict[str, object]) -> dict[str, object]:
+def identity(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The values that decide the result, by dotted key, of a configuration or of the plain values of one."""
     values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else config_read(config)
     values = {key: value for key, value in flatten(values).items() if not within(key, IGNORED_BY_ID)}
     return {key: value for key, value in values.items() if key not in AS_BEFORE or value != AS_BEFORE[key]}
 
 
-def digest(values: dict[str, object]) -> str:
+def digest(values: dict[str, Any]) -> str:
     """8 hexadecimal digits of the values, independent of their order; 0 and 0.0 are one value."""
     return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:8]
 

@@ -1,5 +1,7 @@
 """What every value of a configuration may be."""
 
+from typing import Any
+
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -92,7 +94,8 @@ def check(config: DictConfig) -> None:
         if not config.get(group) or key not in config[group]:
             raise UserError(f"{group}=null: every run needs one of {', '.join(options(group))}")
     try:
-        plain = {key: node for key, node in OmegaConf.to_container(config, resolve=True).items() if key != "paper"}
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        plain.pop("paper", None)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key or 'configuration'}: {first_line(error)}") from error
     values = flatten(plain)

@@ -43,7 +43,8 @@ class FolderSource(ConfigSource):
         name = config_path.removesuffix(".yaml")
         if (self.path, name) not in self._read:
             self._read[self.path, name] = pickle.dumps(self._load(name))
-        return pickle.loads(self._read[self.path, name])
+        copied: ConfigResult = pickle.loads(self._read[self.path, name])
+        return copied
 
     def _load(self, name: str) -> ConfigResult:
         group, _, row = name.partition("/")
@@ -77,7 +78,9 @@ class FolderSource(ConfigSource):
             groups = sorted({path.name for path in self.folder.glob("*/")} - {*NOT_CHOSEN} | {EXPERIMENT})
         elif config_path == EXPERIMENT:
             options = sorted({*options, *row_names(self.folder)})
-        return {ObjectType.GROUP: groups, ObjectType.CONFIG: options}.get(results_filter, [*groups, *options])
+        if results_filter is None:
+            return [*groups, *options]
+        return groups if results_filter is ObjectType.GROUP else options
 
 
 def _package(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """Callbacks that Hydra calls around a sweep."""
 
 import sys
+from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,7 +13,7 @@ from omegaconf import DictConfig
 class NotEmpty(Callback):
     """Ends a sweep with an error where a key has no values, such as glob(...) that matches nothing: it would run no job."""
 
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         texts = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         overrides = parser.parse_overrides([*texts, *config.hydra.overrides.task])
@@ -25,7 +26,7 @@ class NotEmpty(Callback):
 class SamePrecision(Callback):
     """Resolves precision=auto once for all jobs of a sweep: the runs of a table share one precision on all machines."""
 
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         task = config.hydra.overrides.task
         swept = any(override.startswith("precision=") and override != "precision=auto" for override in task)
         if config.precision == "auto" and not swept and "precision" not in (config.hydra.sweeper.params or {}):
@@ -37,7 +38,7 @@ class SamePrecision(Callback):
 class Installed(Callback):
     """Ends a sweep with an error if the package of its launcher is missing."""
 
-    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         if config.hydra.launcher._target_ not in Plugins.instance().class_name_to_class:
             chosen = f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}"
             print(f"{chosen}: the package is not installed; pip install 'spectral-repro[launchers]'", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -31,13 +32,14 @@ class Experiment:
     protocol: str | None
     overrides: tuple[str, ...]
 
-    def config(self, place: str) -> dict[str, object]:
+    def config(self, place: str) -> dict[str, Any]:
         """The same as a file of Hydra's: a defaults list and values.
 
         Raises:
             UserError: an override cannot be read, or is a sweep or the like.
         """
-        groups, values = {}, {}
+        groups: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for override in self.overrides:
             try:
                 (parsed,) = OverridesParser.create().parse_overrides([override])
@@ -71,7 +73,7 @@ def row_names(folder: Path) -> list[str]:
     return sorted(f"{place.name}/{row}" for place in places for row in _experiments(folder, place.name))
 
 
-def read_paper(name: str) -> dict[str, object]:
+def read_paper(name: str) -> dict[str, Any]:
     """What the files say of a paper: its own, under ``claims`` that of conf/claim, and under ``tables`` each of its tables by
     name, in the order that the paper gives them, every row with the override that runs it.
 
@@ -89,13 +91,13 @@ def read_paper(name: str) -> dict[str, object]:
                 raise UserError(f"{place}: row {row['name']}: no table of {name} gives its overrides")
         rows = [{**row, "overrides": [f"experiment={name}/{row['name']}"]} for row in content["rows"]]
         tables[table] = {key: content[key] for key in content if key not in ("protocol", "overrides")} | {"rows": rows}
-    claims = {}
+    claims: dict[str, Any] = {}
     if any(name in files(folder, "claim") for folder in folders()):
         claims = read_yaml(find("claim", name)) or {}
     return settings | {"tables": tables, "claims": claims}
 
 
-def read_table(path: Path) -> dict[str, object]:
+def read_table(path: Path) -> dict[str, Any]:
     """The content of a table's file, its grids written out as rows.
 
     Raises:
@@ -103,7 +105,7 @@ def read_table(path: Path) -> dict[str, object]:
     """
     table = _mapping(path, read_yaml(path), TABLE)
     _check_overrides(path, table)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, row in enumerate(table.get("rows") or [], 1):
         place = f"{path}: row {number}"
         _mapping(place, row, ROW)
@@ -117,7 +119,7 @@ def read_table(path: Path) -> dict[str, object]:
     return table | {"rows": rows}
 
 
-def _written_out(place: str, row: dict) -> list[dict]:
+def _written_out(place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
     grid = _mapping(place, row["grid"])
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     published = {
@@ -130,14 +132,14 @@ def _written_out(place: str, row: dict) -> list[dict]:
     rows = []
     for number, point in enumerate(points):
         try:
-            named = {key: str(row[key]).format(**point) for key in FORMATTED if key in row}
+            named: dict[str, Any] = {key: str(row[key]).format(**point) for key in FORMATTED if key in row}
             overrides = {"overrides": [each.format(**point) for each in row["overrides"]]} if "overrides" in row else {}
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"{place}: {error} is no name of its grid ({', '.join(grid)})") from error
         if "at" in named:
             named["at"] = yaml.safe_load(named["at"])
-        values = {key: values[number] for key, values in published.items() if values[number] is not None}
-        rows.append({**others, **named, **overrides, **({"published": values} if published else {})})
+        own = {key: values[number] for key, values in published.items() if values[number] is not None}
+        rows.append({**others, **named, **overrides, **({"published": own} if published else {})})
     return rows
 
 
@@ -149,7 +151,7 @@ def _experiments(folder: Path, paper: str) -> dict[str, Experiment]:
 
 @functools.cache
 def _described(paper: str, tables: tuple[tuple[Path, int], ...]) -> dict[str, Experiment]:
-    found = {}
+    found: dict[str, Experiment] = {}
     for path, _ in tables:
         table = read_table(path)
         for row in table["rows"]:
@@ -161,13 +163,13 @@ def _described(paper: str, tables: tuple[tuple[Path, int], ...]) -> dict[str, Ex
     return found
 
 
-def _check_overrides(place: object, content: Mapping[str, object]) -> None:
+def _check_overrides(place: object, content: Mapping[str, Any]) -> None:
     overrides = content.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
         raise UserError(f"{place}: overrides={overrides}: must be a list of texts such as norm=zca")
 
 
-def _mapping(place: object, content: object, known: Sequence[str] | None = None) -> dict:
+def _mapping(place: object, content: object, known: Sequence[str] | None = None) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise UserError(f"{place}: must be keys with values")
     if known and (unknown := [str(key) for key in content if key not in known]):

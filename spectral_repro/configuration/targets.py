@@ -9,6 +9,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import hydra.utils
 from omegaconf import DictConfig, OmegaConf
@@ -25,7 +26,7 @@ TRUSTED = "SPECTRAL_REPRO_TARGETS"
 NAMING_CODE = ("_target_", "()", "class")  # for Hydra, and for logging
 
 
-def instantiate(config: DictConfig, **arguments: object) -> object:
+def instantiate(config: DictConfig, **arguments: Any) -> Any:
     """`hydra.utils.instantiate` of a configuration of which every target is allowed.
 
     Raises:
@@ -36,13 +37,13 @@ def instantiate(config: DictConfig, **arguments: object) -> object:
     return hydra.utils.instantiate(config, **arguments)
 
 
-def locate(name: object, key: str) -> Callable:
+def locate(name: object, key: str) -> Callable[..., Any]:
     """The object of an allowed name.
 
     Raises:
         UserError: if it is not allowed, does not exist, or is defined in a package that is not allowed.
     """
-    check_name(name, key)
+    name = check_name(name, key)
     try:
         found = _imported(name)
     except Exception as error:  # of a module that is imported
@@ -85,8 +86,9 @@ def targets(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from targets(value, f"{prefix}{key}.")
 
 
-def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> None:
-    """
+def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> str:
+    """The name of something in an allowed package.
+
     Raises:
         UserError: for what is in none of the allowed packages.
     """
@@ -96,6 +98,7 @@ def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> None:
             f"{key}={name}: must be in {', '.join(PACKAGES)}, or in a package of yours that the environment variable "
             f"{TRUSTED} names"
         )
+    return name
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 from spectral_repro.errors import UserError
 
@@ -11,7 +12,7 @@ from spectral_repro.errors import UserError
 @dataclass(frozen=True)
 class Rule:
     allowed: str
-    holds: Callable[[object], bool]
+    holds: Callable[[Any], bool]
 
     def check(self, key: str, value: object) -> None:
         """
