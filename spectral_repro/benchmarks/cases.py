@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 import torch
@@ -27,7 +28,7 @@ class Case:
     device: torch.device
 
     @property
-    def names(self) -> dict[str, object]:
+    def names(self) -> dict[str, Any]:
         return {"function": self.function_name, "size": self.problem.size, "dtype": self.dtype_name}
 
     @property

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -38,9 +39,9 @@ class Cuda:
     sizes: Sequence[int]
     numbers: Sequence[int]
     entries: int
-    whitening: Sequence[Mapping[str, object]]
-    pooling: Mapping[str, object]
-    optimizers: Mapping[str, object]
+    whitening: Sequence[Mapping[str, Any]]
+    pooling: Mapping[str, Any]
+    optimizers: Mapping[str, Any]
     seconds: float
     rounds: int
     device: torch.device
@@ -61,7 +62,7 @@ class Cuda:
         ]
         return SuiteResult("On this device", ["Medians of interleaved rounds."], numbers, displays)
 
-    def roots(self, size: int, number: int) -> Iterator[dict[str, object]]:
+    def roots(self, size: int, number: int) -> Iterator[dict[str, Any]]:
         """A row for each dtype and way: milliseconds, and the error of the square root of covariances of 4 d positions."""
         features = torch.randn(number, size, 4 * size, device=self.device, dtype=torch.float64)
         matrices = features @ features.mT / (4 * size)
@@ -85,7 +86,7 @@ class Cuda:
             frame = time_interleaved(comparison.jobs, self.device, self.seconds, self.rounds)
             yield frame[["name", "total_ms", "rounds"]].assign(comparison=number)
 
-    def waits(self) -> Iterator[dict[str, object]]:
+    def waits(self) -> Iterator[dict[str, Any]]:
         """A row for each layer with SGD, and for each optimiser: how often a step waits for the device, and where."""
         normed = {f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()}
         normed |= {"ZCA, d = 64": partial(ZCAWhitening, 64, 64), "PCA": partial(PCADenoising, 32)}
@@ -101,7 +102,7 @@ class Cuda:
         operator = partial(by_rule, Muon, "use_muon", kernels="operator")
         yield self.waited("Muon, operator", network(32, nn.Flatten()), operator)
 
-    def waited(self, name: str, model: nn.Module, make: Callable[..., torch.optim.Optimizer]) -> dict[str, object]:
+    def waited(self, name: str, model: nn.Module, make: Callable[..., torch.optim.Optimizer]) -> dict[str, Any]:
         model, images = model.to(self.device), torch.randn(8, 3, 8, 8, device=self.device)
         model(images)  # makes the lazy layer's weights
         optimizer = make(model.parameters())

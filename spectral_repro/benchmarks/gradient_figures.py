@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -20,7 +21,7 @@ ERRORS = {"error": "Relative error of dL/dA", "feature_error": "Relative error o
 SWEEPS = {"condition": "Condition number", "gap": "Relative gap in each pair of eigenvalues"}
 
 
-def styles(methods: Iterable[str]) -> dict[str, dict[str, object]]:
+def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """A broad line for the first, for others to lie on; ten colours in turn for those, told apart by dashes and markers."""
     first, *others = methods
     looks = zip(others, cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
@@ -54,7 +55,7 @@ def sweep(frame: pd.DataFrame, kind: str, error: str = "error") -> Figure:
     return _laid_out(figure)
 
 
-def _lines(axes: Axes, frame: pd.DataFrame, error: str, style: dict[str, dict[str, object]]) -> None:
+def _lines(axes: Axes, frame: pd.DataFrame, error: str, style: dict[str, dict[str, Any]]) -> None:
     floor, ceiling = LIMITS[frame["dtype"].iloc[0]]
     axes.set(xscale="log", yscale="log", ylim=(floor, ceiling))
     axes.minorticks_off()
@@ -93,7 +94,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
     return _laid_out(figure)
 
 
-def _mark(look: dict[str, object], dtype: str) -> dict[str, object]:
+def _mark(look: dict[str, Any], dtype: str) -> dict[str, Any]:
     """A style of lines as one of points: filled for float64, hollow for float32."""
     face = look["color"] if dtype == "float64" else "none"
     return {"marker": look["marker"] or "o", "linestyle": "", "color": look["color"], "markerfacecolor": face}

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -33,7 +34,7 @@ class Performance:
     """
 
     comparisons: Mapping[str, Callable[..., Comparison]]
-    options: Mapping[str, Mapping[str, object]]
+    options: Mapping[str, Mapping[str, Any]]
     scaling: Scaling
     seconds: float
     rounds: int

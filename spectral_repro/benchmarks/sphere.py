@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 import torch
@@ -40,7 +41,7 @@ class Sphere:
         )
         return SuiteResult("Weights on the sphere", [note], {"sphere": numbers}, [display(numbers)])
 
-    def drift(self, name: str, dtype: str) -> Iterator[dict[str, object]]:
+    def drift(self, name: str, dtype: str) -> Iterator[dict[str, Any]]:
         """A row for each look: the largest | |y| - 1 | over all rows y, in float64."""
         torch.manual_seed(self.seed)
         layers = [nn.Conv2d(*pair, 3, bias=False) for pair in pairwise(self.channels)]

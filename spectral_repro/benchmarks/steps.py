@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pandas as pd
 import torch
@@ -91,7 +92,7 @@ class Steps:
             found |= dict.fromkeys(matches)
         return list(found)
 
-    def row(self, name: str, parts: Mapping[str, float], frame: pd.DataFrame) -> dict[str, object]:
+    def row(self, name: str, parts: Mapping[str, float], frame: pd.DataFrame) -> dict[str, Any]:
         def total(column: str) -> float:
             return sum(share * frame.at[(name, kind), column] for kind, share in parts.items())
 

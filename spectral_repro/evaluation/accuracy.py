@@ -1,6 +1,7 @@
 """Right answers on the test images."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ class Accuracy(Measurement):
         {}
     """
 
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         logits, labels = trained.predictions
         found = {"conditions": f"{len(labels):,} images", "images": len(labels), "accuracy": accuracy(logits, labels)}
         return found | ({"top5_accuracy": accuracy(logits, labels, 5)} if logits.shape[1] > 5 else {})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging.handlers import BufferingHandler
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class AutoAttack(Measurement):
     def packages(self) -> tuple[str, ...]:
         return ("pyautoattack",)
 
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         """
         Raises:
             UserError: for fewer than 4 classes, where the attack has no loss.

@@ -1,7 +1,7 @@
 """Are the probabilities of a network those of being right (Guo et al., 2017)?"""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
@@ -26,7 +26,7 @@ class Calibration(Measurement):
 
     bins: Annotated[int, Interval(ge=1, le=1000)]
 
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         logits, labels = trained.predictions
         probabilities = logits.double().softmax(1)
         reliability = bin_confidence(*confidence_and_hits(probabilities, labels), self.bins)

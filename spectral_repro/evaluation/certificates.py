@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Predicate
@@ -30,7 +30,7 @@ class Certificates(Measurement):
 
     radii: Annotated[list[NotNegative], Predicate(each_once)]
 
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         """
         Raises:
             UserError: for a network without a known Lipschitz constant.

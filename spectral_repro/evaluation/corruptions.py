@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge, Interval, Predicate
@@ -64,7 +64,7 @@ class Corruptions(Measurement):
     def packages(self) -> tuple[str, ...]:
         return (PACKAGE,) if self.source == "generated" else ()
 
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         """
         Raises:
             UserError: for images that are missing, damaged, or cannot be made.

@@ -1,6 +1,7 @@
 """evaluation.png: a panel for everything measured that has a shape."""
 
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -49,7 +50,7 @@ def draw(entries: dict[str, dict]) -> Figure | None:
         return figure
 
 
-def _reliability(axes: Axes, entry: dict) -> None:
+def _reliability(axes: Axes, entry: dict[str, Any]) -> None:
     """Share of right answers over the confidence, and in the background how many images there are."""
     bins = entry["bins"]
     images, confidence, accuracy = (np.array(bins[key], float) for key in ("images", "confidence", "accuracy"))
@@ -63,7 +64,7 @@ def _reliability(axes: Axes, entry: dict) -> None:
     axes.set(xlabel="Confidence (grey: share of images)", ylabel=f"Accuracy (ECE {error})", xlim=(0, 1), ylim=(0, 1))
 
 
-def _corruptions(axes: Axes, entry: dict) -> None:
+def _corruptions(axes: Axes, entry: dict[str, Any]) -> None:
     """Mean over the severities, and the range over them as a line."""
     names, values = zip(*sorted(entry["accuracy"].items(), key=lambda pair: np.mean(pair[1])), strict=True)
     means = [np.mean(each) for each in values]
@@ -75,7 +76,7 @@ def _corruptions(axes: Axes, entry: dict) -> None:
     axes.set(xlabel=f"Accuracy (%), mean {np.mean(means):.1f}", xlim=(0, 100))
 
 
-def _certificates(axes: Axes, entry: dict) -> None:
+def _certificates(axes: Axes, entry: dict[str, Any]) -> None:
     axes.plot(entry["curve"]["radii"], entry["curve"]["accuracy"], color=COLOUR)
     axes.set(xlabel="L2 radius, pixels in [0, 1]", ylabel="Certified accuracy (%)", ylim=(0, 100))
     axes.set_xlim(left=0)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ def measure(
     measurements: Mapping[str, Measurement],
     device: torch.device,
     batch_size: int | None = None,
-    dataset: dict[str, object] | None = None,
+    dataset: dict[str, Any] | None = None,
     force: bool = False,
 ) -> list[UserError]:
     """Measures what evaluation.json lacks, or all of it by ``force``, and says so; returns why a measurement was not possible.
@@ -60,10 +61,10 @@ def measure(
     return failures
 
 
-def _place(dataset: Mapping[str, object]) -> dict[str, object]:
+def _place(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Where the images lie, if that was given: another folder holds other images."""
     return {"root": str(Path(dataset["root"]).expanduser().resolve())} if "root" in dataset else {}
 
 
-def _numbers(found: dict[str, object]) -> str:
+def _numbers(found: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if isinstance(value, float))

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from typing import Any
 
 from spectral_repro.evaluation.trained import Trained
 
@@ -21,7 +22,7 @@ class Measurement(ABC):
     """
 
     @abstractmethod
-    def __call__(self, trained: Trained) -> dict[str, object]:
+    def __call__(self, trained: Trained) -> dict[str, Any]:
         """What was measured, for JSON: ``conditions`` in a few words, ``images``, and numbers.
 
         Raises:
@@ -34,5 +35,5 @@ class Measurement(ABC):
         return ()
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.compare}

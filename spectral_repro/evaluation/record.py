@@ -1,6 +1,7 @@
 """evaluation.json: what was measured of a checkpoint, under which settings, and where."""
 
 from pathlib import Path
+from typing import Any
 
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.records import check_evaluation, read_json
@@ -21,10 +22,10 @@ class Record:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
 
-    def holds(self, name: str, settings: dict[str, object]) -> bool:
+    def holds(self, name: str, settings: dict[str, Any]) -> bool:
         return name in self.entries and self.entries[name].get("settings") == settings
 
-    def add(self, name: str, entry: dict[str, object]) -> None:
+    def add(self, name: str, entry: dict[str, Any]) -> None:
         self.entries[name] = entry
         try:
             write_json(self.path, self.entries)

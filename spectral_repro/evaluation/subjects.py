@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from spectral_repro.errors import UserError
 from spectral_repro.listing import is_visible
@@ -24,7 +24,7 @@ class Subject:
     weights: Weights = "model"
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """What tells these weights from any other.
 
         Raises:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -112,7 +112,7 @@ def restore(
     checkpoint: Path,
     device: torch.device,
     batch_size: int | None = None,
-    dataset: dict[str, object] | None = None,
+    dataset: dict[str, Any] | None = None,
     weights: Weights = "model",
 ) -> Trained:
     """The network of a checkpoint that holds its weights under ``model`` and its configuration under ``config``, with its data.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
 PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # by which entries are made and read
@@ -63,7 +63,7 @@ def _with_database(action: Callable[[sqlite3.Connection], Value], otherwise: Val
         return otherwise
 
 
-def _read(database: sqlite3.Connection, keys: set[str]) -> dict[str, object]:
+def _read(database: sqlite3.Connection, keys: set[str]) -> dict[str, Any]:
     database.execute("CREATE TEMP TABLE wanted (key TEXT PRIMARY KEY)")
     database.executemany("INSERT INTO wanted VALUES (?)", ((key,) for key in keys))
     entries = {}
@@ -73,7 +73,7 @@ def _read(database: sqlite3.Connection, keys: set[str]) -> dict[str, object]:
     return entries
 
 
-def _write(database: sqlite3.Connection, new: Mapping[str, object], used: Iterable[str]) -> None:
+def _write(database: sqlite3.Connection, new: Mapping[str, Any], used: Iterable[str]) -> None:
     now = time.time()
     with database:
         entries = ((key, pickle.dumps(value), now) for key, value in new.items())

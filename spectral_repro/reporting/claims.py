@@ -1,6 +1,7 @@
 """What a paper claims, as numbers with bounds."""
 
 from dataclasses import dataclass
+from typing import Any
 
 SUCCESS = "success"
 
@@ -24,9 +25,9 @@ class Number:
     row: str | None = None
     difference_to: str | None = None
     metric: str | None = None
-    ratio_to: str | dict[str, object] | None = None
+    ratio_to: str | dict[str, Any] | None = None
     file: str | None = None
-    where: dict[str, object] | None = None
+    where: dict[str, Any] | None = None
     column: str | None = None
 
     @property
@@ -48,7 +49,7 @@ class Number:
         return " and ".join(known).replace("-", "−")
 
 
-def _words(where: dict[str, object]) -> str:
+def _words(where: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" if isinstance(value, float) else str(value) for key, value in where.items())
 
 
@@ -70,7 +71,7 @@ class Claim:
     command: str | None = None
 
 
-def read_claim(id: str, settings: dict[str, object]) -> Claim:
+def read_claim(id: str, settings: dict[str, Any]) -> Claim:
     """A claim of conf/claim; a number with several rows is one for each of them."""
     numbers = [Number(**number | {"row": row}) for number in settings["numbers"] for row in number.get("row", [None])]
     return Claim(**{"id": id} | settings | {"numbers": tuple(numbers)})

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from hydra.core.utils import JobReturn, JobStatus
@@ -46,7 +47,7 @@ def run_of(job: JobReturn) -> Run:
     return _without_folder(job, config, values)
 
 
-def _without_folder(job: JobReturn, config: DictConfig, values: dict[str, object]) -> Run:
+def _without_folder(job: JobReturn, config: DictConfig, values: dict[str, Any]) -> Run:
     state, failure = "interrupted", None
     if job.status == JobStatus.FAILED:
         state, failure = "failed", {"error": first_line(job._return_value)}

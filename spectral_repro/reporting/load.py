@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +37,7 @@ def tidy_curves(runs: Iterable[Run]) -> pd.DataFrame:
     return frame[["run", *frame.columns.drop("run")]]
 
 
-def _row(run: Run) -> dict[str, object]:
+def _row(run: Run) -> dict[str, Any]:
     measured = {name: metric.of(run.metrics) for name, metric in METRICS.items() if metric.column in run.metrics}
     git = run.summary.get("git") or {}
     return {
@@ -102,7 +103,7 @@ def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {run: pd.DataFrame(rows[:, has], columns=names[has]) for run, (rows, has) in own.items()}
 
 
-def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
+def _run(row: dict[str, Any], curve: pd.DataFrame | None) -> Run:
     identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
@@ -120,7 +121,7 @@ def _run(row: dict[str, object], curve: pd.DataFrame | None) -> Run:
     return Run(row["run"], identity, row["scale"], metrics.astype(float), summary, evaluation, spectra)
 
 
-def _read_json(row: dict[str, object], key: str) -> dict[str, object]:
+def _read_json(row: dict[str, Any], key: str) -> dict[str, Any]:
     value = finite(json.loads(str(row[key])))
     if not isinstance(value, dict):
         raise ValueError(f"the {key} of {row['run']} is no JSON object")

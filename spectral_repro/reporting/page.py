@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import median
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -126,7 +127,7 @@ def render(
     return TEMPLATES.get_template("paper.html.j2").render(**whole, **vars(around))
 
 
-def claim(judgement: Judgement, paper: Paper) -> dict[str, object]:
+def claim(judgement: Judgement, paper: Paper) -> dict[str, Any]:
     """A claim's verdict in words, with its numbers and the commands that measure it."""
     seeds = " to ".join(map(str, judgement.seeds))
     words = ["" if seeds or not judgement.findings else "exact"]
@@ -204,11 +205,11 @@ def _needed(seeds: float) -> str:
     return f"{seeds:,.0f}" if isfinite(seeds) else f"more than {MOST:,}"
 
 
-def _plain(columns: list[str], rows: list[list[str]]) -> dict[str, object]:
+def _plain(columns: list[str], rows: list[list[str]]) -> dict[str, Any]:
     return {"spans": [], "columns": columns, "rows": [(row[0], row[1:], False) for row in rows]}
 
 
-def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, object]:
+def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, Any]:
     frame, metric = formatted(section), section.table.metric
     ran = pd.Series([bool(entry.runs) for entry in section.entries])
     series = pd.Series([entry.row.series or "" for entry in section.entries])
@@ -267,7 +268,7 @@ def _unfinished(section: Section) -> list[str]:
     return commands
 
 
-def _statistics(section: Section) -> dict[str, object]:
+def _statistics(section: Section) -> dict[str, Any]:
     """Statistics as text, and what they are compared with."""
     frame, form, trained = statistics(section), section.table.metric.form, section.table.metric.trained
     if frame.empty or not frame["seeds"].any():
@@ -295,7 +296,7 @@ def _statistics(section: Section) -> dict[str, object]:
     return {"statistics": _plain(columns, rows), "compared": compared}
 
 
-def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, object]:
+def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, Any]:
     """Columns and rows of cells; a row that begins a series says so."""
     own = series[frame.index]
     return {
@@ -314,7 +315,7 @@ def _rows_of_runs(section: Section) -> dict[Run, Row]:
     return {run: first[run] for run in section.runs}
 
 
-def _run(row: Row, run: Run, metric: Metric) -> dict[str, object]:
+def _run(row: Row, run: Run, metric: Metric) -> dict[str, Any]:
     summary = run.summary
     return {
         "folder": run.folder,

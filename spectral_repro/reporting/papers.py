@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -181,7 +182,7 @@ def _conf_state() -> str:
     return fingerprint([(str(each), each.read_bytes()) for each in sources])
 
 
-def load_paper(settings: DictConfig | dict[str, object], runs: Sequence[Run] | None = None, mapper: Mapper = map) -> Paper:
+def load_paper(settings: DictConfig | dict[str, Any], runs: Sequence[Run] | None = None, mapper: Mapper = map) -> Paper:
     """The paper of what `read_paper` reads, or of the like, its rows composed as they stand.
 
     Args:
@@ -239,7 +240,7 @@ def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) 
                 raise UserError(f"{place} {claim.id}, {min(unknown)}: no row of table {number.table} is labelled so")
 
 
-def _table(place: str, name: str, settings: dict, parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
+def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
     names = [settings["metric"], *settings["also"]]
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
@@ -352,12 +353,12 @@ def _supplied(table: Table, settings: object, place: str) -> Table:
     return replace(table, rows=new, source=str(settings.get("source", "a file of the user's")))
 
 
-def _mapping(value: object, place: str) -> dict:
+def _mapping(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{place}: must be names with what belongs to them")
     return value
 
 
-def _known(given: Mapping[str, object], names: list[str] | tuple[str, ...], place: str) -> None:
+def _known(given: Mapping[str, Any], names: list[str] | tuple[str, ...], place: str) -> None:
     if unknown := [name for name in given if name not in names]:
         raise UserError(f"{place}: no {unknown[0]} there; there are {', '.join(names)}")

@@ -2,12 +2,13 @@
 
 import functools
 import json
+from typing import Any
 
 from spectral_repro.configuration.folders import find, read_yaml
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
 
-Values = dict[str, object]
+Values = dict[str, Any]
 
 COUNTED = {
     "dataset.train_images": "training image",

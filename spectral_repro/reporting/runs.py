@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,10 +70,10 @@ class Run:
     """
 
     folder: str
-    identity: dict[str, object]
+    identity: dict[str, Any]
     scale: str
     metrics: pd.DataFrame
-    summary: dict[str, object]
+    summary: dict[str, Any]
     evaluation: dict[str, dict]
     spectra: pd.DataFrame
 
@@ -176,8 +177,8 @@ def read_run(folder: Path) -> Run:
 class Contents:
     """The files of a run folder that a report reads."""
 
-    config: dict[str, object]
-    summary: dict[str, object]
+    config: dict[str, Any]
+    summary: dict[str, Any]
     metrics: pd.DataFrame
     evaluation: dict[str, dict]
     spectra: pd.DataFrame
@@ -252,7 +253,7 @@ def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     return metrics.reindex(columns=[*COLUMNS, *metrics.columns.difference(COLUMNS, sort=False)])
 
 
-def _checked(path: Path, check: Callable[[object], dict]) -> dict:
+def _checked(path: Path, check: Callable[[object], dict]) -> dict[str, Any]:
     try:
         return check(read_json(path))
     except ValueError as error:

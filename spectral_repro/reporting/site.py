@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.cache import Mapper
@@ -218,7 +219,7 @@ def _index(chapters: Sequence[Chapter], comparisons: Report, runs: Sequence[Run]
     )
 
 
-def _card(chapter: Chapter) -> dict[str, object]:
+def _card(chapter: Chapter) -> dict[str, Any]:
     states, paper = chapter.states, chapter.paper
     pictures = [picture for section in chapter.report.sections for picture in chapter.drawn[section.name]]
     return {

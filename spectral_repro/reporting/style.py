@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from io import BytesIO, StringIO
 from itertools import cycle
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
-Panel = dict[str, object]
+Panel = dict[str, Any]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 INK = "#1b1b1f"  # text and axes; the page puts its own colour there
 FONT, SMALL = 9.12, 8.36  # points

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from itertools import groupby
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def aggregate(section: Section) -> pd.DataFrame:
     return frame.drop(columns=[column for column in frame if not metric.trained and column.endswith("success_rate")])
 
 
-def _numbers(section: Section, entry: Entry) -> dict[str, object]:
+def _numbers(section: Section, entry: Entry) -> dict[str, Any]:
     metric, measured, diverged = section.table.metric, entry.measured, entry.in_state("diverged")
     values, beside = section.values(entry, metric), {each.name: section.values(entry, each) for each in section.table.also}
     return {
@@ -164,7 +165,7 @@ def evaluations(section: Section) -> pd.DataFrame:
     return pd.DataFrame(columns, index=places)
 
 
-def _conditions(part: dict[str, object]) -> str:
+def _conditions(part: dict[str, Any]) -> str:
     if is_of_last(part):
         return part["conditions"]
     checkpoint, chosen_by = part["settings"]["checkpoint"], part.get("environment", {}).get("best_by")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -214,7 +214,7 @@ def _test(number: Number) -> Callable[..., np.ndarray]:
 
 
 def _read(number: Number, frame: pd.DataFrame) -> float:
-    def largest(where: dict[str, object]) -> float:
+    def largest(where: dict[str, Any]) -> float:
         return frame[(frame[list(where)] == pd.Series(where)).all(axis=1)][number.column].max()
 
     return largest(number.where) / (largest(number.ratio_to) if number.ratio_to else 1)

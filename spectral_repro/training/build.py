@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
@@ -125,7 +126,7 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, object]]:
+def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, Any]]:
     """The groups that config.finetune makes of the parameters, those that it freezes left out.
 
     Raises:
@@ -270,7 +271,7 @@ def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
     return _instantiate(config, "study", **parts)
 
 
-def build_measurement(config: DictConfig, name: str) -> Callable[..., dict[str, object]]:
+def build_measurement(config: DictConfig, name: str) -> Callable[..., dict[str, Any]]:
     """Something to measure of a trained network.
 
     Raises:

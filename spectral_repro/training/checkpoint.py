@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -36,7 +37,7 @@ def save_checkpoint(
     write_whole(path, buffer.getbuffer(), keep)
 
 
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, object]:
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """What a checkpoint file holds, among it weights under ``model``. Only tensors and plain values are read: a file that names
     another type, which could be code, is refused.
 

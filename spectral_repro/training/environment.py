@@ -7,6 +7,7 @@ import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,7 +61,7 @@ def describe_device(device: torch.device) -> str:
     return _processors()
 
 
-def describe_machine(device: torch.device) -> dict[str, object]:
+def describe_machine(device: torch.device) -> dict[str, Any]:
     """Platform, processors and memory, of a GPU also its memory, driver, CUDA and cuDNN; null for what is not known."""
     kibibytes = re.search(r"MemTotal: *(\d+)", _text(Path("/proc/meminfo")))
     machine = {
@@ -86,7 +87,7 @@ def versions(*more: str) -> dict[str, str]:
     return own | {package: version(package) for package in packages}
 
 
-def git_state() -> dict[str, object] | None:
+def git_state() -> dict[str, Any] | None:
     """Commit of the checkout that the code runs from and whether it was changed; None for a copy that git does not track."""
     here = Path(__file__)
 

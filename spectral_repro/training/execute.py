@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -49,7 +50,7 @@ from spectral_repro.training.study import image_batches, measure
 TORCH_THREADS = torch.get_num_threads()
 
 
-def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -> dict[str, object]:
+def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -> dict[str, Any]:
     """Trains or measures what the configuration describes, a training going on where an earlier attempt stopped; does nothing
     if it is over. ``job`` is its number in a sweep. Returns what summary.json says.
 
@@ -184,7 +185,7 @@ def _study(config: DictConfig, run: RunFolder, device: torch.device, loggers: Lo
     return Task(partial(measure, config, run, study, batches, device, loggers), f"study {type(study).__name__}", images)
 
 
-def _about(images: ImageData | None) -> dict[str, object]:
+def _about(images: ImageData | None) -> dict[str, Any]:
     if images is None:
         return {}
     splits = {"train": images.train, "validation": images.validation, "test": images.test}

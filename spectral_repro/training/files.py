@@ -8,6 +8,7 @@ import os
 import socket
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from spectral_repro.errors import UserError
 from spectral_repro.records import finite
@@ -16,7 +17,7 @@ from spectral_repro.training.processes import is_main_process
 PARTIAL = ".partial"
 
 
-def write_json(path: Path, values: dict[str, object]) -> None:
+def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes values as JSON (`write_whole`), with null for NaN and infinity."""
     write_whole(path, (json.dumps(finite(values), indent=2, allow_nan=False) + "\n").encode())
 

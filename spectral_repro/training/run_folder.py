@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -110,7 +111,7 @@ class RunFolder:
         self.summary |= values | {"wall_time_s": round(wall_time, 3)}
         write_json(self.folder / "summary.json", self.summary)
 
-    def _summary(self, name: str) -> dict:
+    def _summary(self, name: str) -> dict[str, Any]:
         new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
         try:
             return new if self.anew else new | check_summary(read_json(self.folder / "summary.json"))

@@ -3,6 +3,7 @@
 import copy
 import random
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-def generator_states(device: torch.device) -> dict[str, object]:
+def generator_states(device: torch.device) -> dict[str, Any]:
     """The states of the random generators, as tensors and plain values."""
     legacy = np.random.get_state(legacy=False)
     numpy = legacy | {"state": legacy["state"] | {"key": torch.from_numpy(legacy["state"]["key"])}}
@@ -27,7 +28,7 @@ def generator_states(device: torch.device) -> dict[str, object]:
     return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
-def restore_generators(states: dict[str, object], device: torch.device) -> None:
+def restore_generators(states: dict[str, Any], device: torch.device) -> None:
     torch.set_rng_state(states["cpu"].cpu())
     numpy = states["numpy"]
     np.random.set_state(numpy | {"state": numpy["state"] | {"key": numpy["state"]["key"].cpu().numpy()}})
@@ -74,7 +75,7 @@ class TrainingState:
         self.start_epoch()
         self.rows: list[dict[str, float]] = []
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -88,7 +89,7 @@ class TrainingState:
             "generators": generator_states(self.device),
         } | ({"ema": self.ema.module.state_dict(), "ema_steps": self.ema.steps} if self.ema else {})
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -111,6 +112,6 @@ class TrainingState:
         for group, full_rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = full_rate * factor
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> dict[str, Any]:
         """A copy that later steps do not touch."""
         return copy.deepcopy(self.state_dict())

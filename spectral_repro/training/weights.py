@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.linalg import conv_power_iteration
 from spectral_repro.training.files import write_metrics
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 class LargestSingularValues:
@@ -127,9 +128,9 @@ class WeightControl:
             scalars = {f"singular_value/{row['layer']}/{kind}": row[kind] for row in rows for kind in ("exact", "power")}
         return columns, scalars
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return self.constraint.state_dict() if self.constraint else {}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.constraint:
             self.constraint.load_state_dict(state)
