@@ -61,4 +61,8 @@ class TrainerSettings:
 
 
 # what each of them may be, on the command line as well
-SETTINGS = {name: rule_of(annotation) for name, annotation in get_type_hints(TrainerSettings, include_extras=True).items()}
+SETTINGS = {
+    name: rule
+    for name, annotation in get_type_hints(TrainerSettings, include_extras=True).items()
+    if (rule := rule_of(annotation)) is not None
+}
