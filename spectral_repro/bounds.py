@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, Predicate
 
@@ -34,7 +34,7 @@ def training_fraction(value: str | float | Fraction) -> Fraction:
     return fraction
 
 
-def _fraction(value: object) -> Fraction | None:
+def _fraction(value: Any) -> Fraction | None:
     try:
         return None if isinstance(value, bool) else training_fraction(value)
     except ValueError:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -33,7 +34,7 @@ RULES = {
 def main(config: DictConfig) -> None:
     if missing := RULES.keys() - flatten(config).keys():
         raise UserError(f"{min(missing)}: is missing; leave it in, or set it to null")
-    chosen = [key for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
+    chosen = [str(key) for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
     check(config, chosen)
     from spectral_repro.evaluation.measure import measure
     from spectral_repro.evaluation.subjects import DIVERGED, find, paths_in, state_of
@@ -42,16 +43,16 @@ def main(config: DictConfig) -> None:
 
     measurements = {name: build_measurement(config, name) for name in chosen}
     device = choose_device(config.device)
-    dataset = {key: value for key, value in config.dataset.items() if value is not None}
+    dataset = {str(key): value for key, value in config.dataset.items() if value is not None}
     paths = paths_in(Path(config.runs)) if config.runs else [Path(config.run or config.checkpoint)]
-    failures = []
+    failures: list[str] = []
     for path in paths:
         try:
             if config.runs and state_of(path) == DIVERGED:
                 print(f"{path}: diverged, nothing to evaluate")
                 continue
             subject = find(path, config.checkpoint, config.weights)
-            found = measure(subject, measurements, device, config.batch_size, dataset, config.force)
+            found = list(map(str, measure(subject, measurements, device, config.batch_size, dataset, config.force)))
         except Exception as error:  # the others of a folder do not depend on this one
             if not (config.runs or isinstance(error, UserError)):
                 raise
@@ -61,7 +62,7 @@ def main(config: DictConfig) -> None:
             print(*found, sep="\n", end="\n" * bool(found), file=sys.stderr, flush=True)
         failures += found
     if failures:
-        raise UserError(f"{len(failures)} failed, see above" if config.runs else "\n".join(map(str, failures)))
+        raise UserError(f"{len(failures)} failed, see above" if config.runs else "\n".join(failures))
 
 
 def check(config: DictConfig, chosen: list[str]) -> None:
@@ -76,7 +77,8 @@ def check(config: DictConfig, chosen: list[str]) -> None:
         if key not in RULES:
             raise UserError(f"{key}: no such key; there are {', '.join(RULES)}")
         RULES[key].check(key, value)
-    check_arguments(OmegaConf.to_container(config, resolve=True))
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    check_arguments(plain)
     if not chosen:
         raise UserError(f"metrics: choose from {', '.join(options('metrics'))}")
     own = config.checkpoint not in CHECKPOINTS

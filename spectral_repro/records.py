@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ANY = "*"  # stands for every key
 NUMBER = (int, float)
@@ -25,7 +26,7 @@ MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # what each 
 LAST = "last.pt"
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     """The content of a JSON file, with None in the place of NaN and infinity.
 
     Raises:
@@ -37,7 +38,7 @@ def read_json(path: Path) -> object:
         raise ValueError("nested too deeply") from error
 
 
-def finite(value: object) -> object:
+def finite(value: Any) -> Any:
     """The same with None in the place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
@@ -46,7 +47,7 @@ def finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def check_summary(summary: object) -> dict[str, object]:
+def check_summary(summary: Any) -> dict[str, Any]:
     """The content of a summary.json, without what is null.
 
     Raises:
@@ -56,7 +57,7 @@ def check_summary(summary: object) -> dict[str, object]:
     return {key: value for key, value in summary.items() if value is not None}
 
 
-def check_evaluation(entries: object) -> dict[str, dict]:
+def check_evaluation(entries: Any) -> dict[str, dict[str, Any]]:
     """The content of an evaluation.json: measurements by name.
 
     Raises:
@@ -68,15 +69,16 @@ def check_evaluation(entries: object) -> dict[str, dict]:
             raise ValueError(f"{name} has no {missing[0]}")
         if entry["settings"].get("checkpoint") is None:
             raise ValueError(f"{name} does not name its checkpoint")
-    return entries
+    evaluation: dict[str, dict[str, Any]] = entries
+    return evaluation
 
 
-def is_of_last(entry: Mapping[str, dict]) -> bool:
+def is_of_last(entry: Mapping[str, Any]) -> bool:
     """Was it measured of the weights after the last step of a training, and not of their average or of an earlier step?"""
     return entry["settings"]["checkpoint"] == LAST and entry["settings"].get("weights") is None
 
 
-def _check(value: object, form: object, place: str) -> None:
+def _check(value: Any, form: Any, place: str) -> None:
     if isinstance(form, list):
         _check(value, list, place)
         for each in value:

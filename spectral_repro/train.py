@@ -49,7 +49,7 @@ def main(config: DictConfig) -> dict[str, object]:
 
 def run_name(chosen: dict[str, str], dataset: str) -> str:
     """Model, normalisation, convolutions and data set, and the other choices that are not the defaults of train.yaml."""
-    defaults = {}
+    defaults: dict[str, str | None] = {}
     for each in read_yaml(CONF / "train.yaml")["defaults"]:
         defaults |= each if isinstance(each, dict) else {}
     parts = [chosen[group] for group in ("model", "norm", "conv") if group in chosen] + [re.sub(r"[^\w.]+", "-", dataset)]

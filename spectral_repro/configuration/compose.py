@@ -34,7 +34,7 @@ for launcher in options("hydra/launcher"):
     ConfigStore.instance().repo["hydra"]["launcher"].pop(f"{launcher}.yaml", None)
 
 
-def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
     """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead.
 
     Args:
@@ -42,7 +42,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
         texts: keys whose values are taken literally, not by Hydra's grammar.
     """
 
-    def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(job: Callable[[DictConfig], object]) -> Callable[[], None]:
         run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(_with_plain_errors(job))
 
         @functools.wraps(job)

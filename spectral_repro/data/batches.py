@@ -85,16 +85,16 @@ class Batches:
         self.padded_size = self.size + 2 * crop_padding
         self.labels = split.labels.to(device)
         self.files = None if isinstance(split.images, Tensor) else split.images
-        self.pixels = None if self.files else self._pixels(split.images)
+        self.pixels = self._pixels(split.images) if isinstance(split.images, Tensor) else None
 
         self.mirrored_first = torch.randint(2, (len(self.labels),), generator=seeded_generator(seed, *OF_ALL_EPOCHS))
         row = torch.arange(self.size, device=device)[:, None] * self.padded_size
         column = torch.arange(self.size, device=device)
         self.window = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # of a crop: pixels as they are, mirrored
 
-        mean, std = torch.tensor(mean, device=device), torch.tensor(std, device=device)
-        self.scale = (1 / (255 * std)).repeat(self.size)  # for a whole row of pixels
-        self.shift = (-mean / std).repeat(self.size)
+        means, stds = torch.tensor(mean, device=device), torch.tensor(std, device=device)
+        self.scale = (1 / (255 * stds)).repeat(self.size)  # for a whole row of pixels
+        self.shift = (-means / stds).repeat(self.size)
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -116,8 +116,9 @@ class Batches:
         if not batches:
             return
         own, sizes = torch.cat([torch.arange(batch.start, batch.stop) for batch in batches]), list(map(len, batches))
-        order, top, left, mirrored, cut = (None if choice is None else choice[own] for choice in self._choices(epoch))
-        place, tables = self._tables(order, cut, sizes)
+        *placing, cut = self._choices(epoch)
+        order, top, left, mirrored = (choice[own] for choice in placing)
+        place, tables = self._tables(order, None if cut is None else cut[own], sizes)
         corner = (place * self.padded_size + top) * self.padded_size + left
         choices = (choice.to(self.device).split(sizes) for choice in (order, corner, mirrored))
         for table, order, corner, mirrored in zip(tables, *choices, strict=False):
@@ -160,7 +161,8 @@ class Batches:
 
     def _tables(self, order: Tensor, cut: Tensor | None, sizes: list[int]) -> tuple[Tensor, Iterable[Tensor]]:
         """Where each image lies in the table of pixels that its batch, one of these sizes, is taken from, and those tables."""
-        if self.files is None:
+        if self.files is None or cut is None:
+            assert self.pixels is not None
             return order, repeat(self.pixels)
         step = min(self.views, 2)  # an image and its mirror are decoded once
         numbers, choices = (values[::step].split([size // step for size in sizes]) for values in (order, cut))

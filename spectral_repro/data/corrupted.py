@@ -120,6 +120,7 @@ class GeneratedCorruptions(CorruptedImages):
     def _make(self, path: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         np.save(self.folder / "labels.npy", np.tile(self.test.labels.numpy(), len(SEVERITIES)))
+        assert isinstance(self.test.images, Tensor)  # as `generated_corruptions` makes them
         images = self.test.images.permute(0, 2, 3, 1).numpy()
         temporary = path.with_name(f".{path.stem}-{os.getpid()}.npy")
         shape = (len(SEVERITIES) * len(images), *images.shape[1:])

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
 from spectral_repro.data.images import ImageData, Split, subset
 from spectral_repro.errors import UserError
@@ -139,7 +140,8 @@ class DownloadedDataset(ABC):
 
     def _read(self, names: Iterable[str]) -> Split:
         parts = [self._read_file(name) for name in names]
-        return Split(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+        images = [part.images for part in parts if isinstance(part.images, Tensor)]
+        return Split(torch.cat(images), torch.cat([part.labels for part in parts]))
 
     def _read_file(self, name: str) -> Split:
         path = self.folder / name

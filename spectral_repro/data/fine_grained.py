@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from spectral_repro.errors import UserError, first_line
 Value = TypeVar("Value")
 
 
-def cub(root: str, **options) -> ImageData:
+def cub(root: str, **options: Any) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
     CUB_200_2011.tgz is unpacked if it lies beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
@@ -26,7 +26,7 @@ def cub(root: str, **options) -> ImageData:
     return _CUB(root).load(**options)
 
 
-def cars(root: str, **options) -> ImageData:
+def cars(root: str, **options: Any) -> ImageData:
     """8,144 training and 8,041 test images of 196 models of cars from ``root``/stanford_cars (Krause et al., 2013).
 
     Arguments and errors: see `ImageListDataset.load`.
@@ -37,7 +37,7 @@ def cars(root: str, **options) -> ImageData:
     return _Cars(root).load(**options)
 
 
-def dogs(root: str, **options) -> ImageData:
+def dogs(root: str, **options: Any) -> ImageData:
     """12,000 training and 8,580 test images of 120 breeds of dogs from ``root`` (Khosla et al., 2011).
 
     Arguments and errors: see `ImageListDataset.load`.
@@ -48,7 +48,7 @@ def dogs(root: str, **options) -> ImageData:
     return _Dogs(root).load(**options)
 
 
-def aircraft(root: str, download: bool = True, **options) -> ImageData:
+def aircraft(root: str, download: bool = True, **options: Any) -> ImageData:
     """6,667 training and 3,333 test images of 100 variants of aircraft from ``root``/fgvc-aircraft-2013b (Maji et al., 2013).
 
     The published training and validation images together are the training images. Other arguments: see `ImageListDataset.load`.
@@ -92,7 +92,7 @@ class _CUB(ImageListDataset):
         for file, numbers in ((labels, classes.keys()), (split, training.keys())):
             if others := sorted(numbers ^ paths.keys()):
                 raise _damaged(images, f"image {others[0]} is in only one of it and {file.name}")
-        parts = {True: {}, False: {}}
+        parts: dict[bool, Labelled] = {True: {}, False: {}}
         for number, path in paths.items():
             parts[training[number]][str(self.folder / "images" / path)] = classes[number]
         return self.listed(images.name, parts[True]), self.listed(images.name, parts[False])
@@ -184,7 +184,8 @@ class _Aircraft(ImageListDataset):
 
     def _variants(self) -> dict[str, int]:
         """The number of every variant."""
-        path, variants = self.folder / "data" / "variants.txt", {}
+        path = self.folder / "data" / "variants.txt"
+        variants: dict[str, int] = {}
         for line, variant in _lines(path):
             if variant in variants:
                 raise _damaged(path, f"line {line}: {variant} stands twice")
@@ -192,7 +193,8 @@ class _Aircraft(ImageListDataset):
         return variants
 
     def _split(self, name: str) -> Labelled:
-        path, images, variants, labels = self.folder / name, self.folder / "data" / "images", self._variants(), {}
+        path, images, variants = self.folder / name, self.folder / "data" / "images", self._variants()
+        labels: Labelled = {}
         for line, text in _lines(path):
             number, variant = _two_fields(text)
             image = str(images / f"{number}.jpg")
@@ -217,7 +219,7 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 def _by_number(path: Path, value: Callable[[str], Value]) -> dict[int, Value]:
     """The second field of every line by the first, the number of an image."""
-    found = {}
+    found: dict[int, Value] = {}
     for line, text in _lines(path):
         number, field = _two_fields(text)
         try:
@@ -258,7 +260,7 @@ def _flag(text: str) -> bool:
 
 def _labelled(path: Path, folder: Path, pairs: Iterable[tuple[object, object]]) -> Labelled:
     """The number of its class for every image of a Matlab list of names and classes."""
-    labels = {}
+    labels: Labelled = {}
     for entry, (name, number) in enumerate(pairs, 1):
         image = str(folder / str(name).strip())
         try:

@@ -37,5 +37,7 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
 @functools.cache
 def _table() -> Tensor:
     """A row of 64 pixels and the label per image, from a file of scikit-learn, whose import takes longer than many a run."""
-    folder = Path(find_spec("sklearn").origin).parent
+    specification = find_spec("sklearn")
+    assert specification is not None and specification.origin is not None
+    folder = Path(specification.origin).parent
     return torch.from_numpy(np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=","))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,8 +101,8 @@ class ImageFiles:
         """
         choices = choices or [torch.zeros_like(batch) for batch in numbers]
         batches = zip(numbers, choices, strict=True)
-        loader = DataLoader(
-            self,
+        loader: DataLoader[Any] = DataLoader(
+            self,  # type: ignore[arg-type] # torch asks for __getitems__ alone
             batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
             collate_fn=_as_it_is,
             num_workers=self.workers,

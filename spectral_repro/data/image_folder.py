@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from spectral_repro.data.images import ImageData, Split, fixed_order, subset
+from spectral_repro.data.images import ImageData, Split, chosen_images, fixed_order
 from spectral_repro.errors import UserError
 from spectral_repro.listing import visible
 
@@ -65,7 +65,8 @@ def image_folder(
 
     if channels not in MODES:
         raise UserError(f"dataset.channels={channels}: must be 1 (grey) or 3 (colour) for a folder of images")
-    root, notes = Path(folder).expanduser(), ()
+    root = Path(folder).expanduser()
+    notes: tuple[str, ...] = ()
     try:
         train_folder, test_folder = _parts(root)
         names = tuple(path.name for path in _class_folders(train_folder))
@@ -81,8 +82,8 @@ def image_folder(
 
     def load(labels: dict[str, int], count: int | None) -> Split:
         files = ImageFiles(list(labels), channels, image_size, workers)
-        split = subset(Split(files, torch.tensor(list(labels.values()))), count)
-        return Split(split.images.within(memory_limit_gib), split.labels)
+        chosen = chosen_images(len(labels), count)
+        return Split(files[chosen].within(memory_limit_gib), torch.tensor(list(labels.values()))[chosen])
 
     return ImageData(load(train, train_images), load(test, test_images), notes, names)
 
@@ -150,7 +151,8 @@ def _class_folders(folder: Path) -> list[Path]:
 
 def _labelled(folder: Path, names: Sequence[str]) -> dict[str, int]:
     """The number of its class for every file, in the order of their paths."""
-    labels, numbers = {}, {name: number for number, name in enumerate(names)}
+    labels: dict[str, int] = {}
+    numbers = {name: number for number, name in enumerate(names)}
     for path in _class_folders(folder):
         if path.name not in numbers:
             raise UserError(f"{path}: train has no class of this name; rename the folder or take it out")

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from spectral_repro.data.images import ImageData, Split, subset
+from spectral_repro.data.images import ImageData, Split, chosen_images
 from spectral_repro.errors import UserError
 
 Labelled = dict[str, int]
@@ -86,20 +86,21 @@ class ImageListDataset(ABC):
         centre, anywhere, corner = (
             partial(cut, resize=resize) for cut in (cuts.centre, cuts.random_place, cuts.corner_or_centre)
         )
-        train_cut = {"centre": centre, "random": anywhere, "random_resized": cuts.random_resized}[crop]
+        train_cuts: dict[str, cuts.Cut] = {"centre": centre, "random": anywhere, "random_resized": cuts.random_resized}
         test_cut = corner if views == "ten_crop" else centre
 
         def split(labels: Labelled, cut: cuts.Cut, count: int | None) -> Split:
             files = ImageFiles(list(labels), 3, image_size, workers, cut, test_cut)
-            chosen = subset(Split(files, torch.tensor(list(labels.values()))), count)
+            chosen = chosen_images(len(labels), count)
             always_alike = cut is centre and test_cut is centre  # validation images are cut as test images are
-            return Split(chosen.images.within(memory_limit_gib), chosen.labels) if always_alike else chosen
+            images = files[chosen].within(memory_limit_gib) if always_alike else files[chosen]
+            return Split(images, torch.tensor(list(labels.values()))[chosen])
 
         train, test = self._lists()
         counts = "{} training and {} test images, not {} and {}".format(len(train), len(test), *self.sizes)
         notes = (f"{self.name} holds {counts}",) if (len(train), len(test)) != self.sizes else ()
         names = self.class_names(train | test)
-        return ImageData(split(train, train_cut, train_images), split(test, test_cut, test_images), notes, names)
+        return ImageData(split(train, train_cuts[crop], train_images), split(test, test_cut, test_images), notes, names)
 
     def _lists(self) -> tuple[Labelled, Labelled]:
         try:

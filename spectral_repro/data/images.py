@@ -58,11 +58,19 @@ def fixed_order(count: int, seed: int = 0) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
+def chosen_images(total: int, count: int | None) -> Tensor:
+    """The numbers of ``count`` images in a fixed random order, or of all in their own order for None.
+
+    A smaller choice is part of a larger one.
+    """
+    return torch.arange(total) if count is None else fixed_order(total)[:count]
+
+
 def subset(split: Split, count: int | None) -> Split:
-    """``count`` images of a fixed random choice, all of them for None; a smaller subset is part of a larger one."""
+    """The `chosen_images` of a split."""
     if count is None:
         return split
-    chosen = fixed_order(len(split.labels))[:count]
+    chosen = chosen_images(len(split.labels), count)
     return Split(split.images[chosen], split.labels[chosen])
 
 
@@ -82,10 +90,11 @@ def hold_out(data: ImageData, count: int | None, fraction: float | None) -> Imag
         return data
     total = len(data.train.labels)
     key = "validation_images" if fraction is None else "validation_fraction"
-    value, count = (count, count) if fraction is None else (fraction, round(fraction * total))
-    if not 0 < count < total:
-        raise UserError(f"dataset.{key}={value}: takes {count} of the {total} training images; both splits need images")
-    held_out, left = fixed_order(total, seed=1).tensor_split([count])
+    number = round(fraction * total) if fraction is not None else count or 0
+    if not 0 < number < total:
+        value = count if fraction is None else fraction
+        raise UserError(f"dataset.{key}={value}: takes {number} of the {total} training images; both splits need images")
+    held_out, left = fixed_order(total, seed=1).tensor_split([number])
     left, (images, labels) = left.sort().values, (data.train.images, data.train.labels)
     plain = images if isinstance(images, Tensor) else images.for_evaluation()
     return replace(data, train=Split(images[left], labels[left]), validation=Split(plain[held_out], labels[held_out]))

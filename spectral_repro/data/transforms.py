@@ -1,6 +1,7 @@
 """From an image to the input of a trained network."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -49,15 +50,15 @@ class EvaluationTransforms:
 
     def all_views(self, image: Image.Image | Tensor) -> Tensor:
         """The V views of an image (V, C, S, S), in the order of `spectral_repro.data.Batches`."""
-        image = self._with_channels(image)
+        whole = self._with_channels(image)
         if self.views == "ten_crop":
-            parts = [corner_or_centre(image, self.image_size, place, self.resize or self.image_size) for place in range(PLACES)]
+            parts = [corner_or_centre(whole, self.image_size, place, self.resize or self.image_size) for place in range(PLACES)]
         else:
-            parts = [centre(image, self.image_size, resize=self.resize)]
+            parts = [centre(whole, self.image_size, resize=self.resize)]
         views = torch.stack([self._normalised(part) for part in parts])
         return views if self.views == "plain" else torch.stack([views, views.flip(-1)], 1).flatten(0, 1)
 
-    def _with_channels(self, image: Image.Image | Tensor) -> Image.Image | Tensor:
+    def _with_channels(self, image: Image.Image | Tensor) -> Any:
         if isinstance(image, Image.Image):
             return as_channels(image, self.channels)
         if not isinstance(image, Tensor) or image.dtype != torch.uint8:

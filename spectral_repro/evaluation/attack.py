@@ -23,6 +23,9 @@ TARGETS = 9
 class Normalised(nn.Module):
     """A network that takes images (N, C, H, W) in [0, 1] and normalises them itself."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
         self.model = model
@@ -119,7 +122,8 @@ def _pixels(split: Split, batch_size: int, trained: Trained) -> tuple[Tensor, Te
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
     """Collects what the attack's checks say."""
-    logger, handler, found = logging.getLogger("auto-attack"), BufferingHandler(1000), []
+    logger, handler = logging.getLogger("auto-attack"), BufferingHandler(1000)
+    found: list[str] = []
     disabled, propagate = logger.disabled, logger.propagate
     logger.addHandler(handler)
     logger.disabled = logger.propagate = False  # a configuration of logging disables the loggers that it does not name

@@ -35,7 +35,7 @@ def write_figure(record: Record) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def draw(entries: dict[str, dict]) -> Figure | None:
+def draw(entries: dict[str, dict[str, Any]]) -> Figure | None:
     panels = {name: panel for name, panel in PANELS.items() if name in entries}
     if not panels:
         return None
@@ -82,7 +82,7 @@ def _certificates(axes: Axes, entry: dict[str, Any]) -> None:
     axes.set_xlim(left=0)
 
 
-PANELS: dict[str, Callable[[Axes, dict], None]] = {
+PANELS: dict[str, Callable[[Axes, dict[str, Any]], None]] = {
     "calibration": _reliability,
     "corruptions": _corruptions,
     "certificates": _certificates,

@@ -37,7 +37,9 @@ def measure(
     for name in measurements:
         if name not in missing:
             print(f"{subject.name}: {name} measured already; force=true measures it anew")
-    trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights) if missing else None
+    if not missing:
+        return []
+    trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights)
     for name in missing:
         started = time.monotonic()
         try:

@@ -101,11 +101,12 @@ def load_trained(
     config, network, names = _read(path, weights)
     with _errors_of_config(path):
         dataset = config.dataset
-        resize, views = OmegaConf.to_object(dataset).get("resize"), dataset.get("views", "plain")
+        values: Any = OmegaConf.to_object(dataset)
+        resize, views = values.get("resize"), dataset.get("views", "plain")
         mean, std = tuple(dataset.mean), tuple(dataset.std)
         transforms = EvaluationTransforms(dataset.channels, dataset.image_size, resize, mean, std, views)
-        names = tuple(names[: dataset.num_classes]) + tuple(map(str, range(len(names), dataset.num_classes)))
-        return TrainedNetwork(place(config, network, torch.device(device)), transforms, names)
+        class_names = (*names[: dataset.num_classes], *map(str, range(len(names), dataset.num_classes)))
+        return TrainedNetwork(place(config, network, torch.device(device)), transforms, class_names)
 
 
 def restore(

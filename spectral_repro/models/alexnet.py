@@ -49,9 +49,12 @@ class AlexNet(ImageClassifier):
     ):
         super().__init__()
         stem_norm, inner_norm = norms_by_place(norm, norm_placement)
-        layers, channels = [], in_channels
-        for index, (widening, shape) in enumerate(zip(WIDENING, (stem, (5, 1, 2), *[(3, 1, 1)] * 3), strict=True)):
-            layers += [nn.Conv2d(channels, widening * width, *shape, bias=False)]
+        layers: list[nn.Module] = []
+        channels = in_channels
+        for index, (widening, (size, stride, padding)) in enumerate(
+            zip(WIDENING, (stem, (5, 1, 2), *[(3, 1, 1)] * 3), strict=True)
+        ):
+            layers += [nn.Conv2d(channels, widening * width, size, stride, padding, bias=False)]
             layers += [inner_norm(widening * width) if index else stem_norm(width), nn.ReLU()]
             layers += [nn.MaxPool2d(window, 2)] if index < 2 else []
             channels = widening * width

@@ -7,6 +7,7 @@ number: that many training images, the first ones as the training will see them,
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,12 @@ def dirac(model: nn.Module, first_images: FirstImages) -> None:
             nn.init.dirac_(layer.weight[: layer.weight.shape[1]])
 
 
+def patches_seen(convolution: nn.Conv2d, images: Tensor) -> Tensor:
+    """The patches of images (N, C, H, W) that a convolution is applied to: (N, C k k, P) at P positions."""
+    options: dict[str, Any] = {name: getattr(convolution, name) for name in ("kernel_size", "dilation", "padding", "stride")}
+    return unfold(images, **options)
+
+
 @torch.no_grad()
 def patches(
     model: nn.Module,
@@ -79,7 +86,7 @@ def patches(
             "patches: the network's first convolution must have an even number of output channels, at most twice the numbers "
             f"of a patch (found: {found}); model=airbench has one"
         )
-    seen = unfold(first_images(images), first.kernel_size, first.dilation, first.padding, first.stride)  # (N, C k k, P)
+    seen = patches_seen(first, first_images(images))  # (N, C k k, P)
     centred = seen - seen.mean((0, 2))[:, None]
     covariance = (centred @ centred.mT).mean(0, dtype=torch.float64) / seen.shape[-1]
     eigenvalues, eigenvectors = eigh(covariance)

@@ -40,7 +40,8 @@ class MLP(nn.Module):
         super().__init__()
         if depth < 2:
             raise ValueError(f"depth={depth}: must be at least 2, a hidden layer and the classifier")
-        layers, units = [nn.Flatten()], in_channels * image_size**2
+        layers: list[nn.Module] = [nn.Flatten()]
+        units = in_channels * image_size**2
         for _ in range(depth - 1):
             layers.append(nn.Linear(units, width, bias=False))
             if norm:

@@ -4,7 +4,8 @@ from torch import Tensor, nn
 
 from spectral_repro.layers.pooling import AveragePooling
 
-Layer = tuple[str, nn.Module]
+Convolution = tuple[str, nn.Conv2d]
+Norm = tuple[str, nn.BatchNorm2d]
 
 
 def translate(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
@@ -23,7 +24,7 @@ def translate(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
     theirs, ours = _convolutions(source), _convolutions(target)
     if len(theirs) != len(ours):
         raise ValueError(f"it has {len(theirs)} convolutions, the model {len(ours)}")
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for ((_, convolution), norm), ((name, own), own_norm) in zip(theirs, ours, strict=True):
         if convolution.weight.shape != own.weight.shape:
             continue
@@ -31,14 +32,16 @@ def translate(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
         if own_norm:
             weights |= {f"{own_norm[0]}.{key}": value for key, value in _statistics(convolution, norm).items()}
     linear = [module for module in source.modules() if isinstance(module, nn.Linear)][-1]
-    if isinstance(target.pooling, AveragePooling) and linear.weight.shape == target.classifier.weight.shape:
+    classifier = target.get_submodule("classifier")
+    takes_linear = isinstance(target.pooling, AveragePooling) and isinstance(classifier, nn.Linear)
+    if takes_linear and linear.weight.shape == classifier.weight.shape:
         weights |= {f"classifier.{key}": value for key, value in linear.state_dict().items()}
     return weights
 
 
-def _convolutions(network: nn.Module) -> list[tuple[Layer, Layer | None]]:
+def _convolutions(network: nn.Module) -> list[tuple[Convolution, Norm | None]]:
     """Every convolution before the pooling with the batch norm behind it, if there is one."""
-    found = []
+    found: list[tuple[Convolution, Norm | None]] = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("pooling."):
             found.append(((name, module), None))
@@ -47,9 +50,10 @@ def _convolutions(network: nn.Module) -> list[tuple[Layer, Layer | None]]:
     return found
 
 
-def _statistics(convolution: nn.Conv2d, norm: Layer | None) -> dict[str, Tensor]:
+def _statistics(convolution: nn.Conv2d, norm: Norm | None) -> dict[str, Tensor]:
     """The state of the batch norm behind a convolution without bias."""
-    state = norm[1].state_dict() if norm else {}
+    state: dict[str, Tensor] = norm[1].state_dict() if norm else {}
     if convolution.bias is not None:
-        state["running_mean"] = state.get("running_mean", 0) - convolution.bias.detach()
+        bias = convolution.bias.detach()
+        state["running_mean"] = state["running_mean"] - bias if "running_mean" in state else -bias
     return state

@@ -4,13 +4,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
 
 from spectral_repro.bounds import Count
 from spectral_repro.linalg.svd_weight import svd_weight
-from spectral_repro.models.init import FirstImages, xavier
+from spectral_repro.models.init import FirstImages, patches_seen, xavier
 
-LAYERS = {"conv": nn.Conv2d, "linear": nn.Linear, "all": (nn.Conv2d, nn.Linear)}
+LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv": (nn.Conv2d,),
+    "linear": (nn.Linear,),
+    "all": (nn.Conv2d, nn.Linear),
+}
 
 
 @torch.no_grad()
@@ -57,23 +60,25 @@ def gram_ratio(features: Tensor) -> Tensor:
 
 
 def _ratio_of_features(model: nn.Module, images: Tensor) -> Tensor:
-    ratios = []
-    with model.classifier.register_forward_pre_hook(lambda layer, inputs: ratios.append(gram_ratio(inputs[0]))):
+    ratios: list[Tensor] = []
+    with model.get_submodule("classifier").register_forward_pre_hook(
+        lambda layer, inputs: ratios.append(gram_ratio(inputs[0]))
+    ):
         model(images)
     return ratios[0]
 
 
-def _is_square(layer: nn.Conv2d | nn.Linear) -> bool:
+def _is_square(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
         return layer.in_channels == layer.out_channels and layer.groups == 1
-    return layer.in_features == layer.out_features
+    return isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
 
 
 def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor]) -> None:
     """Gives a layer its weight just before it is applied."""
     (x,) = inputs
     if isinstance(layer, nn.Conv2d):
-        patches = unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = patches_seen(layer, x)
         rows, exponent = patches.mT.flatten(0, 1), 1 / 2
     else:
         rows, exponent = x.flatten(0, -2), 1

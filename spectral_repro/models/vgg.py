@@ -52,7 +52,8 @@ class VGG(ImageClassifier):
     ):
         super().__init__()
         factory, inner_norm = norms_by_place(norm, norm_placement)
-        layers, channels = [], in_channels
+        layers: list[nn.Module] = []
+        channels = in_channels
         for stage, depth in enumerate(depths):
             layers += [nn.MaxPool2d(2, ceil_mode=small)] if stage else []
             for _ in range(depth):

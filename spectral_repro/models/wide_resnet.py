@@ -98,7 +98,8 @@ class WideResNet(ImageClassifier):
             raise ValueError(f"dropout={dropout} must be in [0, 1)")
         stem_norm, inner_norm = norms_by_place(norm, norm_placement)
         self.stem = convolution(in_channels, stem_channels, 3)
-        blocks, channels = [], stem_channels
+        blocks: list[nn.Module] = []
+        channels = stem_channels
         for stage in range(3):
             for position in range((depth - 4) // 6):
                 stride = 2 if stage and position == 0 else 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Predicate
@@ -86,7 +86,8 @@ class GaussianStudy:
             columns = columns / scale
 
     def _first(self, width: int, generator: torch.Generator) -> Tensor:
-        shape, options = (self.repeats, width, self.samples), {"dtype": torch.float64, "device": generator.device}
+        shape = (self.repeats, width, self.samples)
+        options: dict[str, Any] = {"dtype": torch.float64, "device": generator.device}
         if self.start is None:
             return torch.randn(shape, generator=generator, **options)
         along, across = self.start

@@ -46,7 +46,7 @@ class InitialGap:
         flat = images.flatten(0, 1)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(generator.initial_seed())
-            network = MLP(10, *images.shape[2:4], depth=self.depth, width=self.width).to(images.device)
+            network = MLP(10, images.shape[2], images.shape[3], depth=self.depth, width=self.width).to(images.device)
             self.init(network, lambda number: flat[:number])
         hidden, gaps = flat, []
         for layer in network.features:

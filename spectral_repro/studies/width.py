@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import Annotated
 
@@ -56,8 +57,9 @@ class Width(GaussianStudy):
     def _distance(self, width: int, generator: torch.Generator) -> Tensor:
         centre = torch.eye(self.samples, dtype=torch.float64, device=generator.device) / self.samples
         if self.reference_layers is not None:
-            centre = sum(self._grams(width, self.reference_layers, generator)) / self.reference_layers
-        return sum(torch.linalg.matrix_norm(gram - centre) for gram in self._grams(width, self.layers, generator)) / self.layers
+            centre = reduce(torch.add, self._grams(width, self.reference_layers, generator)) / self.reference_layers
+        distances = (torch.linalg.matrix_norm(gram - centre) for gram in self._grams(width, self.layers, generator))
+        return reduce(torch.add, distances) / self.layers
 
     def _grams(self, width: int, layers: int, generator: torch.Generator) -> Iterator[Tensor]:
         behind_the_input = islice(self.representations(width, generator), 1, layers + 1)

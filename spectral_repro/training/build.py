@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -29,22 +29,25 @@ from spectral_repro.training.step import BatchTransform
 from spectral_repro.training.trainer import Trainer
 from spectral_repro.training.weights import WeightControl
 
+Made = TypeVar("Made")
+
 
 def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study in it, its weights drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
     for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
-    model = _instantiate(config, "model", **layers)
+    model: nn.Module = _instantiate(config, "model", **layers)
     if not config.get("conv"):
         return model
-    convert = partial(_instantiate(config, "conv"), keep_weights=False)  # those of the network are random as well
+    convert: Callable[..., nn.Module] = partial(_instantiate(config, "conv"), keep_weights=False)  # they are random anyway
     return _named_errors(convert, "conv")(model)
 
 
 def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, in the memory format of the training."""
-    return model.to(device, memory_format=torch.channels_last if config.trainer.channels_last else torch.contiguous_format)
+    memory_format = torch.channels_last if config.trainer.channels_last else torch.contiguous_format
+    return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
 def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
@@ -134,7 +137,7 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, A
     """
     finetune = config.finetune
     freeze(model, finetune.frozen)
-    classifier = [parameter for parameter in model.classifier.parameters() if parameter.requires_grad]
+    classifier = [parameter for parameter in model.get_submodule("classifier").parameters() if parameter.requires_grad]
     ids = {id(parameter) for parameter in classifier}
     features = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in ids]
     groups = [{"params": features}, {"params": classifier, "lr": config.optimizer.lr * finetune.classifier_factor}]
@@ -148,7 +151,7 @@ def build_weight_control(config: DictConfig, model: nn.Module) -> WeightControl:
     shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
     penalty = _instantiate(config, "penalty") if "penalty" in config else None
 
-    def of_the_model(key: str, *more: object) -> object:
+    def of_the_model(key: str, *more: object) -> Any:
         return _named_errors(_instantiate(config, key), key)(model, shape, *more) if key in config else None
 
     return WeightControl(model, penalty, of_the_model("constraint", penalty is not None), of_the_model("spectra"))
@@ -271,7 +274,7 @@ def build_study(config: DictConfig) -> Callable[..., list[dict[str, float]]]:
     return _instantiate(config, "study", **parts)
 
 
-def build_measurement(config: DictConfig, name: str) -> Callable[..., dict[str, Any]]:
+def build_measurement(config: DictConfig, name: str) -> Any:
     """Something to measure of a trained network.
 
     Raises:
@@ -289,7 +292,7 @@ def build_loggers(config: DictConfig) -> Loggers:
     return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if is_main_process()])
 
 
-def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
+def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
     node = OmegaConf.select(config, key)
     if not isinstance(node, DictConfig) or "_target_" not in node:
         raise UserError(f"{key}: names no class or function under _target_")
@@ -304,10 +307,10 @@ def _instantiate(config: DictConfig, key: str, **arguments: object) -> object:
         raise
 
 
-def _named_errors(factory: Callable[..., object], key: str) -> Callable[..., object]:
+def _named_errors(factory: Callable[..., Made], key: str) -> Callable[..., Made]:
     """The factory, its complaints about arguments prefixed with the key that they were set under."""
 
-    def make(*arguments: object, **options: object) -> object:
+    def make(*arguments: Any, **options: Any) -> Made:
         try:
             return factory(*arguments, **options)
         except (TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from spectral_repro.training.spectra import covariance_layers, smallest_gap
 
@@ -37,8 +38,9 @@ class Watch:
     """
 
     def __init__(self, model: nn.Module):
-        self.model, self.failure, self.handles = model, None, []
-        self.entered = ""
+        self.model, self.entered = model, ""
+        self.failure: Failure | None = None
+        self.handles: list[RemovableHandle] = []
 
     def __enter__(self) -> "Watch":
         for name, module in self.model.named_modules():
@@ -50,7 +52,7 @@ class Watch:
                     self.handles.append(parameter.register_hook(note))
         return self
 
-    def __exit__(self, kind, error, trace) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         for handle in self.handles:
             handle.remove()
         if isinstance(error, torch.linalg.LinAlgError):
@@ -63,7 +65,7 @@ class Watch:
     def _note(self, layer: str, during: str) -> None:
         self.failure = self.failure or Failure(layer, during)
 
-    def _entering(self, name: str) -> Callable:
+    def _entering(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self.entered = name
             if inputs[0].requires_grad:
@@ -71,7 +73,7 @@ class Watch:
 
         return hook
 
-    def _leaving(self, name: str) -> Callable:
+    def _leaving(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if not output.isfinite().all():
                 self._note(name, "output")

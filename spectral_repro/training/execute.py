@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from spectral_repro.configuration.identity import digest, identity, pinned
 from spectral_repro.configuration.values import THREADS
@@ -75,7 +75,7 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):
             raise UserError(fault)  # from here, where it holds on to no network
-        return run.summary
+    return run.summary
 
 
 def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
@@ -87,8 +87,14 @@ def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
         return config
     fastest = fastest_precision(device)
     other = "float32" if fastest == "bfloat16" else "bfloat16"
-    begun = [each for each in (fastest, other) if folder_of(OmegaConf.merge(config, {"precision": each}))]
-    return OmegaConf.merge(config, {"precision": first_over_ranks((begun or [fastest])[0])})
+    begun = [each for each in (fastest, other) if folder_of(_with(config, each))]
+    return _with(config, first_over_ranks((begun or [fastest])[0]))
+
+
+def _with(config: DictConfig, precision: str) -> DictConfig:
+    config = config.copy()
+    config.precision = precision
+    return config
 
 
 def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: torch.device) -> str | None:
@@ -100,7 +106,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         if "study" in config and processes > 1:
             raise UserError("study: measured by one process; start it without torchrun, or by srun --ntasks=1")
         before = run.summary.get("threads")
-        threads = before if THREADS.holds(before) else config.trainer.threads or TORCH_THREADS
+        threads: Any = before if THREADS.holds(before) else config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
         seed_all(config.seed)
         loggers = build_loggers(config)
@@ -123,6 +129,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         if fault is None:
             raise
         return fault if isinstance(error, UserError) else f"{run.folder}: {fault}"
+    return None
 
 
 @contextmanager
@@ -147,7 +154,7 @@ def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
 class Task:
     """What a run does, in words, and the images that it reads."""
 
-    start: Callable[[], None]
+    start: Callable[[], object]
     words: str
     images: ImageData | None
 
@@ -166,16 +173,17 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     trainer = build_trainer(config, run, model, optimizer, weights, images, device, loggers)
     if config.trainer.compile:
         model.compile(dynamic=False)  # a graph for each size of a batch, whatever sizes came before it
-    start = trainer.train
-    if config.trainer.extend and not run.checkpoints:
-        earlier = Path(config.trainer.extend).expanduser()
-        check_extension(earlier, config, trainer)
+    words = f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    if not config.trainer.extend or run.checkpoints:
+        return Task(trainer.train, words, images)
+    earlier = Path(config.trainer.extend).expanduser()
+    check_extension(earlier, config, trainer)
 
-        def start() -> None:
-            run.adopt(earlier)
-            trainer.train()
+    def extend() -> None:
+        run.adopt(earlier)
+        trainer.train()
 
-    return Task(start, f"{sum(p.numel() for p in model.parameters()):,} parameters", images)
+    return Task(extend, words, images)
 
 
 def _study(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,7 +32,7 @@ def check_extension(earlier: Path, config: DictConfig, trainer: Trainer) -> None
     place = f"trainer.extend={earlier}"
     try:
         summary = json.loads((earlier / "summary.json").read_text("utf-8"))
-        stored = OmegaConf.load(earlier / ".hydra" / "config.yaml")
+        stored: Any = OmegaConf.load(earlier / ".hydra" / "config.yaml")
         state, processes, epochs = summary["state"], summary.get("processes", 1), stored.trainer.epochs
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{place}: not the folder of a training") from error

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -54,7 +55,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2) if _in_main_thread() else ()
-        self.previous = {number: signal.signal(number, self._ask) or signal.SIG_DFL for number in numbers}
+        self.previous: dict[int, Any] = {number: signal.signal(number, self._ask) or signal.SIG_DFL for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

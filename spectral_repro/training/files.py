@@ -6,9 +6,10 @@ import io
 import json
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spectral_repro.errors import UserError
 from spectral_repro.records import finite
@@ -22,7 +23,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_whole(path, (json.dumps(finite(values), indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_whole(path: Path, content: bytes, keep: Path | None = None) -> None:
+def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
     """Writes a file so that under its name stands either the old or the new content, never a part of it, after a loss of power
     as well. ``keep`` is the name under which the old content stays; a crash may leave that one alone. Of several processes that
     train one network only the first writes.
@@ -47,7 +48,7 @@ def write_whole(path: Path, content: bytes, keep: Path | None = None) -> None:
         os.close(folder)
 
 
-def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+def write_metrics(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A row per epoch, with the columns of all of them: a run may go on with more or fewer than it began with."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(chain.from_iterable(rows))), lineterminator="\n")
@@ -64,7 +65,8 @@ class Lock:
     """
 
     def __init__(self, path: Path):
-        self.path, self.file = path, None
+        self.path = path
+        self.file: TextIO | None = None
 
     def take(self) -> None:
         """
@@ -73,16 +75,16 @@ class Lock:
         """
         if self.file or not is_main_process():
             return
-        self.file = self.path.open("a+", encoding="utf-8")
+        file = self.file = self.path.open("a+", encoding="utf-8")
         try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             other = self.path.read_text("utf-8")
             self.release()
             raise UserError(f"{self.path.parent}: {other} is at work on it; let it end, or end it, and start again") from error
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self.file.flush()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
 
     def release(self) -> None:
         if self.file:

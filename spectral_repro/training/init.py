@@ -14,6 +14,21 @@ from spectral_repro.models.init import FirstImages
 from spectral_repro.models.pretrained import translate
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed
 
+Networks = Literal[
+    "alexnet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+]
+
 
 def is_file_name(value: str) -> bool:
     """a file such as results/runs/RUN/checkpoints/best.pt"""
@@ -60,10 +75,7 @@ class Pretrained:
         UserError: when called, if there are no such weights, they cannot be had, or nothing in them fits.
     """
 
-    network: Literal[
-        *("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d", "resnext101_32x8d"),
-        *("vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
-    ]
+    network: Networks
     weights: str
 
     def __call__(self, model: nn.Module, first_images: FirstImages) -> None:

@@ -46,7 +46,9 @@ def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shu
     """
     if isinstance(data, tuple):
         data = DataLoader(TensorDataset(*data), batch_size, shuffle=shuffle)
-    return LoaderBatches(data, device, seed) if isinstance(data, DataLoader) else data
+    if isinstance(data, DataLoader):
+        return LoaderBatches(data, device, seed)  # type: ignore[return-value] # one process asks for no length
+    return data
 
 
 class LoaderBatches:

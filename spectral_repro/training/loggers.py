@@ -3,8 +3,9 @@
 import json
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Predicate
 from omegaconf import DictConfig, OmegaConf
@@ -96,7 +97,8 @@ class TensorBoard:
         if any(run.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
             time.sleep(1)  # files are read in the order of their names, which tell seconds apart
         self.writer = SummaryWriter(str(run.folder), purge_step=step + 1)
-        self.values, self.metrics = identity(config), set()
+        self.values = identity(config)
+        self.metrics: set[str] = set()
         if step == 0:
             self.writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(config, resolve=True)}```", step)
 
@@ -117,8 +119,9 @@ class TensorBoard:
 
         written = {key: json.dumps(value) for key, value in self.values.items() if value is None or isinstance(value, list)}
         metrics = dict.fromkeys(self.metrics, 0.0)  # whose values the plugin reads where they are logged
+        events = self.writer._get_file_writer()
         for summary in hparams(self.values | written, metrics):
-            self.writer.file_writer.add_summary(summary)
+            events.add_summary(summary)
         self.writer.close()
 
 
@@ -145,7 +148,8 @@ class WandB:
             import wandb
         except ImportError as error:
             raise UserError("logger=wandb: the package is not installed; pip install 'spectral-repro[wandb]'") from error
-        self.wandb, self.mode, self.place = wandb, mode, {"project": project, "entity": entity, "group": group}
+        self.wandb: Any = wandb
+        self.mode, self.place = mode, {"project": project, "entity": entity, "group": group}
         try:
             if mode == "online" and not wandb.login(verify=True):
                 raise wandb.Error("not logged in")
@@ -171,14 +175,17 @@ class WandB:
             print(f"{run.folder}: {self.twin.url}", flush=True)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
+        self._log(scalars, step)
+
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
         if step >= self.twin.starting_step:  # what came after the checkpoint is there already
-            self.twin.log(scalars, step)
+            self.twin.log(values, step)
 
     def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
-        self.log({name: self.wandb.Histogram(each.numpy()) for name, each in values.items()}, step)
+        self._log({name: self.wandb.Histogram(each.numpy()) for name, each in values.items()}, step)
 
     def log_images(self, name: str, images: Tensor, step: int) -> None:
-        self.log({name: [self.wandb.Image(each.movedim(0, -1).numpy()) for each in images]}, step)
+        self._log({name: [self.wandb.Image(each.movedim(0, -1).numpy()) for each in images]}, step)
 
     def close(self) -> None:
         self.twin.summary.update({key: self.run.summary.get(key) for key in ("state", "failure", "final", "best")})

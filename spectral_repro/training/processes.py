@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -59,14 +60,14 @@ def slurm_task(environment: Mapping[str, str]) -> dict[str, str]:
 
 def first_node(nodes: str) -> str:
     """The first name of a list of nodes as Slurm writes it: gpu07 of "gpu[07-09,12],login"."""
-    name, numbers, rest = re.match(r"([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,]*)", nodes).groups()
-    return f"{name}{numbers or ''}{rest}"
+    (first,) = re.findall(r"^([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,]*)", nodes)
+    return "".join(first)
 
 
 def tasks_by_node(counts: str) -> list[int]:
     """How many tasks each node has, of a text as Slurm writes it: 2, 2, 2, 1 of "2(x3),1"."""
-    pairs = (re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part).groups(default="1") for part in counts.split(","))
-    return [int(count) for count, repeats in pairs for _ in range(int(repeats))]
+    pairs = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
+    return [int(count) for count, repeats in pairs for _ in range(int(repeats or 1))]
 
 
 def is_main_process() -> bool:
@@ -90,16 +91,16 @@ def summed(x: Tensor) -> Tensor:
     return x
 
 
-def first_over_ranks(value: object) -> object:
+def first_over_ranks(value: Any) -> Any:
     """The value of the lowest rank that has one other than None; None if no rank has."""
     return next((each for each in of_all_ranks(value) if each is not None), None)
 
 
-def of_all_ranks(value: object) -> list[object]:
+def of_all_ranks(value: Any) -> list[Any]:
     """The values of all ranks, in their order."""
     if replicas() == 1:
         return [value]
-    values = [None] * replicas()
+    values: list[Any] = [None] * replicas()
     dist.all_gather_object(values, value)
     return values
 

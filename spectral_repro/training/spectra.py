@@ -38,7 +38,7 @@ def effective_rank(eigenvalues: Tensor) -> Tensor:
 
 def spectrum_scalars(layers: dict[str, CovarianceNorm]) -> dict[str, float]:
     """Largest and smallest eigenvalue and effective rank of each layer's last covariances, mean and minimum over its groups."""
-    scalars = {}
+    scalars: dict[str, float] = {}
     for name, layer in layers.items():
         eigenvalues = layer.eigenvalues
         kinds = {"largest": eigenvalues[:, 0], "smallest": eigenvalues[:, -1], "effective_rank": effective_rank(eigenvalues)}

@@ -74,7 +74,7 @@ class TrainingStep:
         # as many parts on every process, since the layers of all processes exchange their statistics
         number = min(self.settings.accumulate, whole // replicas())
         parts = list(zip(images.tensor_split(number), labels.tensor_split(number), strict=True))
-        sums, gap = 0, torch.full((), torch.inf, device=state.device)
+        sums, gap = torch.zeros_like(state.sums), torch.full((), torch.inf, device=state.device)
         for place, (inputs, targets) in enumerate(parts, start=1):
             with self._synchronised(last=place == number):
                 with state.autocast:
@@ -90,7 +90,7 @@ class TrainingStep:
             gap = torch.minimum(gap, smallest_gap(self.layers)) if self.layers else gap
         return sums, gap
 
-    def _synchronised(self, last: bool) -> AbstractContextManager:
+    def _synchronised(self, last: bool) -> AbstractContextManager[object]:
         """Gradients are averaged over the processes once, with the last part."""
         return nullcontext() if last or not isinstance(self.replica, DistributedDataParallel) else self.replica.no_sync()
 

@@ -45,7 +45,7 @@ def measure(
     rows = study(torch.Generator(device).manual_seed(config.seed), *images)
     write_metrics(run.folder / "metrics.csv", rows)
     for index, *values in map(dict.items, rows):
-        loggers.log({f"study/{name}": value for name, value in values}, index[1])
+        loggers.log({f"study/{name}": value for name, value in values}, int(index[1]))
     run.update(state="finished", final=rows[-1])
     means = [f"{name} {value:.4g}" for name, value in rows[-1].items() if not name.endswith("_std")]
     print(f"{run.folder}: {', '.join(means)}")

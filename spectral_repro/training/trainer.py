@@ -139,7 +139,7 @@ class Trainer:
         averaged weights, and the output gap if that is asked for. The network is left in evaluation mode.
         """
         networks = {"": self.model} | ({EMA: self.state.ema.module} if self.state.ema else {})
-        found = {}
+        found: dict[str, float] = {}
         for prefix, network in networks.items():
             self._recalibrate(network)
             network.eval()
@@ -160,7 +160,7 @@ class Trainer:
                 if state.step == 0:
                     self.recorder.first_batch(images)
                 self.step(images, labels)
-                inside, stopping = state.step < end, any_rank(self.stop.asked)
+                inside, stopping = state.step < end, any_rank(bool(self.stop.asked))
                 due = inside and (stopping or state.step % (settings.checkpoint_every or state.steps) == 0)
                 if inside and (due or state.step % settings.log_every == 0):
                     self._log_and_check()
@@ -172,7 +172,7 @@ class Trainer:
         if start < per_epoch:
             self._log_and_check()
         self._finish_epoch(epoch + 1)
-        if any_rank(self.stop.asked):
+        if any_rank(bool(self.stop.asked)):
             raise KeyboardInterrupt(self.stop.asked)
 
     def _save(self, stopping: bool) -> None:
@@ -184,7 +184,7 @@ class Trainer:
     def _log_and_check(self) -> None:
         """Reads the sums from the device, checks that the loss is finite, and logs what is new since the last check."""
         state, now = self.state, time.monotonic()
-        latest = torch.stack([each.to(state.sums) for each in self._step.latest])
+        latest = torch.stack([each.to(state.sums) for each in self._step.latest or ()])
         *new, norm, gap = torch.cat([state.sums, latest]).tolist()
         loss, correct, count = new
         if not loss < float("inf"):

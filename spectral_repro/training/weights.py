@@ -44,7 +44,7 @@ class LargestSingularValues:
 
         For a layer whose inputs have several sizes, the largest values.
         """
-        rows = {}
+        rows: dict[str, Row] = {}
         for operator, start in self.starts:
             power, _ = conv_power_iteration(operator.weight, start, **operator.padded, iterations=self.iterations)
             row = rows.setdefault(operator.name, {"layer": operator.name, "exact": 0.0, "power": 0.0})
@@ -78,7 +78,7 @@ class AveragedWeights:
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes in the weights of the network after a step."""
-        by_dtype = defaultdict(lambda: ([], []))
+        by_dtype: defaultdict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
         for average, value in zip(_tensors(self.module), _tensors(network), strict=True):
             averages, values = by_dtype[average.dtype]
             averages.append(average)
