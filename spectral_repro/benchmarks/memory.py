@@ -29,7 +29,7 @@ def peak(job: Job, device: torch.device) -> int:
 class _Allocations(TorchDispatchMode):
     """Follows the storages of tensors from the operation that returns them to their end."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.alive = self.peak = 0
         self._known: set[int] = set()

@@ -22,7 +22,7 @@ class WholePowerIteration(Kernel):
 
     iterations: int = 20
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What the layers are measured against: the plain algorithms, written from their definitions, and rooflines."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,14 +39,14 @@ class PowerIterations(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, vector: Tensor, iterations: int) -> Tensor:
+    def forward(ctx: Any, matrix: Tensor, vector: Tensor, iterations: int) -> Tensor:
         ctx.save_for_backward(matrix, vector)
         ctx.iterations = iterations
         return vector.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         matrix, vector = ctx.saved_tensors
         size = torch.linalg.vector_norm(matrix @ vector)
         term = total = gradient - vector @ (vector.mT @ gradient)

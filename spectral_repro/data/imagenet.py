@@ -1,13 +1,14 @@
 """ImageNet (ILSVRC2012) in folders, one for each class."""
 
 from pathlib import Path
+from typing import Any
 
 from spectral_repro.data.image_folder import labelled_splits
 from spectral_repro.data.image_list import ImageListDataset, Labelled
 from spectral_repro.data.images import ImageData
 
 
-def imagenet(root: str, num_classes: int = 1000, **options) -> ImageData:
+def imagenet(root: str, num_classes: int = 1000, **options: Any) -> ImageData:
     """1,281,167 training and 50,000 test images of 1,000 classes from ``root/train/WNID/*`` and ``root/val/WNID/*``.
 
     The classes are the folders of train in the order of their names, as in torchvision. A damaged file is named when its batch

@@ -207,7 +207,7 @@ class CovarianceNorm(_BatchNorm, ABC):
     def _with_running_statistics(self, images: Tensor) -> Tensor:
         mean, matrix = self.running_mean, self._weighted(self.evaluation_matrix)
         bias = torch.zeros_like(mean) if self.bias is None else self.bias
-        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
         plain = plain or torch._C._are_functorch_transforms_active()
         apply = affine if plain else affine_without_gradient
         return apply(images, *(each.to(images.dtype) for each in (mean, matrix, bias)))

@@ -1,7 +1,7 @@
 """The page of a run, with small line charts drawn without matplotlib: a site has thousands of runs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -69,13 +69,13 @@ def _finite(x: object, y: object) -> tuple[np.ndarray, np.ndarray]:
     return x[known], y[known]
 
 
-def _scale(values: np.ndarray, first: float, last: float):
+def _scale(values: np.ndarray, first: float, last: float) -> Callable[[float], float]:
     least, most = values.min(), values.max()
     width = most - least or 1.0
     return lambda each: first + (last - first) * (each - least + (most == least) / 2) / width
 
 
-def _rows(y: np.ndarray, up, log: bool) -> list[str]:
+def _rows(y: np.ndarray, up: Callable[[float], float], log: bool) -> list[str]:
     ticks = LogLocator(numticks=5).tick_values(y.min(), y.max()) if log else MaxNLocator(5).tick_values(y.min(), y.max())
     parts = []
     for tick in ticks[(ticks >= y.min()) & (ticks <= y.max())]:
@@ -85,7 +85,7 @@ def _rows(y: np.ndarray, up, log: bool) -> list[str]:
     return parts
 
 
-def _columns(x: np.ndarray, across, label: str) -> list[str]:
+def _columns(x: np.ndarray, across: Callable[[float], float], label: str) -> list[str]:
     ticks = MaxNLocator(6, integer=True).tick_values(x.min(), x.max())
     parts = [f'<path class="axis" d="M{LEFT} {BOTTOM + 4}H{RIGHT}"/>']
     for tick in ticks[(ticks >= x.min()) & (ticks <= x.max())]:

@@ -50,7 +50,7 @@ class StopRequest:
     In a thread other than the main one, which alone may handle signals, nothing is noted.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = 0
 
     def __enter__(self) -> "StopRequest":
