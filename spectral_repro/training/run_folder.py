@@ -151,7 +151,8 @@ def with_other_images(run: RunFolder, config: DictConfig) -> Path | None:
 def _differing(folder: Path, config: DictConfig) -> list[str]:
     """The keys in which the run in a folder differs; none if its configuration is not written whole."""
     try:
-        return differing_keys(OmegaConf.load(folder / ".hydra" / "config.yaml"), config)
+        stored: Any = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        return differing_keys(stored, config)
     except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
         return []
 
