@@ -1,4 +1,4 @@
-"""What autograd functions share: they run outside autocast, and say so where they cannot be differentiated again."""
+"""Helpers for autograd functions: run them outside autocast, and raise an error where they are differentiated twice."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """A context without autocast, on any device: on those that have no autocast, such as "meta", it does nothing.
+    """A context that disables autocast. It does nothing on a device without autocast, such as "meta".
 
     Example:
         >>> with full_precision(matrix.device):
@@ -44,9 +44,9 @@ def _in_autocast(device: torch.device) -> bool:
 
 
 def differentiable_once(gradient: Tensor, reason: str, *sources: Tensor) -> Tensor:
-    """The gradient as it is. To differentiate it again, with respect to any of the sources it was computed from, is an error.
+    """Returns the gradient unchanged; to differentiate it again with respect to one of its sources raises an error.
 
-    Without this, a gradient that was computed from saved tensors would count as a constant, and second derivatives as zero.
+    Without this, autograd would treat a gradient computed from saved tensors as a constant, and second derivatives would be 0.
 
     Args:
         gradient: a tensor.

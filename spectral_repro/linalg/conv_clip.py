@@ -9,7 +9,7 @@ from spectral_repro.linalg.conv_spectrum import exceed, gram_matrices, samples, 
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 from spectral_repro.linalg.hermitian import decompose
 
-ACCURATE = 32  # how many times the bound the largest singular value may be for a Gram matrix in float32
+ACCURATE = 32  # largest ratio of singular value to bound for which the Gram matrix is computed in float32
 
 
 @torch.no_grad()
@@ -23,21 +23,21 @@ def clip_conv(
     rounds: int = 1,
     tolerance: float = 0.0,
 ) -> Tensor:
-    """The kernel with the singular values of its operator above ``clip_to`` = c set to c, cropped to the size that it had:
+    """Clips the singular values of a convolution to c = ``clip_to``, and crops the result to the size of the kernel:
 
-        w - crop(F^-1 U max(0, S - c) V^H),   U S V^H = B the blocks of `Symbol`, F^-1 the way back from blocks to a kernel.
+        w - crop(F^-1 U max(0, S - c) V^H),   U S V^H = B the blocks of `Symbol`, F^-1 from blocks to a kernel.
 
-    The crop brings a part of the excess back, 1.2 to 1.4 c. Operators within the bound and kernels of a size are convex sets,
-    on which clip and crop give the nearest points: ``rounds`` of both come down to c in the end.
+    The crop undoes a part of the clipping: after one round the largest singular value is 1.2 to 1.4 c. Clip and crop are
+    projections onto convex sets, operators within the bound and kernels of this size, so more ``rounds`` converge to c.
 
-    Only the blocks with a value above c are decomposed, as U S^2 U^H = B B^H. In float32 the operator before the crop is off by
-    less than 2e-6 S_max (measured up to 512 channels); blocks with S_max above 32 c, where that would grow, go on in float64.
+    Only blocks with a value above c are decomposed, through U S^2 U^H = B B^H. In float32 the error before the crop is below
+    2e-6 S_max (measured up to 512 channels); blocks with S_max above 32 c are computed in float64.
 
     Args:
         weight, input_size, stride, groups, dilation: those of `Symbol`.
         clip_to: c > 0.
-        rounds: of clip and crop, at most.
-        tolerance: a round begins only if a value is above (1 + tolerance) c.
+        rounds: of clip and crop, the largest number.
+        tolerance: stop when no value is above (1 + tolerance) c.
 
     Returns:
         The new kernel; the weight itself if no singular value is above the bound, or if it holds NaN or infinity.
@@ -71,12 +71,12 @@ def clip_conv(
 
 
 def divisor(largest: Tensor, bound: float) -> Tensor:
-    """max(1, largest / bound): what to divide a weight by, so that the largest value of its spectrum is within the bound."""
+    """max(1, largest / bound): a weight divided by it has no singular value above the bound."""
     return (largest / bound).clamp_min(1)
 
 
 def _surely_within(limit: float, weight: Tensor, input_size: Size, stride: Size, groups: int, dilation: Size) -> bool:
-    """Does a bound from few samples of a large map's spectrum, 17 % too large at most, show that there is nothing to do?"""
+    """Whether a cheap bound, from few samples of a large map's spectrum and at most 17 % too large, is within the limit."""
     size, factor = samples(weight, stride, dilation, density=8)
     if 2 * math.prod(size) > math.prod(pair("input_size", input_size)):
         return False

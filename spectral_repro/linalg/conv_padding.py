@@ -1,4 +1,4 @@
-"""Padding of convolutions, and what it does to the norm of their operators."""
+"""Padding of convolutions, and its effect on their norm."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def padded_conv2d(
     dilation: Size = 1,
     padding_mode: PaddingMode = "zeros",
 ) -> Tensor:
-    """The convolution without bias that `torch.nn.Conv2d` of these arguments applies.
+    """The convolution that `torch.nn.Conv2d` with these arguments computes, without bias.
 
     Args:
         x: (N, C_in, H, W).
@@ -40,7 +40,7 @@ def padded_conv2d(
 
 
 def pad_widths(padding: Size | str, kernel_size: Sequence[int], dilation: Size) -> list[int]:
-    """What `torch.nn.functional.pad` takes: pixels left, right, above and below.
+    """The argument of `torch.nn.functional.pad`: pixels left, right, above and below.
 
     Raises:
         ValueError: unless the padding is one or two whole numbers >= 0, "same" or "valid".
@@ -59,12 +59,12 @@ def circular_operator(
     dilation: Size = 1,
     padding_mode: PaddingMode = "zeros",
 ) -> tuple[tuple[int, int], float]:
-    """A circular operator whose norm, times a factor, bounds that of a convolution with its padding.
+    """A circular convolution whose norm, times a factor, bounds the norm of a convolution with its padding.
 
-    With circular padding that does not enlarge the map, the convolution is the circular one, or a part of it. With zeros it is
-    a part of the circular one on a map with room for the padding. With padding that repeats pixels it is the padding P and then
-    a part of the circular one on the padded map: its norm is at most |P| times that of the circular one, and |P|^2 is how often
-    P repeats a pixel.
+    With circular padding that does not enlarge the map, the convolution is the circular one on the same map, or a part of it.
+    With zero padding it is a part of the circular one on a map with room for the padding. Padding that repeats pixels is an
+    operator P, followed by a part of the circular convolution on the padded map: the norm is at most |P| times larger, and
+    |P|^2 is the largest number of times that P repeats a pixel.
 
     Args:
         input_size, kernel_size, stride, padding, dilation, padding_mode: those of the convolution.
@@ -94,6 +94,6 @@ def circular_operator(
 
 
 def _repetitions(length: int, before: int, after: int, padding_mode: PaddingMode) -> int:
-    """How often a pixel is repeated at most in one dimension."""
+    """The largest number of times that a pixel is repeated in one dimension."""
     positions = torch.arange(length, dtype=torch.float32, device="cpu")[None, None]
     return int(pad(positions, (before, after), MODES[padding_mode]).long().flatten().bincount().max())

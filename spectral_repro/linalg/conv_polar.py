@@ -11,19 +11,19 @@ from spectral_repro.linalg.conv_symbol import Size, Symbol
 
 @torch.no_grad()
 def orthogonalise_conv(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1) -> Tensor:
-    """The kernel with all singular values of its operator set to 1, cropped to the size that it had:
+    """Sets all singular values of a convolution to 1, and crops the result to the size of the kernel:
 
-        crop(F^-1 U V^H),   U S V^H = B the blocks of `Symbol`, F^-1 the way back from blocks to a kernel.
+        crop(F^-1 U V^H),   U S V^H = B the blocks of `Symbol`, F^-1 from blocks to a kernel.
 
-    U V^H is the polar factor of B, the nearest matrix with orthonormal rows or columns. The crop takes the nearest kernel of
-    the size: its singular values are 1 if the kernel fills the map, else they spread around 1. For a kernel of one tap it is
-    the polar factor of its matrix.
+    U V^H is the polar factor of B, the nearest matrix with orthonormal rows or columns. The crop gives the nearest kernel of
+    this size. Its singular values are 1 if the kernel is as large as the map, and spread around 1 otherwise. For a 1 x 1 kernel
+    the result is the polar factor of its matrix.
 
     Args:
         weight, input_size, stride, groups, dilation: those of `Symbol`, circular padding.
 
     Returns:
-        A kernel of the shape of the weight, without gradient. Directions that the operator maps to 0 get arbitrary signs.
+        A kernel of the shape of the weight, without gradient. Directions with singular value 0 get arbitrary signs.
 
     Raises:
         ValueError: as `Symbol`.

@@ -19,21 +19,21 @@ def conv_power_iteration(
     padding_mode: PaddingMode = "zeros",
     iterations: int = 2,
 ) -> tuple[Tensor, Tensor]:
-    """The largest singular value of A, x -> `padded_conv2d` of x, from below, and the vector that it was found with:
+    """A lower bound of the largest singular value of A, x -> `padded_conv2d` of x, and its vector, by power iteration:
 
-        y = A x / |A x|,   x <- A^T y / |A^T y|,   ``iterations`` times; |A^T y| in the end.
+        y = A x / |A x|,   x <- A^T y / |A^T y|,   ``iterations`` times; the value is the last |A^T y|.
 
-    A^T is the vector-Jacobian product, so A is the operator that the layer applies, whatever its padding.
+    A^T is computed as a vector-Jacobian product, so A is what the layer computes, with padding of any mode.
 
     Args:
         weight: (C_out, C_in / groups, K_1, K_2).
-        start: x (1, C_in, H, W), random at first; what the last call gave, where the weight has changed little since.
+        start: x (1, C_in, H, W): random in the first call, then the vector of the last call if the weight changes slowly.
         stride, padding, groups, dilation, padding_mode: those of `torch.nn.Conv2d`.
-        iterations: 2 products each.
+        iterations: each takes two convolutions.
 
     Returns:
-        A tensor of one number, and x with |x| = 1. Where A x = 0, the number is 0 and x stays as it was. The device is not
-        waited for.
+        The value, a scalar tensor, and x with |x| = 1. If A x = 0, the value is 0 and x is unchanged. Does not synchronise with
+        the device.
 
     Raises:
         ValueError: unless iterations >= 1, and for a kernel that is larger than the padded map.

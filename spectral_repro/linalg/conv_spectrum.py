@@ -1,9 +1,10 @@
 """Singular values of convolutions with circular padding (Sedghi, Gupta and Long 2019), and bounds of the largest one.
 
-Arguments and errors are those of `Symbol`: a weight (C_out, C_in / groups, K_1, K_2) in float32 or float64, which everything is
-computed in, the size of the input, stride, groups, dilation. A linear layer is a convolution of one pixel.
+Arguments and errors are those of `Symbol`: weight (C_out, C_in / groups, K_1, K_2), input size, stride, groups and dilation.
+Everything is computed in the dtype of the weight, float32 or float64. A linear layer is a convolution of one pixel.
 
-With zero padding p, the operator on n pixels is a part of the circular one on n + p or more, which bounds it from above.
+With zero padding p, the convolution of n pixels is a part of the circular one of n + p or more, so its norm is at most as
+large.
 """
 
 import math
@@ -14,13 +15,13 @@ from torch import Tensor
 
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 
-TOGETHER = 4  # candidates for the largest singular value whose eigenvalues are computed at a time
+TOGETHER = 4  # blocks whose eigenvalues are computed together
 
 
 def conv_singular_values(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1) -> Tensor:
-    """All singular values of the operator, largest first: groups min(C_out, s^2 C_in) / groups for each pixel of the output.
+    """All singular values, in descending order: groups min(C_out, s^2 C_in) / groups for each pixel of the output.
 
-    In float32 off by some 1e-6 of the largest. Differentiable, but not to second order where two of them agree.
+    In float32 the error is about 1e-6 of the largest value. Differentiable; no second derivative where two values are equal.
 
     Example:
         >>> conv_singular_values(torch.ones(1, 1, 2, 1), input_size=(3, 1))
@@ -33,11 +34,11 @@ def conv_singular_values(weight: Tensor, input_size: Size, stride: Size = 1, gro
 
 @torch.no_grad()
 def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 1, dilation: Size = 1) -> Tensor:
-    """The largest singular value of the operator, a tensor of one number, in float32 to 1e-6 of itself.
+    """The largest singular value, a scalar tensor; in float32 with a relative error of about 1e-6.
 
-    The root of the largest eigenvalue of the Gram matrices of the blocks. Most blocks are ruled out by a bound of their norm or
-    by a Cholesky factorisation. Where many blocks have nearly the same norm, as for an orthogonal kernel, the eigenvalues of
-    all of them are computed, which takes no longer than all singular values. Waits for the device.
+    The square root of the largest eigenvalue of the Gram matrices of the blocks. Most blocks are ruled out by a bound of their
+    norm or by a Cholesky factorisation. If many blocks have nearly the same norm, as for an orthogonal kernel, the eigenvalues
+    of all of them are computed, which takes no longer than all singular values. Synchronises with the device.
 
     Returns:
         The norm; NaN for a weight that is not finite.
@@ -75,11 +76,11 @@ def conv_norm_bound(
     dilation: Size = 1,
     iterations: int = 5,
 ) -> Tensor:
-    """An upper bound of the largest singular value by Gram iteration (Delattre et al. 2023), a tensor of one number:
+    """An upper bound of the largest singular value by Gram iteration (Delattre et al. 2023), a scalar tensor:
 
         max_f |G_f^(2^t)|_F^(1 / 2^(t + 1)),  G_f = B_f B_f^H,   at most d^(1 / 2^(t + 2)) times too large for d x d matrices.
 
-    Without ``input_size`` a bound for inputs of every size, circular or zero padding, from `samples`: by 4 % larger at most.
+    Without ``input_size`` a bound for inputs of every size and circular or zero padding, at most 4 % larger (`samples`).
     Differentiable.
 
     Example:
@@ -102,7 +103,7 @@ def conv_norm_bound(
 
 
 def gram_matrices(symbol: Symbol) -> Iterator[Tensor]:
-    """The smaller of B B^H and its like for B^T for every block, batches (b, d, d)."""
+    """The smaller of the Gram matrices of B and B^T for every block, in batches (b, d, d)."""
     for part in symbol.parts:
         yield _gram(wide(symbol.blocks(part).flatten(0, 1)))
 
@@ -129,8 +130,8 @@ def wide(blocks: Tensor) -> Tensor:
 
 
 def exceed(gram: Tensor, limit: Tensor | float) -> Tensor:
-    """Which of the Hermitian matrices G (b, d, d) have an eigenvalue above the limit: those where limit I - G has no Cholesky
-    factor. True up to rounding, 1e-6 of the limit in float32, in a fifth of the time of eigenvalues.
+    """Which of the Hermitian matrices G (b, d, d) have an eigenvalue above the limit: those for which limit I - G has no
+    Cholesky factor. Exact up to rounding, 1e-6 of the limit in float32, and five times as fast as eigenvalues.
     """
     rest = -gram
     rest.diagonal(dim1=-2, dim2=-1).add_(limit)
@@ -139,11 +140,11 @@ def exceed(gram: Tensor, limit: Tensor | float) -> Tensor:
 
 
 def samples(weight: Tensor, stride: Size, dilation: Size, density: int) -> tuple[tuple[int, int], float]:
-    """An input size, and a factor: a singular value at this size times the factor bounds those at every size, and zero padding.
+    """An input size and a factor: the norm at this size, times the factor, bounds the norm at every size and with zero padding.
 
-    Let u^H B_f v be largest at f*, for any u and v. As a function of f along a dimension of the output grid its real part is of
-    exponential type r up to a phase, 2 r + 1 = ceil(K / s), with K the extent of the kernel; so it stays above cos(r |f - f*|)
-    of its maximum for |f - f*| <= pi / r. One of N samples is as near as pi / N; here N = ``density`` r in each dimension.
+    Along one dimension of the output grid, the real part of u^H B_f v for any u and v is, up to a phase, a function of f of
+    exponential type r, where 2 r + 1 = ceil(K / s) and K is the extent of the kernel. For |f - f*| <= pi / r it therefore stays
+    above cos(r |f - f*|) times its maximum, at f*. The nearest of N samples is at most pi / N away, and N = ``density`` r.
     """
     size, factor = [], 1.0
     for taps, s, d in zip(weight.shape[2:], pair("stride", stride), pair("dilation", dilation), strict=True):

@@ -1,4 +1,4 @@
-"""The operator of a convolution with circular padding, one small matrix for each frequency."""
+"""A convolution with circular padding as one small matrix for each frequency."""
 
 import math
 from collections.abc import Sequence
@@ -12,43 +12,44 @@ from spectral_repro.linalg.autograd import full_precision
 
 Size = int | tuple[int, int]
 
-BATCH = 2**22  # complex numbers in the blocks that are held at a time
+BATCH = 2**22  # complex numbers in the blocks that are in memory at a time
 
 
 class Frequencies(NamedTuple):
-    """The Fourier basis of a `Symbol`, in whole numbers: it depends on the sizes alone, not on a weight."""
+    """The Fourier basis of a `Symbol` in whole numbers. It depends on the sizes only, not on the weight."""
 
     turns: Tensor
-    """(F, s^2, K), <f + a n/s, d> / n in parts of n_1 n_2, for the frequencies f, the aliases a and the taps d."""
+    """(F, s^2, K): n_1 n_2 <f + a n/s, d> / n for the frequencies f, the aliases a and the taps d."""
     multiplicity: Tensor
     """(F,), how many frequencies each of the F computed ones stands for."""
     sharing: Tensor
-    """(K,), how many taps the circle brings to the place of each."""
+    """(K,), how many taps wrap around to the same pixel as each."""
 
 
 class Symbol:
-    """The blocks into which the Fourier basis takes x -> w * x with circular padding, input size n and stride s.
+    """The blocks of x -> w * x in the Fourier basis, with circular padding, input size n and stride s.
 
     At each frequency f of the output grid {0 .. n/s - 1}^2, with its aliases f + a n/s, a in {0 .. s - 1}^2, on the input grid,
 
         B_f[o, (a, c)] = 1/s sum_d w[o, c, d] exp(-2 pi i <f + a n/s, d> / n),
 
-    C_out x s^2 C_in, for each group by itself. Their singular values are those of the operator, wherever its padding begins.
-    Taps that the circle brings to one place add up here as they do there. The kernel is real: B_-f is conj B_f up to the order
-    of the aliases, and only one of them is computed. A sum over few taps needs no FFT, and gives any part of the frequencies.
+    a matrix C_out x s^2 C_in for each group. The singular values of the blocks are those of the convolution, at whichever pixel
+    its padding begins. Taps that wrap around to the same pixel add up. The kernel is real, so B_-f is conj B_f up to the order
+    of the aliases, and only one of the two is computed. The sum over a few taps needs no FFT, and any part of the frequencies
+    can be computed by itself.
 
     Args:
         weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
         input_size, stride, dilation: of both dimensions, or of each.
-        frequencies: what `fourier_frequencies` gives for these sizes. None: computed here.
+        frequencies: the result of `fourier_frequencies` for these sizes. None: computed here.
 
     Attributes:
         multiplicity: (F,), how many frequencies each of the F computed ones stands for.
         parts: slices of the F frequencies whose blocks are held in memory together.
 
     Raises:
-        ValueError: for an input size that is no multiple of the stride (such an operator has no Fourier basis), and for an
-            argument that is not of its kind.
+        ValueError: for an input size that is not a multiple of the stride (such a convolution is not diagonal in a Fourier
+            basis), and for an invalid argument.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Symbol:
     def of(self, weights: list[Tensor]) -> Self:
         """The symbol of other weights of the same shape, dtype and device, which become the groups of one convolution.
 
-        Nothing is copied between devices, as it is when a symbol is made.
+        Nothing is copied between devices, unlike when a symbol is made.
         """
         symbol = copy(self)
         symbol._set(torch.cat(weights), self.groups * len(weights))
@@ -95,7 +96,8 @@ class Symbol:
     def kernel(self, blocks: Tensor, part: slice) -> Tensor:
         """The kernel with these blocks at a part of the frequencies and 0 at the others, cropped to the taps of the weight.
 
-        That is the one of that size whose blocks are nearest to them. What taps have in one place is shared out among them.
+        This is the kernel of that size whose blocks are nearest to them. Taps that wrap around to the same pixel get equal
+        shares.
         """
         waves = (self.waves[part] * self.multiplicity[part, None, None]).flatten(0, 1)
         blocks = blocks.unflatten(3, (self.waves.shape[1], -1)).permute(0, 3, 1, 2, 4).flatten(0, 1).flatten(1)
@@ -124,10 +126,10 @@ def fourier_frequencies(kernel_size: Sequence[int], input_size: Size, stride: Si
 
 
 def pair(name: str, value: Size | str, least: int = 1) -> tuple[int, int]:
-    """A number for each dimension.
+    """Two numbers, one for each dimension.
 
     Raises:
-        ValueError: unless it is a whole number >= ``least``, or two of them.
+        ValueError: unless the value is a whole number >= ``least``, or two of them.
     """
     both = (value, value) if isinstance(value, int) else value
     if not isinstance(both, tuple | list) or len(both) != 2 or not all(isinstance(x, int) and x >= least for x in both):
@@ -147,7 +149,7 @@ def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int
 
 
 def _on_cpu(numbers: Sequence[int]) -> Tensor:
-    """Whatever the default device is, and without a context for it, which would slow down every operation in it."""
+    """A tensor on the CPU, whatever the default device is; a device context would slow down every operation in it."""
     return torch.tensor(numbers, dtype=torch.long, device="cpu")
 
 
@@ -162,7 +164,7 @@ def _grid(*axes: Sequence[int]) -> Tensor:
 
 
 def _one_of_each_pair(grid: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Of the frequencies f and -f one, (F, 2), and how many they are, (F,)."""
+    """One of the frequencies f and -f (F, 2), and whether it stands for one or two (F,)."""
     rows, columns = grid
     own_mirror = range(0, columns, columns // 2) if columns % 2 == 0 else [0]
     halves = _grid(range(rows // 2 + 1), own_mirror)  # of the columns that are mirrored to themselves

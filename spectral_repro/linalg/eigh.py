@@ -19,9 +19,9 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
 
         dL/dA = sym(V (diag(dL/dlambda) + K o (V^T dL/dV)) V^T),
 
-    where a pair whose entry of V^T dL/dV is 0 passes nothing, tied or not. It has a meaning if L does not depend on the signs
-    of the eigenvectors, nor on their choice where eigenvalues are equal; there K_ij is 0 for `Exact` and `Truncated`, and
-    infinite for `PlainSVD`.
+    where a pair whose entry of V^T dL/dV is 0 contributes nothing, even at a tie. The gradient is meaningful if L does not
+    depend on the signs of the eigenvectors, nor on their choice where eigenvalues are equal. At such a tie, K_ij is 0 for
+    `Exact` and `Truncated`, and infinite for `PlainSVD`.
 
     Args:
         matrix: A (..., d, d), symmetric (the lower triangle is read), float32 or float64.
@@ -29,9 +29,10 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
             `Taylor`, `Pade` and `PowerIteration` for positive eigenvalues; or a `Hybrid` of them.
 
     Returns:
-        lambda (..., d) in descending order (torch's ascend) and V (..., d, d), eigenvectors as columns. Both have a gradient;
-        with `Exact` also further ones, without meaning at a tie, and one in forward mode, which other methods refuse with
-        NotImplementedError, as all refuse forward over forward mode. `torch.func.grad`, `vmap` and `jacrev` work with all.
+        lambda (..., d) in descending order (torch's ascend) and V (..., d, d), eigenvectors as columns. Both have a gradient.
+        `Exact` also has higher derivatives, not meaningful at a tie, and forward mode; the other methods raise
+        NotImplementedError for these, and every method does for forward over forward mode. `torch.func.grad`, `vmap` and
+        `jacrev` work with all.
 
     Raises:
         ValueError: for a matrix of another shape or dtype, and for a method without reciprocal gaps.
@@ -52,7 +53,7 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
 
 
 class _Eigh(torch.autograd.Function):
-    """What A was decomposed into, with the gradients with respect to A: formulas of lambda and V, as functions of A again."""
+    """Eigenvalues and eigenvectors of A with their gradients, formulas of lambda and V that are functions of A again."""
 
     generate_vmap_rule = True
 
@@ -91,7 +92,7 @@ class _Eigh(torch.autograd.Function):
 
 
 class _NotInForwardMode(torch.autograd.Function):
-    """The matrix as it is. What torch computes in a forward-mode formula has no forward mode itself, and says nothing."""
+    """The matrix unchanged, with an error in forward mode: within a forward-mode formula, torch ignores tangents silently."""
 
     generate_vmap_rule = True
 
@@ -109,7 +110,7 @@ class _NotInForwardMode(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
-        raise NotImplementedError("eigh in forward mode can be differentiated again in backward mode alone, as by jacrev")
+        raise NotImplementedError("eigh in forward mode can be differentiated again in backward mode only, as by jacrev")
 
 
 def _gradient(

@@ -28,33 +28,33 @@ def covariance_functions(
 ) -> tuple[Tensor, ...]:
     """f(covariance(X)) for every (f, method), f(0) = 0, all from one decomposition of a matrix of min(C, P) rows.
 
-    With fewer positions than channels the Gram matrix J X^T X J / P = U Lambda U^T has the same eigenvalues but zeros, and the
-    eigenvectors that go with them are V = X J U (P Lambda)^(-1/2): the covariance is never formed. Its null space N comes into
-    the gradient by the kernel between a lambda and 0, through N N^T = I - V V^T: with G = sym(dL/dF), R = V^T G V, M = D o R,
+    With fewer positions than channels, the Gram matrix J X^T X J / P = U Lambda U^T has the same nonzero eigenvalues. Their
+    eigenvectors are V = X J U (P Lambda)^(-1/2), and the covariance is never formed. Its null space N enters the gradient
+    through the kernel between an eigenvalue and 0 and N N^T = I - V V^T: with G = sym(dL/dF), R = V^T G V, M = D o R,
 
         dL/dX = (2 / P) (V (M - R D_0) + G V D_0) V^T X J,    D_0 = diag(D(lambda, 0)).
 
-    Eigenvalues below u max(C, P) max(lambda_max, u max mean^2) (u: rounding unit of the dtype; what rounding leaves of an
-    eigenvalue, and of constant features after centring) are zero, and the kernel between two zeros is 0: no gradient passes
-    there, since X has no part in it.
+    Eigenvalues below u max(C, P) max(lambda_max, u max mean^2) count as zero; u is the rounding unit of the dtype, and the two
+    terms are the rounding errors of an eigenvalue and of constant features after centring. The kernel between two zeros is 0,
+    so no gradient passes in directions that X does not have.
 
-    A second derivative, of terms that are all `Exact`, is that of f(X J X^T / P) with more positions than channels, and
-    else of Y h(Y^T Y) Y^T, Y = X J / P^(1/2), h(x) = f(x) / x: smooth as long as X keeps its rank. Where it does not, as at a
-    dead channel, the root has no second derivative, and what comes out is not finite.
+    Terms that are all `Exact` have second derivatives: those of f(X J X^T / P) with more positions than channels, otherwise
+        those of Y h(Y^T Y) Y^T, Y = X J / P^(1/2), h(x) = f(x) / x. They exist as long as X keeps its rank. Where it does not,
+        as at a dead channel, the root has no second derivative, and the result is not finite.
 
     Args:
         features: X (..., C, P), float32 or float64.
         terms: functions with f(0) = 0 and the methods of their gradients.
-        dtype: of the results F (..., C, C), of the products that form them, and of those of their gradients with V. In one
-            narrower than that of X they cost F and the gradient an error of some roundings of their largest entries, while
-            small eigenvalues keep the accuracy of X. Default: that of X.
+        dtype: of the results F (..., C, C) and of the matrix products with V in both passes. Default: that of X. In a narrower
+            one, F and the gradient have an error of some roundings of their largest entries, while small eigenvalues keep the
+            accuracy of X.
 
     Returns:
         F (..., C, C) for every term, with a gradient in backward mode; `torch.func.grad`, `vmap` and `jacrev` work too, and
         `torch.func.jvp` of terms that are all `Exact`.
 
     Raises:
-        NotImplementedError: for a second derivative, or one in forward mode, by a method that has none.
+        NotImplementedError: for second derivatives or forward mode with a method that has none.
 
     Example:
         >>> (root,) = covariance_functions(torch.randn(8, 64, 49), [(Sqrt(), Exact())])
@@ -73,7 +73,7 @@ def covariance_functions(
 
 
 def _decomposed(centred: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The eigenvalues, the eigenvectors of the smaller matrix, and those of the covariance if it is another one."""
+    """The eigenvalues, the eigenvectors of the smaller matrix, and those of the covariance if it is the larger one."""
     channels, positions = centred.shape[-2:]
     by_gram = positions < channels
     eigenvalues, vectors = decompose(centred.mT @ centred if by_gram else centred @ centred.mT)
@@ -89,7 +89,7 @@ def _decomposed(centred: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor |
 
 
 class _Centred(torch.autograd.Function):
-    """X - mean. What comes back from `_OfFeatures` is centred already, which saves passes over the features."""
+    """X - mean. The gradient from `_OfFeatures` is centred already, which saves passes over the features."""
 
     generate_vmap_rule = True
 
@@ -188,14 +188,14 @@ def _gradient(
 
 
 def _bordered(rotated: Tensor) -> Tensor:
-    """A last row and column of ones with 0 in the corner: what the kernel makes of it is D(lambda, 0)."""
+    """Adds a row and a column of ones with 0 in the corner; multiplied by the kernel they become D(lambda, 0)."""
     bordered = pad(rotated, (0, 1, 0, 1), value=1.0)
     bordered[..., -1, -1] = 0
     return bordered
 
 
 def _composed(features: Tensor, terms: Sequence[tuple[SpectralFunction, Kernel]], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The same functions put together from operations that are differentiable twice."""
+    """The same functions, composed of operations that are differentiable twice."""
     channels, positions = features.shape[-2:]
     centred = (features - features.mean(-1, keepdim=True)) / positions**0.5
     if positions > channels:

@@ -1,12 +1,12 @@
-"""Scalar functions f of eigenvalues, with what a gradient needs of them.
+"""Scalar functions f of eigenvalues, with the derivatives and divided differences that gradients need.
 
-A function gives its values and its derivative at eigenvalues (..., d), both (..., d), and the divided differences that the
-gradients of a matrix function are made of:
+A function has its values and its derivative at eigenvalues (..., d), both (..., d), and the divided differences that the
+gradient of a matrix function consists of:
 
     f[a, b] = (f(a) - f(b)) / (a - b),    f[a, b, c] = (f[a, b] - f[b, c]) / (a - c),
 
-of all pairs (..., d, d) and of all triples (..., d, d, d). At ties they are the limits f'(a) and f''(a) / 2, which no formula
-here reaches by a subtraction, so that neither ties nor tiny gaps cost accuracy.
+of all pairs (..., d, d) and of all triples (..., d, d, d). At ties they are the limits f'(a) and f''(a) / 2. The formulas
+subtract no nearly equal numbers, so neither ties nor tiny gaps cost accuracy.
 """
 
 from abc import ABC, abstractmethod
@@ -22,9 +22,9 @@ TERMS = 15  # of that polynomial: enough for float64
 
 
 class SpectralFunction(ABC):
-    """f of the eigenvalues. To write a function of your own, give it the three abstract methods.
+    """A function f of the eigenvalues. A function of your own needs the three abstract methods.
 
-    `second_divided_differences` is what second derivatives need; without it a function has a gradient and no more.
+    Second derivatives also need `second_divided_differences`.
 
     Example:
         >>> class Square(SpectralFunction):
@@ -43,7 +43,9 @@ class SpectralFunction(ABC):
 
     @property
     def from_zero(self) -> bool:
-        """Is f defined for x >= 0 with f(0) = 0, as the square root is? Then what rounding leaves below 0 counts as 0."""
+        """Whether f is defined for x >= 0 with f(0) = 0, like the square root: eigenvalues that rounding made negative count as
+        0.
+        """
         return False
 
     @abstractmethod
@@ -285,9 +287,9 @@ class One(SpectralFunction):
 class Restricted(SpectralFunction):
     """``function`` on the eigenvalues that ``keep`` marks, zero on the others.
 
-    ``keep`` maps eigenvalues (..., d) in descending order to a boolean mask of the same shape and counts as constant in the
-    gradient. A kept a and a dropped b have f[a, b] = f(a) / (a - b), which no formula bounds: pairs closer than the
-    float32 rounding unit times the largest eigenvalue are ties, whose subspace no gradient can tell apart, and get 0.
+    ``keep`` maps eigenvalues (..., d) in descending order to a boolean mask of the same shape; the gradient treats the mask as
+    constant. For a kept a and a dropped b, f[a, b] = f(a) / (a - b) is unbounded: pairs closer than the float32 rounding unit
+    times the largest eigenvalue count as ties and get 0.
 
     Example:
         >>> Restricted(Sqrt(), lambda eigenvalues: eigenvalues > 5)(torch.tensor([4.0, 9.0]))
@@ -362,7 +364,7 @@ def _second_differences(
     their mean m, h_k the complete homogeneous polynomials of the differences from it: h_k = e_3 h_(k-3) - e_2 h_(k-2).
 
     Args:
-        spread: of the smallest of three eigenvalues and their widest gap: that gap as a part of the scale on which f changes.
+        spread: maps the smallest of three eigenvalues and their widest gap to the gap relative to the scale on which f changes.
     """
     divided, widest = _over_the_widest_gap(function.divided_differences(eigenvalues), eigenvalues)
     a, b, c = _triples(eigenvalues)
@@ -382,7 +384,7 @@ def _over_the_widest_gap(differences: Tensor, eigenvalues: Tensor, sides: Tensor
 
     Args:
         differences: f[a, b] of all pairs, (..., d, d).
-        sides: a mask (..., d); only pairs with one in it and one out of it count. 0 where there is no gap.
+        sides: a mask (..., d); only pairs of one in it and one outside count. The result is 0 where there is no such gap.
     """
     a, b, c = _triples(eigenvalues)
     ab, bc, ac = differences.unsqueeze(-1), differences.unsqueeze(-3), differences.unsqueeze(-2)

@@ -1,4 +1,4 @@
-"""Symmetric and Hermitian matrices: which are taken, their eigendecomposition, and what rounding does to it."""
+"""Symmetric and Hermitian matrices: checks, eigendecomposition, and removal of its rounding errors."""
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def check_symmetric(matrix: Tensor) -> None:
 def without_negative_rounding(eigenvalues: Tensor) -> Tensor:
     """Eigenvalues (..., d) in descending order with those in [-10 d u lambda_1, 0) set to 0, u the rounding unit of the dtype.
 
-    So far below 0 rounding may put eigenvalues of a positive semidefinite matrix; what is further below is left as it is.
+    Rounding can make eigenvalues of a positive semidefinite matrix negative by that much. Those further below 0 are unchanged.
     """
     limit = 10 * eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps
     rounding = (eigenvalues < 0) & (eigenvalues >= -limit * eigenvalues[..., :1])

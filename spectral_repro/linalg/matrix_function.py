@@ -11,7 +11,7 @@ from spectral_repro.linalg.backward.method import first_order_alone
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, Power, SpectralFunction, Sqrt
 from spectral_repro.linalg.hermitian import check_symmetric, decompose, without_negative_rounding
 
-THIRD_ORDER = "a matrix function has derivatives up to the second order"
+THIRD_ORDER = "a matrix function has no third derivatives"
 
 
 def matrix_function(
@@ -19,24 +19,25 @@ def matrix_function(
 ) -> tuple[Tensor, Tensor]:
     """F(A) = f(A + s I) = V f(Lambda + s) V^T of symmetric matrices.
 
-    The shift s comes after the decomposition, so that it does not drown the eigenvectors of an A much smaller than s.
-    What rounding leaves below zero of a positive semidefinite A counts as zero for functions that end there, such as the square
-    root, so that `sqrtm(X @ X.mT)` is finite whatever the rank. An A with truly negative eigenvalues has no root: NaN.
+    The shift s is added after the decomposition, so that it does not drown the eigenvectors of an A much smaller than s. For
+    functions that start at 0, such as the square root, eigenvalues that rounding made negative count as 0, so `sqrtm(X @ X.mT)`
+    is finite for any rank. If A has truly negative eigenvalues, the root is NaN.
 
     Args:
         matrix: A (..., d, d), symmetric (the lower triangle is read), float32 or float64.
         function: f, see `spectral_repro.linalg.functions`.
         backward: the gradient method, see `spectral_repro.linalg.backward`.
-        shift: s >= 0; with s > 0 A is taken to be positive semidefinite, and what rounding puts below s / 2 is set to s / 2.
+        shift: s >= 0. If s > 0, A must be positive semidefinite, and shifted eigenvalues below s / 2, from rounding, are set to
+            s / 2.
 
     Returns:
-        F (..., d, d) and the shifted eigenvalues (..., d) in descending order, without gradient; NaN from a method that finds
-        none. F has a gradient; with `Exact` also a second one and one in forward mode (`torch.func.jvp`), which other methods
-        refuse with NotImplementedError, unless their steps are differentiated by autograd (`AutogradSVD`,
+        F (..., d, d) and the shifted eigenvalues (..., d) in descending order, without gradient; NaN from a method that
+        computes none. F has a gradient. `Exact` also has second derivatives and forward mode (`torch.func.jvp`); other methods
+        raise NotImplementedError for these, unless autograd differentiates their steps (`AutogradSVD`,
         `NewtonSchulz(forward="newton_schulz")`). `torch.func.grad`, `vmap` and `jacrev` work with all.
 
     Raises:
-        ValueError: for a matrix of another shape or dtype, a negative shift, and where the method has no meaning for f.
+        ValueError: for a matrix of another shape or dtype, a negative shift, and a method that cannot compute f.
 
     A matrix with NaN or infinity gives NaN or raises torch.linalg.LinAlgError, as `torch.linalg.eigh` does.
 
@@ -118,7 +119,7 @@ def expm(matrix: Tensor, rate: float = 1.0, backward: Backward = Exact()) -> Ten
 
 
 class _MatrixFunction(torch.autograd.Function):
-    """F = V diag(f(lambda)) V^T of what A was decomposed into, with its gradient with respect to A."""
+    """F = V diag(f(lambda)) V^T from the decomposition of A, with the gradient with respect to A."""
 
     generate_vmap_rule = True
 
@@ -145,7 +146,7 @@ class _MatrixFunction(torch.autograd.Function):
 
 
 class _WithForwardMode(_MatrixFunction):
-    """Apart, since torch.compile takes no function that has one."""
+    """A class of its own, because torch.compile accepts no function with a forward mode."""
 
     @staticmethod
     @in_full_precision

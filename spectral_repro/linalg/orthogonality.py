@@ -1,4 +1,4 @@
-"""How far columns are from being orthogonal and of one length."""
+"""How far columns are from being orthogonal and of equal length."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ def normalised_gram(columns: Tensor) -> Tensor:
 def orthogonality_gap(columns: Tensor) -> Tensor:
     """|| H^T H / ||H||_F^2 - I/n ||_F of columns H (..., d, n): (...), in H's dtype; NaN for H = 0.
 
-    0 for orthogonal columns of one length, sqrt(1 - 1/n) for columns on one line (daneshmand2021, section 3).
+    0 for orthogonal columns of equal length, sqrt(1 - 1/n) for parallel columns (daneshmand2021, section 3).
     """
     gram = normalised_gram(columns)
     n = gram.shape[-1]
@@ -24,8 +24,8 @@ def orthogonality_gap(columns: Tensor) -> Tensor:
 def singular_value_gap(gram: Tensor) -> Tensor:
     """From the Gram matrix H^T H (..., k, k): || s / ||s|| - 1 / sqrt(k) ||, s the k singular values of H, (...) in its dtype.
 
-    0 for orthogonal columns of one length, sqrt(2 - 2 / sqrt(k)) for columns on one line; NaN for H = 0 and where H^T H is not
-    finite. Its error is the square root of the rounding: best in float64 (daneshmand2021, the published code of Figure 3).
+    0 for orthogonal columns of equal length, sqrt(2 - 2 / sqrt(k)) for parallel columns; NaN for H = 0 and where H^T H is not
+    finite. Its error is the square root of the rounding error, so use float64 (daneshmand2021, the published code of Figure 3).
     """
     finite = gram.isfinite().all((-2, -1), keepdim=True)
     eigenvalues = torch.linalg.eigvalsh(gram.where(finite, 0)).clamp(min=0)

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once
 
-REASON = "power iteration has neither a second derivative nor one in forward mode: take Exact()"
+REASON = "power iteration has no second derivative and no forward mode: use Exact()"
 FIXED = (
     "a norm by power iteration has no second derivative in training, where the vectors of the iteration count as constants: "
-    "take it in evaluation mode"
+    "use evaluation mode"
 )
 
 
 def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors one after the other, to the accuracy that the iterations reach.
+    """Eigenvalues and eigenvectors one after the other, by power iteration and deflation.
 
     From a random unit vector, v <- A v / |A v| ``iterations`` times; lambda = v^T A v; then A <- A - A v v^T for the next.
 
@@ -40,11 +40,9 @@ def power_eigenvectors(matrix: Tensor, iterations: int) -> tuple[Tensor, Tensor]
 def norm_of_image(image: Tensor) -> Tensor:
     """|A v| for the vector v of a power iteration, differentiable once.
 
-    Where v is the first right singular vector, |A v| is |A|, and both have the same derivative: to first order a change of v
-    does not count. To second order it does. So the second derivative of |A v| with v held fixed is not that of |A|, and it is
-    refused.
-    The derivative of what comes after the norm is not touched: the penalty of a gradient with respect to an input, for example,
-    is differentiable with respect to A.
+    If v is the first right singular vector, |A v| is |A| and both have the same first derivative. Their second derivatives
+    differ, because v depends on A, so the second derivative of |A v| raises an error. Derivatives of functions of the norm are
+    not affected: a penalty of the gradient with respect to an input, for example, is differentiable with respect to A.
 
     Args:
         image: A v, of any shape, a function of A alone.

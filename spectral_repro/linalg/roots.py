@@ -82,5 +82,5 @@ def _identity(matrix: Tensor) -> Tensor:
 
 
 def _positive(scale: Tensor) -> Tensor:
-    """The scale of a matrix; of a zero matrix not 0, so that its root is 0."""
+    """The scale of a matrix, made positive for a zero matrix, whose root is then 0."""
     return scale.clamp_min(torch.finfo(scale.dtype).tiny)

@@ -45,7 +45,7 @@ class Information:
 class PublishedCut:
     """The cut of wang2019's published SVD-PI code: kept while the cumulative share stays below 1 - eps and lambda > eps.
 
-    The share counts the direction under test and ends at 1, so at least the smallest direction is always dropped.
+    The cumulative share includes the direction itself and ends at 1, so at least the smallest direction is always dropped.
     """
 
     eps: float
@@ -57,9 +57,9 @@ class PublishedCut:
 
 @dataclass(frozen=True)
 class PublishedSVDCut:
-    """The cut of wang2019's published plain SVD code: up to and with the first lambda <= eps, or the largest alone.
+    """The cut of wang2019's published plain SVD code: up to and including the first lambda <= eps, or only the largest.
 
-    eps has been added to all of them, so that a covariance of full rank is left with one direction.
+    Since eps was added to all eigenvalues before, a covariance of full rank keeps only one direction.
     """
 
     eps: float
@@ -72,7 +72,7 @@ class PublishedSVDCut:
 
 @dataclass(frozen=True)
 class Both:
-    """What two selections agree on."""
+    """Those that both selections keep."""
 
     first: Callable[[Tensor], Tensor]
     second: Callable[[Tensor], Tensor]

@@ -1,7 +1,7 @@
 """The geometry of the unit sphere, for many vectors at once (cho2017, section 3: points of G(1, n) as unit vectors).
 
 Points y, tangent vectors v with <y, v> = 0 and any other vectors are (..., n), or lie along the axis or axes ``dim``, and are
-floating point. A tangent vector of length t leads along a great circle by the angle t; vectors of length 0 do no harm.
+floating point. A tangent vector of length t moves a point by the angle t along a great circle. Vectors of length 0 are allowed.
 """
 
 import torch
@@ -32,7 +32,7 @@ def project(point: Tensor, vector: Tensor, dim: Dim = -1) -> Tensor:
 
 
 def exponential(point: Tensor, tangent: Tensor, dim: Dim = -1) -> Tensor:
-    """Where the great circle from y along v leads, cos(t) y + sin(t) v / t with t = |v| (cho2017, equation 7)."""
+    """The end of the great circle from y along v, cos(t) y + sin(t) v / t with t = |v| (cho2017, equation 7)."""
     angle = length(tangent, dim)
     return torch.addcmul(angle.cos() * point, tangent, torch.sinc(angle / torch.pi))
 
@@ -49,7 +49,7 @@ def transport(point: Tensor, tangent: Tensor, vector: Tensor, dim: Dim = -1) -> 
 
 
 def distance(a: Tensor, b: Tensor, dim: Dim = -1) -> Tensor:
-    """The angle between two points in [0, pi], 2 atan2(|a - b|, |a + b|), accurate for the smallest; ``dim`` does not stay."""
+    """The angle between two points in [0, pi], 2 atan2(|a - b|, |a + b|), accurate for tiny angles; ``dim`` is removed."""
     return 2 * torch.atan2(length(a - b, dim), length(a + b, dim)).squeeze(dim)
 
 
@@ -58,8 +58,8 @@ def advance_(point: Tensor, velocity: Tensor, time: Tensor | float = 1.0, dim: D
 
         y <- cos(s) y + sin(s) v / |v|,   v <- cos(s) v - sin(s) |v| y.
 
-    That is `exponential` along r v, and `transport` of v along it (cho2017, equation 9). All that changes y is added to it at
-    once: of a short step, (cos(s) - 1) y alone would be lost to rounding, and y would leave the sphere along its tangents.
+    That is `exponential` along r v, and `transport` of v along it (cho2017, equation 9). The whole change of y is added at
+    once: for a short step, (cos(s) - 1) y by itself would be lost to rounding, and y would drift off the sphere.
     """
     speed = length(velocity, dim)
     angle = time * speed

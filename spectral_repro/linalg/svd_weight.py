@@ -1,4 +1,4 @@
-"""Weights from the singular value decomposition of the inputs that they will meet (daneshmand2021)."""
+"""Weights from the singular value decomposition of a layer's inputs (daneshmand2021)."""
 
 import torch
 from torch import Tensor
@@ -10,10 +10,10 @@ def svd_weight(inputs: Tensor, channels: int, exponent: float) -> Tensor:
     """The weight U[:c, :c] diag(s_1, ..., s_c)^-e V^T[:c] for inputs X = U diag(s) V^T: (c, P), float64.
 
     With F(x) = x^(-(1 + e) / 2) on the c largest eigenvalues and 0 on the others, this is X[:c] F(X^T X), and the first c rows
-    of F(X X^T) X: the smaller of the two matrices is decomposed, in float64, and no sign of a singular vector matters.
+    of F(X X^T) X: the smaller of the two matrices is decomposed, in float64, and the signs of singular vectors do not matter.
 
     The relative error grows as 1e-16 (s_1 / s_c)^2; that of a decomposition of X in float32, as published, is 6e-8 s_1 / s_c.
-    Singular values below 1.2e-7 |X|_F, which is what rounding to float32 makes of 0, count as 0, and so do their inverses.
+    Singular values below 1.2e-7 |X|_F, the rounding error of float32, count as 0, and so do their inverses.
 
     Args:
         inputs: X (N, P), a row for each input of the layer; float32 or float64.
@@ -21,8 +21,8 @@ def svd_weight(inputs: Tensor, channels: int, exponent: float) -> Tensor:
         exponent: e, 1/2 for convolutions, 1 for linear layers, as published.
 
     Raises:
-        ValueError: for more channels than there are inputs or numbers in one.
-        torch.linalg.LinAlgError: for inputs that hold NaN or infinity.
+        ValueError: for more channels than inputs, or than numbers in an input. torch.linalg.LinAlgError: for inputs that hold
+        NaN or infinity.
     """
     if channels > min(inputs.shape):
         raise ValueError(f"channels={channels}: must be at most {min(inputs.shape)} with inputs {tuple(inputs.shape)}")

@@ -38,7 +38,7 @@ def tucker2(weight: Tensor, ranks: tuple[int, int], iterations: int = 2) -> Tuck
 
     ``left`` and ``right`` start as the leading left singular vectors of the two unfoldings of W (truncated higher-order SVD),
     which is within a factor sqrt(2) of the smallest error (De Lathauwer, De Moor and Vandewalle 2000, "A multilinear singular
-    value decomposition"). Each of the ``iterations`` then takes both matrices anew, each as the best one for the other
+    value decomposition"). Each of the ``iterations`` then updates both matrices in turn, each to the best one for the other
     (higher-order orthogonal iteration). Computed in float64.
 
     Args:

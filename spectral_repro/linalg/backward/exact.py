@@ -1,4 +1,4 @@
-"""The derivative itself."""
+"""The exact derivative."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from spectral_repro.linalg.functions import SpectralFunction
 
 @dataclass(frozen=True)
 class Exact(Gapped):
-    """The derivative itself (Daleckii-Krein): D_ij = f[lambda_i, lambda_j], the divided difference.
+    """The exact derivative (Daleckii-Krein): D_ij = f[lambda_i, lambda_j], the divided difference.
 
-    Written without subtraction where f allows it, so ties and tiny gaps cost no accuracy. For a smooth f bounded by max |f'|.
-    Between two eigenvalues that are 0, where a root has an infinite slope, D is 0: right for A = X X^T of any X that keeps its
-    rank, since X has no part in those directions.
+    Computed without subtraction where f allows it, so ties and tiny gaps cost no accuracy; bounded by max |f'| for a smooth f.
+    Between two eigenvalues that are 0, where a root has an infinite slope, D is 0. This is correct for A = X X^T as long as X
+    keeps its rank, because X has no component in those directions.
 
-    It has second derivatives, from f[lambda_i, lambda_j, lambda_k], ties included, and a forward mode.
+    It has second derivatives, from f[lambda_i, lambda_j, lambda_k], also at ties, and forward mode.
 
-    The eigenvectors themselves have K_ij = 1 / (lambda_j - lambda_i), which has no bound; at a tie, where they have no
-    derivative, it is 0.
+    For the eigenvectors themselves, K_ij = 1 / (lambda_j - lambda_i) is unbounded; at a tie, where they have no derivative, it
+    is 0.
 
     On every device F and its gradient come from `torch.linalg.eigh`. Where that is slow, such as for large matrices on CUDA in
-    torch before 2.12, `Lyapunov(iterations, forward="newton_schulz")` needs matrix products alone.
+    torch before 2.12, `Lyapunov(iterations, forward="newton_schulz")` needs only matrix products.
 
     Example:
         >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1

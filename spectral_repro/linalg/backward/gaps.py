@@ -29,7 +29,7 @@ class ThroughEigenvectors(Gapped):
     """
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        """f_j K_ij + f_i K_ji: what the chain comes to."""
+        """f_j K_ij + f_i K_ji, by the chain rule."""
         upper = function(eigenvalues).unsqueeze(-2) * self.reciprocal_gaps(eigenvalues)
         return upper + upper.mT + torch.diag_embed(function.derivative(eigenvalues))
 
@@ -51,9 +51,8 @@ def reciprocal(gaps: Tensor) -> Tensor:
 class PlainSVD(ThroughEigenvectors):
     """K_ij = 1 / (lambda_j - lambda_i): the textbook gradient of an eigendecomposition.
 
-    Equal to `Exact` in exact arithmetic. In floating point the two triangles no longer cancel: what rounding leaves of
-    V^T dL/dV, about u |G| f, is divided by the gap. A tie gives infinity or NaN, left as it is: this is the method whose
-    failures wang2019 and song2021 set out to mend.
+    Equal to `Exact` in exact arithmetic. In floating point the two triangles do not cancel exactly: the rounding error, about u
+    |G| f, is divided by the gap. A tie gives infinity or NaN. This is the method whose failures wang2019 and song2021 address.
 
     Example:
         >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
@@ -72,10 +71,10 @@ class PlainSVD(ThroughEigenvectors):
 
 @dataclass(frozen=True)
 class Truncated(ThroughEigenvectors):
-    """K_ij = 1 / (lambda_j - lambda_i), cut off at +-limit (song2021, SVD-Trunc).
+    """K_ij = 1 / (lambda_j - lambda_i), clamped to [-limit, limit] (song2021, SVD-Trunc).
 
-    Equal to `PlainSVD` for gaps above 1 / limit; below, pairs lose their gradient in proportion to the gap, down to 0 at a tie,
-    where K is 0. Rounding is multiplied by ``limit`` at most: u |G| f limit.
+    Equal to `PlainSVD` for gaps above 1 / limit. For smaller gaps the gradient shrinks in proportion to the gap, to 0 at a tie,
+    where K is 0. The rounding error is at most u |G| f limit.
 
     Raises:
         ValueError: if ``limit`` is not positive.
@@ -104,11 +103,11 @@ class Truncated(ThroughEigenvectors):
 
 @dataclass(frozen=True)
 class TopN(ThroughEigenvectors):
-    """Only the n largest eigenvalues count, the others are zero: in F as in the gaps, elsewhere as `PlainSVD` (song2021).
+    """`PlainSVD` with all but the n largest eigenvalues set to zero, in F and in the gaps (song2021).
 
-    f is 0 on the dropped, and K_ij = 1 / (0 - lambda_i) between a kept i and a dropped j, however close they are: bounded
-    there, not among the kept. Far from the exact gradient of F unless the dropped are negligible. The published code drops
-    the 50 smallest.
+    f is 0 for dropped eigenvalues, and K_ij = 1 / (0 - lambda_i) between a kept i and a dropped j, however close they are. K is
+    unbounded among the kept ones only. The result is far from the exact gradient of F unless the dropped eigenvalues are
+    negligible. The published code drops the 50 smallest.
 
     Raises:
         ValueError: if ``n`` is not a positive whole number.

@@ -1,4 +1,4 @@
-"""One method first, another one later."""
+"""One method for the first part of a training, another one for the rest."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,16 @@ from spectral_repro.linalg.functions import SpectralFunction
 
 @dataclass
 class Hybrid(Backward):
-    """``first`` until the part ``switch`` of the training is done, then ``second`` (song2021, hybrid training).
+    """``first`` until the fraction ``switch`` of the training is done, then ``second`` (song2021, hybrid training).
 
     The paper warms up with Newton-Schulz, whose gradient is smooth, and goes on with a method of the SVD.
 
     Args:
         first, second: the methods.
-        switch: in [0, 1]; whoever trains tells what is done by `advance`.
+        switch: in [0, 1]; the training loop reports its progress by `advance`.
 
     Raises:
-        ValueError: for another ``switch``.
+        ValueError: if ``switch`` is outside [0, 1].
 
     Example:
         >>> method = Hybrid(NewtonSchulz(5), Exact(), switch=0.5)
@@ -36,7 +36,7 @@ class Hybrid(Backward):
         self.advance(0.0)
 
     def advance(self, done: float) -> None:
-        """Takes the method for the part ``done`` of the training."""
+        """Chooses the method for the fraction ``done`` of the training."""
         self.now = self.first if done < self.switch else self.second
 
     @property

@@ -1,4 +1,4 @@
-"""Gradients of the square root and the inverse square root by iterations that need matrix products alone."""
+"""Gradients of the square root and the inverse square root by iterations of matrix products."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn
@@ -18,11 +18,11 @@ ROOTS = {"mpa": mpa, "mtp": mtp, "newton_schulz": newton_schulz}
 class NewtonSchulz(Kernel):
     """The derivative of K Newton-Schulz iterations (`newton_schulz`), for the square root and its inverse.
 
-    With ``forward`` "newton_schulz", F is what the iterations give (iSQRT-COV); with "eigh" it is exact and the gradient alone
-    is theirs (song2021, SVD-Newton). In the eigenbasis an iteration acts on every eigenvalue by itself: F = sqrt(s) h(A / s),
-    s = tr A, and the derivative is the kernel of divided differences h[a_i, a_j], carried from step to step by the product
-    rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s and passes less below; always bounded, and 0
-    for the exact root of a zero matrix.
+    With ``forward`` "newton_schulz", F is the result of the iterations (iSQRT-COV); with "eigh" F is exact, and only the
+    gradient is that of the iterations (song2021, SVD-Newton). In the eigenbasis an iteration acts on every eigenvalue by
+    itself: F = sqrt(s) h(A / s), s = tr A, and the derivative is the kernel of divided differences h[a_i, a_j], carried from
+    step to step by the product rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s, and is smaller
+    below; always bounded, and 0 for the exact root of a zero matrix.
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, ``forward`` is unknown, or F is another function.
@@ -56,7 +56,7 @@ class NewtonSchulz(Kernel):
         return newton_schulz(shifted, self.iterations, isinstance(function, InverseSqrt)), _unknown(matrix)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        """That of sqrt(s) h(A / s) with s held constant."""
+        """The kernel of sqrt(s) h(A / s) with s held constant."""
         _, _, differences, scale = self._scaled(function, eigenvalues)
         return scale.unsqueeze(-1) * differences
 
@@ -68,7 +68,7 @@ class NewtonSchulz(Kernel):
         return scale.unsqueeze(-1) * (differences * rotated + torch.diag_embed(of_trace.expand_as(scaled)))
 
     def _scaled(self, function: SpectralFunction, eigenvalues: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """a = lambda / s, h(a), the divided differences of h, and what makes the last those of F."""
+        """a = lambda / s, h(a), the divided differences of h, and the factor from them to those of F."""
         trace = _or_infinite(eigenvalues.sum(-1, keepdim=True))
         scaled = eigenvalues / trace
         (y, dy), (z, dz) = self._divided_differences(scaled)
@@ -100,14 +100,14 @@ class Lyapunov(Kernel):
         C <- (3 C - B^2 C + B C B - C B^2) / 2,   B <- (3 B - B^3) / 2;    X ~ C / 2.
 
     In the eigenbasis, with b_i = sqrt(lambda_i) / |R|_F, that is D_ij = prod_k (3 - b_i^2 + b_i b_j - b_j^2) / 2, over 2 |R|_F:
-    `Exact` as K grows, smaller where b_i + b_j is below about (2/3)^K, bounded by (3/2)^K / (2 |R|_F), and 0 for the exact
-    root of a zero matrix. The inverse root has -F G F in the place of G.
+    `Exact` as K grows, smaller where b_i + b_j is below about (2/3)^K, bounded by (3/2)^K / (2 |R|_F), and 0 for the exact root
+    of a zero matrix. For the inverse root, G is replaced by -F G F.
 
     Args:
         iterations: K.
         forward: "eigh" is exact; "mpa", "mtp" and "newton_schulz" are those of `spectral_repro.linalg.roots`, without any
-            decomposition: the iteration then runs on the matrices that they give.
-        order: degree of mpa or mtp, iterations of newton_schulz; None: their own.
+            decomposition: the iteration then runs on their results.
+        order: degree of mpa or mtp, iterations of newton_schulz; None: their defaults.
 
     Raises:
         ValueError: if ``iterations`` or ``order`` is not a positive whole number, ``forward`` unknown, or F another function.
@@ -203,7 +203,7 @@ def _lyapunov(matrix: Tensor, result: Tensor, incoming: Tensor, inverse: bool, i
 
 
 def _or_infinite(scale: Tensor) -> Tensor:
-    """The scale of a spectrum; of one of zeros infinite, so that nothing passes."""
+    """The scale of a spectrum, infinite if all eigenvalues are 0, so that no gradient passes."""
     return torch.where(scale == 0, torch.inf, scale)
 
 

@@ -1,6 +1,6 @@
-"""What a backward method is, and what one of your own is made from.
+"""The base classes of backward methods.
 
-A method that is a kernel is one class with one formula:
+A `Kernel` of your own needs one formula:
 
     class Halved(Kernel):
         def kernel(self, function, eigenvalues):
@@ -21,7 +21,7 @@ class Backward(ABC):
     """A way to differentiate F(A) = V diag(f(lambda)) V^T.
 
     Most methods are a `Kernel`: F comes from an eigendecomposition, and the method says what its gradient is. The others
-    (`decomposes` is False) compute F by steps of their own, `evaluate`, and the gradient is that of the steps.
+    (`decomposes` is False) compute F step by step in `evaluate`, and the gradient is that of the steps.
 
     Example:
         >>> Exact().decomposes, NewtonSchulz(5, forward="newton_schulz").decomposes
@@ -32,25 +32,25 @@ class Backward(ABC):
 
     @property
     def current(self) -> "Backward":
-        """The method itself; of several that take turns, the one whose turn it is."""
+        """The method itself, or the one that a `Hybrid` uses now."""
         return self
 
     @property
     @abstractmethod
     def decomposes(self) -> bool:
-        """Does F come from an eigendecomposition, and its gradient from a `Kernel`?"""
+        """Whether F comes from an eigendecomposition and its gradient from a `Kernel`."""
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        """F(A + s I) (..., d, d) with its gradient, and the eigenvalues (..., d), NaN if it finds none, by steps of its own."""
-        raise NotImplementedError(f"{self} has no steps of its own")
+        """F(A + s I) (..., d, d), differentiable, and the eigenvalues (..., d), NaN if it computes none; without `Kernel`."""
+        raise NotImplementedError(f"{self} does not compute F without an eigendecomposition")
 
     def check(self, function: SpectralFunction, shift: float) -> None:
-        """Raises ValueError where the method has no meaning for f and the shift of `matrix_function`."""
+        """Raises ValueError if the method cannot compute f with this shift of `matrix_function`."""
         if not shift >= 0:
             raise ValueError(f"shift={shift} must be >= 0")
         if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
             name = type(self).__name__
-            raise ValueError(f"{name} is a gradient of the whole square root and inverse square root alone, not of {function}")
+            raise ValueError(f"{name} has a gradient of the square root and the inverse square root only, not of {function}")
 
 
 class Kernel(Backward):
@@ -77,7 +77,7 @@ class Kernel(Backward):
         """D, shape (..., d, d), for eigenvalues (..., d) in descending order."""
 
     def applied(self, function: SpectralFunction) -> SpectralFunction:
-        """What of f the method computes."""
+        """The function that the method computes in place of f."""
         return function
 
     def inner(self, function: SpectralFunction, eigenvalues: Tensor, rotated: Tensor) -> Tensor:
@@ -91,12 +91,12 @@ class Kernel(Backward):
 
     @property
     def is_derivative(self) -> bool:
-        """Is the kernel that of the derivative itself? Then it has derivatives of its own and a forward mode."""
+        """Whether the kernel is that of the exact derivative: second derivatives and forward mode are then possible."""
         return False
 
 
 class Gapped(Kernel):
-    """A gradient of the eigenvectors themselves: a choice of K_ij for 1 / (lambda_j - lambda_i), see `eigh`.
+    """A method with a gradient of the eigenvectors as well: it replaces 1 / (lambda_j - lambda_i) by K_ij, see `eigh`.
 
     Example:
         >>> Exact().reciprocal_gaps(torch.tensor([4.0, 2.0]))
@@ -110,8 +110,8 @@ class Gapped(Kernel):
 
 
 def first_order_alone(method: Backward) -> str:
-    """The message of the error where a method is asked for more than its gradient."""
-    return f"{method} has neither a second derivative nor one in forward mode: take Exact()"
+    """The message of the error for second derivatives and forward mode."""
+    return f"{method} has no second derivative and no forward mode: use Exact()"
 
 
 def identity(matrix: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Gradients with a series in the ratio of two eigenvalues in the place of the reciprocal gap.
+"""Gradients in which a series in the ratio of two eigenvalues replaces the reciprocal gap.
 
 For lambda_i >= lambda_j and r = lambda_j / lambda_i, 1 / (lambda_i - lambda_j) = (1 + r + r^2 + ...) / lambda_i.
 All need positive eigenvalues.
@@ -98,11 +98,10 @@ class PowerIteration(Gapped):
 class Pade(Gapped):
     """D_ij = (f_i - f_j) P(r) / (Q(r) lambda_i), P / Q the diagonal Pade approximant of 1 + r + r^2 + ... (song2021, SVD-Pade).
 
-    The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function
-    again, and the linear system for its coefficients is singular. The published recipe solves it all the same, in arithmetic of
-    20 digits and from Taylor coefficients with an error of 2.5e-21. The result is P = R and Q = (1 - r) R with a polynomial R
-    that rounding chose: `PlainSVD` up to r = 0.9999 or so (0.99 in float32), and beyond it a bound that is rounding
-    as well.
+    The series is 1 / (1 - r), a rational function of degree [0/1]: every approximant of a higher degree is that function again,
+    and the linear system for its coefficients is singular. The published recipe solves it anyway, with 20 digits and Taylor
+    coefficients that have an error of 2.5e-21. The result is P = R and Q = (1 - r) R, where rounding determines the polynomial
+    R: `PlainSVD` up to about r = 0.9999 (0.99 in float32), and beyond that a bound that rounding determines as well.
 
     Args:
         degree: of P and of Q.

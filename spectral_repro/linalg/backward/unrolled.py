@@ -1,4 +1,4 @@
-"""Steps that compute F and are differentiated one by one, by automatic differentiation: as often as wanted."""
+"""Methods that compute F step by step and let autograd differentiate the steps."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from spectral_repro.linalg.power_iteration import power_eigenvectors
 
 @dataclass(frozen=True)
 class AutogradSVD(Backward):
-    """What torch makes of F = V diag(f(sigma)) V^T with A + s I = U diag(sigma) V^T from `torch.linalg.svd` (wang2019's SVD).
+    """Autograd's gradient of F = V diag(f(sigma)) V^T, A + s I = U diag(sigma) V^T by `torch.linalg.svd` (wang2019's SVD).
 
-    As `PlainSVD`, in the form of the published code: the shift comes before the decomposition, and an eigenvalue that rounding
-    left negative counts with its absolute value.
+    Like `PlainSVD`, but as in the published code: the shift is added before the decomposition, and an eigenvalue that rounding
+        made negative counts with its absolute value.
 
     Example:
         >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
@@ -43,8 +43,8 @@ class UnrolledPowerIteration(Backward):
     """Power iteration in both passes (wang2019, PI): no eigendecomposition at all.
 
     Every eigenvector of A + s I comes from a random start by K steps v <- A v / |A v|, its eigenvalue is the Rayleigh quotient,
-    and A <- A - A v v^T before the next (`power_eigenvectors`). A matrix stops, and F has no more directions, where the
-    eigenvalue rises again or falls below s; the eigenvalues after that are 0. The gradient is that of these very steps.
+    and A <- A - A v v^T before the next (`power_eigenvectors`). The sequence ends at the first eigenvalue that is larger than
+    the one before it or below s; that one and all after it count as 0. The gradient is that of these steps.
 
     Starts are drawn from torch's global generator, so two calls differ.
 

@@ -288,7 +288,7 @@ def test_a_wrong_argument_is_named(method, arguments, message):
 
 
 of_roots_only = pytest.mark.parametrize("method", [NewtonSchulz(), Lyapunov(), *WITHOUT_DECOMPOSITION], ids=str)
-REFUSAL = r"^(NewtonSchulz|Lyapunov) is a gradient of the whole square root and inverse square root alone, not of "
+REFUSAL = r"^(NewtonSchulz|Lyapunov) has a gradient of the square root and the inverse square root only, not of "
 
 
 @of_roots_only
