@@ -43,9 +43,7 @@ class SpectralFunction(ABC):
 
     @property
     def from_zero(self) -> bool:
-        """Whether f is defined for x >= 0 with f(0) = 0, like the square root: eigenvalues that rounding made negative count as
-        0.
-        """
+        """Whether f is defined for x >= 0 with f(0) = 0, like the square root; negative rounding errors then count as 0."""
         return False
 
     @abstractmethod

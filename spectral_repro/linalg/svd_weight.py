@@ -21,8 +21,8 @@ def svd_weight(inputs: Tensor, channels: int, exponent: float) -> Tensor:
         exponent: e, 1/2 for convolutions, 1 for linear layers, as published.
 
     Raises:
-        ValueError: for more channels than inputs, or than numbers in an input. torch.linalg.LinAlgError: for inputs that hold
-        NaN or infinity.
+        ValueError: for more channels than inputs, or than numbers in an input.
+        torch.linalg.LinAlgError: for inputs that hold NaN or infinity.
     """
     if channels > min(inputs.shape):
         raise ValueError(f"channels={channels}: must be at most {min(inputs.shape)} with inputs {tuple(inputs.shape)}")

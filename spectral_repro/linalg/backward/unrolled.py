@@ -15,7 +15,7 @@ class AutogradSVD(Backward):
     """Autograd's gradient of F = V diag(f(sigma)) V^T, A + s I = U diag(sigma) V^T by `torch.linalg.svd` (wang2019's SVD).
 
     Like `PlainSVD`, but as in the published code: the shift is added before the decomposition, and an eigenvalue that rounding
-        made negative counts with its absolute value.
+    made negative counts with its absolute value.
 
     Example:
         >>> A = torch.tensor([[2.5, 1.5], [1.5, 2.5]], requires_grad=True)  # eigenvalues 4 and 1
