@@ -1,4 +1,4 @@
-"""Spectral layers for anyone's PyTorch code; no Hydra needed."""
+"""Spectral layers for any PyTorch code; they need nothing but torch."""
 
 from spectral_repro.layers import parametrizations
 from spectral_repro.layers.conversion import Replacement, convert, export

@@ -1,4 +1,4 @@
-"""Other layers in the place of a network's modules, and back."""
+"""Replaces modules of a network by other layers, and turns them back into modules of torch."""
 
 import copy
 import functools
@@ -11,10 +11,10 @@ from torch.nn.utils import parametrize
 
 
 class Replacement(Protocol):
-    """What `convert` and `export` ask of a layer, such as `TTConv2d`.
+    """The interface that `convert` and `export` need of a layer, such as `TTConv2d`.
 
     Attributes:
-        replaces: the classes of torch whose place it takes.
+        replaces: the classes of torch that the layer can replace.
 
     Example:
         >>> TTConv2d.replaces
@@ -32,15 +32,15 @@ class Replacement(Protocol):
 
         Args:
             module: of a class of ``replaces``.
-            keep_weights: take over parameters and buffers, so that the layer computes the same, or nearly so; else they start
-                as those of a new layer.
+            keep_weights: copy parameters and buffers, so that the layer computes the same, or nearly so; False: they start as
+                in a new layer.
 
         Raises:
-            ValueError: if the layer cannot do what the module does, or cannot take over its weights.
+            ValueError: if the layer cannot compute what the module does, or cannot copy its weights.
         """
 
     def to_module(self) -> nn.Module:
-        """A module of torch that computes in evaluation what the layer does.
+        """A module of torch with the same outputs in evaluation mode.
 
         Raises:
             ValueError: if there is none.
@@ -56,23 +56,23 @@ def convert(
 ) -> nn.Module:
     """Replaces every module that ``layer`` can replace, in place: `nn.Conv2d` by `TTConv2d`, for example.
 
-    A module that stands in several places is replaced by one layer in all of them. The layers keep device, dtype, training mode
-    and which parameters are frozen (``requires_grad``). All layers are made before the first one is put in: after an error the
-    network is as it was.
+    A module that is used in several places is replaced by one layer in all of them. The layers keep device, dtype, training
+    mode and frozen parameters (``requires_grad``). All layers are made before the first module is replaced, so after an error
+    the network is unchanged.
 
     Args:
         model: a network, or a single module.
         layer: the class of the new layers (`Replacement`).
-        keep_first: leave the first of the modules as it is.
-        keep_weights: make the layers from the weights of the modules; else with random weights.
+        keep_first: do not replace the first of the modules.
+        keep_weights: make the layers from the weights of the modules; False: with random weights.
         options: of the layer, such as ``rank``.
 
     Returns:
         The network; the new layer, if the model itself was replaced.
 
     Raises:
-        ValueError: naming the module, if the layer cannot take its place: for what the layer says of it, and for a subclass, a
-            parametrization, a hook, or a parameter that two of the modules share, which would be lost.
+        ValueError: naming the module, if it cannot be replaced: because the layer refuses it, or because of a subclass, a
+            parametrization, a hook, or a parameter shared by two modules, which would be lost.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
@@ -89,14 +89,14 @@ def convert(
 
 
 def export(model: nn.Module) -> nn.Module:
-    """A copy of modules of torch alone, with the same outputs in evaluation and the names of before `convert`.
+    """A copy of the network made of torch's modules, with the same outputs in evaluation and the names before `convert`.
 
     Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter. Tied weights
     stay tied.
 
     Raises:
-        ValueError: naming the layer, if there is no such module: near the border a skew orthogonal convolution is not one
-            convolution.
+        ValueError: naming the layer, if there is no such module: a skew orthogonal convolution is not a single convolution near
+            the border.
 
     Example:
         >>> export(TTConv2d(3, 8, 3, rank=2))
@@ -157,7 +157,7 @@ def _check(found: list[tuple[str, nn.Module]], layer: type[Replacement]) -> None
 
 
 def _computes_as(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Is it of this class, or of a subclass that keeps its forward?"""
+    """Whether it is of this class, or of a subclass that does not change its forward."""
     kept = all(getattr(type(module), name, None) is getattr(kind, name, None) for name in ("forward", "_conv_forward"))
     return isinstance(module, kind) and kept
 
@@ -171,7 +171,7 @@ def _made(name: str, module: nn.Module, layer: type[Replacement], keep_weights: 
 
 
 def _alike(new: nn.Module, old: nn.Module) -> nn.Module:
-    """The new module in the mode of the old one; weights and biases need gradients if any of the old one's do."""
+    """The new module in the mode of the old one. Weights (biases) need gradients if any weight (bias) of the old one does."""
     trained = [name.rpartition(".")[2] for name, parameter in old.named_parameters() if parameter.requires_grad]
     for name, parameter in new.named_parameters():
         parameter.requires_grad_(name.rpartition(".")[2] in trained)
@@ -179,7 +179,7 @@ def _alike(new: nn.Module, old: nn.Module) -> nn.Module:
 
 
 def _replace(model: nn.Module, made: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Puts the new modules in every place of the old ones."""
+    """Replaces the old modules by the new ones wherever they are used."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():  # named_children would name a shared child once
             if child in made:

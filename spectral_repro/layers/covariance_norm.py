@@ -1,4 +1,4 @@
-"""What the whitening layers share: statistics of the batch, running statistics, affine part."""
+"""The base class of the whitening layers: statistics of the batch, running statistics, affine part."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -33,8 +33,8 @@ Decomposition = torch.dtype | Literal["float64", "float32"]
 class CovarianceNorm(_BatchNorm, ABC):
     """y = weight * (M (x - mean)) + bias, where a subclass computes M from the covariance of each group of channels.
 
-    A batch norm, in the sense of `isinstance`, of which `torch.optim.swa_utils.update_bn` recomputes the statistics. It has no
-    ``running_var``: `torch.nn.SyncBatchNorm.convert_sync_batchnorm` ends with an error instead of replacing it.
+    An instance of torch's batch norm class, so `torch.optim.swa_utils.update_bn` recomputes its statistics. It has no
+    ``running_var``, so `torch.nn.SyncBatchNorm.convert_sync_batchnorm` raises an error instead of replacing it.
 
     In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
     affine map made of standard operations.
@@ -113,7 +113,7 @@ class CovarianceNorm(_BatchNorm, ABC):
     def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
         """M (G, d, d) of the covariance (G, d, d), and the eigenvalues (G, d) it was computed from.
 
-        ``correction`` times the variances are unbiased.
+        The variances times ``correction`` are unbiased.
         """
 
     @classmethod
@@ -122,8 +122,8 @@ class CovarianceNorm(_BatchNorm, ABC):
 
         Args:
             module: `torch.nn.BatchNorm1d`, `2d`, `3d` or `torch.nn.SyncBatchNorm`.
-            keep_weights: take over weight, bias and running statistics. The running covariance is then diagonal: a layer that
-                keeps every direction computes in evaluation what the batch norm computes.
+            keep_weights: copy weight, bias and running statistics. The running covariance is then diagonal, so a layer that
+                keeps every direction computes the same as the batch norm in evaluation.
             options: arguments of the layer.
 
         Raises:
@@ -148,7 +148,7 @@ class CovarianceNorm(_BatchNorm, ABC):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weight and bias, and the running statistics, as a new layer has them."""
+        """Resets weight, bias and running statistics to those of a new layer."""
         self.reset_running_stats()
         if self.weight is not None:
             nn.init.uniform_(self.weight) if self.weight_init == "uniform" else nn.init.ones_(self.weight)
@@ -157,7 +157,7 @@ class CovarianceNorm(_BatchNorm, ABC):
 
     @torch.no_grad()
     def reset_running_stats(self) -> None:
-        """Mean 0, covariance or matrix the identity."""
+        """Resets the running mean to 0, and the running covariance or matrix to the identity."""
         if not self.track_running_stats:
             return
         self.running_mean.zero_()

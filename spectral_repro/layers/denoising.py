@@ -23,23 +23,23 @@ class PCADenoising(CovarianceNorm):
 
     Args:
         num_features: C, the number of channels.
-        components: how many directions to keep in each group. Give this or information; the other is None.
-        information: the share in (0, 1] of the sum of the eigenvalues that the fewest leading ones must reach.
+        components: number of directions to keep in each group. Give this or ``information``, and None for the other.
+        information: in (0, 1]; keep the fewest leading directions whose eigenvalues reach this share of their sum.
         group_size: d, the channels that are taken together, a divisor of C. "auto": the largest divisor up to 16. None: C.
         backward: gradient method of the eigendecomposition.
         eps: added to the variances, and to the diagonal of the correlation.
-        momentum: weight of the newest batch in the running statistics. None: they are the average of all batches.
+        momentum: weight of the latest batch in the running statistics. None: average over all batches.
         affine: learn a weight for each channel, and a bias.
-        track_running_stats: keep running statistics. Without them, evaluation takes the statistics of the batch.
+        track_running_stats: keep running statistics. Without them, evaluation uses the statistics of the batch.
         weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
-        truncation: "none" keeps the directions named above. "reference" drops of them what wang2019's published SVD-PI layer
-            drops, at least the smallest direction of each group (`PublishedCut`). "reference_svd" drops what its published
-            plain SVD layer drops (`PublishedSVDCut`).
-        running: the statistic that serves evaluation, "covariance" (unbiased, as the variance of batch norm) or "matrix", P S
-            itself, as published but from the identity on, where the published code starts P at 0. None: "covariance", and
-            "matrix" with a truncation.
+        truncation: "none" keeps the directions named above. "reference" also drops those that wang2019's published SVD-PI layer
+            drops, at least the smallest of each group (`PublishedCut`); "reference_svd" those that its published plain SVD
+            layer drops (`PublishedSVDCut`).
+        running: the running statistic for evaluation: "covariance" (unbiased, like the variance of batch norm) or "matrix", P S
+            itself as published, except that it starts at the identity and not at P = 0. None: "covariance", or "matrix" with a
+            truncation.
         decomposition: dtype of the d x d computations, float64 or float32, or its name.
-        process_group: take the statistics over the batches of these processes. None: over that of this process alone.
+        process_group: compute the statistics over the batches of these processes. None: of this process only.
         device: of parameters and buffers.
         dtype: of parameters and buffers.
         bias: with affine, learn a bias.

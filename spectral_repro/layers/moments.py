@@ -1,10 +1,10 @@
-"""Mean and covariance of the channels of images, and the affine map of the channels: the passes of a covariance layer.
+"""Mean and covariance of the channels of images, and an affine map of the channels: what a covariance layer computes.
 
 Images are (N, C, L), float32 or float64: N images, C channels, L positions. Channels are split into G groups of d = C / G
 neighbours, and a tensor (G, d, d) stands for a block-diagonal C x C matrix.
 
-A training step calls `moments` and then `transform`. Both have backward passes of their own, which go through the images tile
-by tile (`Tiles`). Second derivatives and `torch.func` go through `plain_moments` and `affine`, which are standard operations.
+A training step calls `moments` and then `transform`. Both have a backward pass of their own that processes the images tile by
+tile (`Tiles`). Second derivatives and `torch.func` use `plain_moments` and `affine`, which are standard operations.
 """
 
 from typing import Any
@@ -15,22 +15,22 @@ from torch import Tensor
 from spectral_repro.layers.tiles import Tiles, dense, diagonal_blocks, in_layout_of, widen
 from spectral_repro.linalg.autograd import in_full_precision
 
-SAMPLE = 1024  # positions whose mean is subtracted first: those of as many whole images, at least of one
+SAMPLE = 1024  # positions whose mean is subtracted first, rounded to whole images, at least one
 
 
 def moments(x: Tensor, group_size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and covariance by groups of channels, and the images again.
 
-    The mean of the first images is subtracted before the products are summed. So float32 stays accurate however far the images
-    are from zero.
+    The mean of the first images is subtracted before the products are summed. This keeps float32 accurate however far the
+    images are from zero.
 
     Args:
         x: (N, C, L).
         group_size: d, a divisor of C.
 
     Returns:
-        The images, which one `transform` and nothing else may take, because its gradient is changed in place; the mean (C,),
-        float64; the covariance (G, d, d), divided by N L. All are differentiable.
+        The images, to be used by one `transform` only, because their gradient is changed in place; the mean (C,), float64; the
+        covariance (G, d, d), divided by N L. All are differentiable.
     """
     if torch._C._are_functorch_transforms_active():
         return x, *plain_moments(x, group_size)
@@ -148,7 +148,7 @@ def _sums_of_products(x: Tensor, shift: Tensor, group_size: int) -> tuple[Tensor
 def _backward_products(
     gradient: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, of_x: bool, of_matrix: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """matrix^T g, the sum of g (x - shift)^T over all positions, and the sum of g; None for what is not asked for."""
+    """matrix^T g, the sum of g (x - shift)^T over all positions, and the sum of g; None for those not needed."""
     tiles, gradient = Tiles(x, matrix.shape[-1]), in_layout_of(x, gradient)
     results = [torch.empty_like(x)] if of_x else []
     wide = tiles.per_block(widen(matrix.mT, tiles.width)) if of_x else None

@@ -1,12 +1,12 @@
 """Parametrizations of the weight of `torch.nn.Conv2d`, in the style of `torch.nn.utils.parametrizations`.
 
 Each function registers a parametrization on a convolution, in place, and returns the convolution. It stays an `nn.Conv2d` with
-``weight`` and its place in the network; what is trained is under ``parametrizations.weight``. To export it,
+a ``weight``; what is trained is under ``parametrizations.weight``. To export it,
 `torch.nn.utils.parametrize.remove_parametrizations(conv, "weight")` leaves a plain convolution with the current weight, and
 `spectral_repro.layers.export` makes such a copy of a whole network.
 
-Convolutions that share one weight go on sharing it, if the parametrization is registered on each of them. `skew_orthogonal`
-refuses the second of them.
+Convolutions that share one weight keep sharing it if the parametrization is registered on each of them, except with
+`skew_orthogonal`, which raises an error for the second one.
 """
 
 import weakref
@@ -30,7 +30,7 @@ from spectral_repro.linalg.tucker import compose, tucker2
 
 ITERATIONS = 50  # of power iteration when a parametrization is registered
 
-# of weights that other parameters or another base replaced: the parametrization that they have now
+# from a weight that a parametrization replaced to that parametrization
 _replaced: MutableMapping[Tensor, weakref.ref[ParametrizationList]] = WeakTensorKeyDictionary()
 
 
@@ -38,11 +38,11 @@ def bounded_norm(module: nn.Conv2d, input_size: Size, bound: float = 1.0, iterat
     """Bounds the largest singular value of a convolution: its weight becomes w / max(1, sigma / c).
 
     sigma is the norm of the operator that the layer applies to maps of this size, with its stride, groups, dilation and padding
-    of any mode (zeros, reflect, replicate, circular), by `conv_power_iteration`. The iteration continues in every access to the
-    weight in training mode; in evaluation mode the weight stays. sigma is found from below: it is accurate while the weight
+    of any mode (zeros, reflect, replicate, circular), by `conv_power_iteration`. In training mode the iteration continues with
+    every access to the weight; in evaluation mode the weight is constant. sigma is a lower bound: accurate while the weight
     changes slowly, and too small right after a large change. The gradient of sigma treats the vector of the iteration as a
-    constant, as in `torch.nn.utils.parametrizations.spectral_norm`, which is exact where the iteration has converged. A second
-    derivative of sigma in training mode is refused with NotImplementedError (`norm_of_image`).
+    constant, like `torch.nn.utils.parametrizations.spectral_norm`, which is exact once the iteration has converged. A second
+    derivative of sigma in training mode raises NotImplementedError (`norm_of_image`).
 
     Args:
         module: the convolution.
@@ -69,15 +69,15 @@ def bounded_norm(module: nn.Conv2d, input_size: Size, bound: float = 1.0, iterat
 
 
 def clipped_singular_values(module: nn.Conv2d, input_size: Size, bound: float = 1.0, rounds: int = 1) -> nn.Conv2d:
-    """Clips the singular values of a convolution above c = ``bound``: its weight becomes what `clip_conv` makes of it.
+    """Clips the singular values of a convolution above c = ``bound``: its weight becomes the result of `clip_conv`.
 
-    The operator is that of `circular_operator`, whose norm bounds that of the layer: the layer itself for circular padding that
-    keeps the size, the circular operator on the padded map for zeros. For padding with reflected or replicated pixels the
-    singular values are clipped to c over the norm of the padding.
+    What is clipped is the circular convolution of `circular_operator`, whose norm bounds that of the layer: the layer itself
+    for circular padding that keeps the size, the circular convolution on the padded map for zeros. For padding with reflected
+    or replicated pixels, the singular values are clipped to c divided by the norm of the padding.
 
-    The crop to the size of the kernel brings a part of the excess back: 1.2 to 1.4 c after one round, 1.01 c after some dozens;
-    `bounded_norm` on top of it takes the rest. Every access decomposes the blocks of all frequencies. The gradient is exact
-    (`clip_singular_values`).
+    The crop to the size of the kernel undoes a part of it: the largest value is 1.2 to 1.4 c after one round and 1.01 c after
+    some dozens; `bounded_norm` on top of it removes the rest. Every access decomposes the blocks of all frequencies. The
+    gradient is exact (`clip_singular_values`).
 
     Args:
         module: the convolution.
@@ -107,9 +107,9 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     """Gives a convolution the Tucker-2 form w[o, i] = sum_ba left[o, b] core[b, a] right[i, a] of senderovich2022.
 
     The three factors, ``parametrizations.weight.original0`` to ``original2``, are the new parameters. They start as the
-    truncated decomposition (`tucker2`) of the weight, with ``left`` and ``right`` orthonormal. The whole kernel is composed in
-    every access: there are fewer parameters, but the convolution takes no less time. `TTConv2d` applies the factors in turn.
-    A convolution that shared its weight with one that has this form already takes the same three factors.
+    truncated decomposition (`tucker2`) of the weight, with ``left`` and ``right`` orthonormal. Every access composes the whole
+    kernel: there are fewer parameters, but the convolution is not faster. `TTConv2d` applies the factors one after the other. A
+    convolution that shared its weight with one in this form uses the same three factors.
 
     Args:
         module: the convolution, with groups or without.
@@ -117,12 +117,12 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
         scale: in place of the rank; r_1 = scale in_channels / groups, r_2 = scale out_channels, rounded down to 1 at least.
 
     Returns:
-        The module. ``parametrizations.weight[0].relative_error`` is |w - w_0|_F / |w_0|_F for the weight w_0 that it was last
-        given.
+        The module. ``parametrizations.weight[0].relative_error`` is |w - w_0|_F / |w_0|_F for the last weight w_0 that was
+        assigned.
 
     Raises:
-        ValueError: for another module, unless exactly one of ``rank`` and ``scale`` is given, and in range, and for other ranks
-            than a convolution has that shared its weight.
+        ValueError: for another module, unless exactly one of ``rank`` and ``scale`` is given, and in range, and for ranks that
+            differ from those of a convolution that shared the weight.
 
     Example:
         >>> conv = tucker(nn.Conv2d(16, 32, 3), rank=8)
@@ -145,11 +145,11 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
 
 
 def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
-    """Makes a 1 x 1 convolution orthogonal: as a matrix, the weight of each group has orthonormal rows, or columns.
+    """Makes a 1 x 1 convolution orthogonal: the weight of each group, as a matrix, has orthonormal rows or columns.
 
     The weight is Q exp(A), cropped to the channels of the layer, with a skew-symmetric A made of the parameter and a constant
-    orthogonal Q. It starts as the orthonormal matrix that is nearest to the weight before. This is `SOC` with the exact
-    exponential. For larger kernels the exponential is a series of convolutions with a border each, not one kernel: use `SOC`.
+    orthogonal Q. It starts at the orthonormal matrix nearest to the weight. This is `SOC` with the exact exponential. For
+    larger kernels the exponential is a series of padded convolutions and not one kernel: use `SOC`.
 
     Args:
         module: the convolution, 1 x 1 and without padding.
@@ -158,7 +158,7 @@ def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
         The module.
 
     Raises:
-        ValueError: for another module, and for one that shares its weight with a convolution that is skew orthogonal already.
+        ValueError: for another module, and for one that shares its weight with a skew orthogonal convolution.
 
     Example:
         >>> weight = skew_orthogonal(nn.Conv2d(8, 4, 1)).weight[:, :, 0, 0]
@@ -184,7 +184,7 @@ def _check(module: nn.Module, bound: float = 1.0) -> None:
 
 
 def _tied(module: nn.Conv2d) -> ParametrizationList | None:
-    """The parametrization that another convolution with the same weight has, one of those that replace the weight."""
+    """The parametrization of another convolution that had the same weight, if that one replaced it."""
     of_weight = _replaced.get(module.weight)
     return None if of_weight is None else of_weight()
 

@@ -1,4 +1,4 @@
-"""Pooling of feature maps into one vector an image, by first and second moments."""
+"""Pooling of the feature maps of an image into one vector, by first and second moments."""
 
 from abc import ABC, abstractmethod
 from operator import index
@@ -17,11 +17,11 @@ from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
 
 class Pooling(nn.Module, ABC):
-    """(N, in_channels, H, W) to (N, out_features), as many as channels unless a subclass sets another number.
+    """Base class: (N, in_channels, H, W) to (N, out_features); out_features = C unless a subclass says otherwise.
 
     Args:
         in_channels: channels of the features.
-        channels: C, what a 1 x 1 convolution with batch norm and ReLU reduces them to; None: no such convolution.
+        channels: C, to which a 1 x 1 convolution with batch norm and ReLU reduces them; None: no such convolution.
         device, dtype: of the weights of that convolution and batch norm, and of the buffers of a layer that has some.
 
     Raises:
@@ -103,8 +103,8 @@ class CovariancePooling(Pooling):
     """The upper triangle of the square root of the covariance of the features over the positions (song2021): C (C + 1) / 2.
 
     With fewer positions than channels the small Gram matrix is decomposed in place of the covariance (`covariance_functions`).
-    Methods without a decomposition, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), take the covariance. ONNX,
-    which has no eigendecomposition, takes them; with 30 iterations their outputs are those of the exact root in float32.
+    Methods without a decomposition, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), use the covariance. Use
+    them to export to ONNX, which has no eigendecomposition; with 30 iterations they give the exact root in float32.
 
     Args:
         in_channels, channels, device, dtype: see `Pooling`.
@@ -114,8 +114,8 @@ class CovariancePooling(Pooling):
     Output in the dtype of the features, of half-precision ones in float32.
 
     Raises:
-        ValueError: for a method that has no meaning here, and as `Pooling`.
-        torch.linalg.LinAlgError: where the decomposition refuses a batch that holds NaN or infinity.
+        ValueError: for a method that cannot compute the square root, and as `Pooling`.
+        torch.linalg.LinAlgError: if the decomposition fails for a batch that holds NaN or infinity.
 
     Example:
         >>> CovariancePooling(64)(torch.randn(8, 64, 7, 7)).shape
@@ -168,7 +168,7 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
 class _Selected(torch.autograd.Function):
     """Columns of a matrix, each once.
 
-    The gradient writes entries to their places, where that of torch's index_select adds to them, which takes longer.
+    The gradient writes the entries; that of torch's index_select adds them, which takes longer.
     """
 
     @staticmethod
@@ -185,11 +185,11 @@ class _Selected(torch.autograd.Function):
 
 
 class ScalingEigenBranch(CovariancePooling):
-    """`CovariancePooling` scaled by what its small eigenvalues weigh (Song et al., TPAMI 2022, as its published code):
+    """`CovariancePooling` scaled by the weight of its small eigenvalues (Song et al., TPAMI 2022, as in its published code):
 
         (1 + |A|_F) Q,   Q = cov^(1/2),   A = Q exp(-cov).
 
-    The code divides A entry by entry by A / |A|_F, so that one factor for the image is left. The gradient of Q is that of
+    The code divides A entry by entry by A / |A|_F, which leaves one factor for each image. The gradient of Q is that of
     ``backward``, that of A exact. Arguments, shapes and errors as there; the method must decompose.
 
     Example:
@@ -219,7 +219,7 @@ class ScalingEigenBranch(CovariancePooling):
 
 
 class BilinearPooling(Pooling):
-    """The second moment X X^T / P of the features, its signed roots entry by entry, at length 1 (Lin et al. 2015): C^2.
+    """The second moment X X^T / P of the features, with signed square roots of its entries and length 1 (Lin et al. 2015): C^2.
 
     Arguments and errors as `Pooling`. Computed outside autocast; output in the dtype of the features, of half-precision ones in
     float32.

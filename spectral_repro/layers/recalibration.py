@@ -9,22 +9,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> nn.Module:
-    """Computes the running statistics of all batch norms, whitening and denoising layers anew, with the weights as they are.
+    """Recomputes the running statistics of all batch norms, whitening and denoising layers with the current weights.
 
-    In training, running statistics average over batches that the network saw with other weights. Here all batches see the same
-    weights and count alike, in the mode of evaluation for all other layers (Wu and Johnson 2021, "Rethinking Batch in
-    BatchNorm", precise batch norm). Some 20 batches are enough most of the time.
+    During training, running statistics average over batches that earlier weights produced. Here all batches are computed with
+    the same weights and count equally, with all other layers in evaluation mode (Wu and Johnson 2021, "Rethinking Batch in
+    BatchNorm", precise batch norm). About 20 batches are usually enough.
 
     Args:
-        network: any network; its weights, its momenta and the training mode of its modules stay.
+        network: any network; its weights, its momenta and the training mode of its modules do not change.
         batches: inputs of the network, of the training data and as large as in training.
-        frozen: modules of the network that keep their running statistics, and all within them.
+        frozen: modules of the network that keep their running statistics, as do all modules in them.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: without a batch; the statistics are then as they were.
+        ValueError: without a batch; the statistics are then unchanged.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), ZCAWhitening(16))

@@ -1,7 +1,7 @@
 """One batch over several processes: statistics of the whole batch on every replica of a network, with their gradients.
 
-It takes a process group of `torch.distributed` with more than one process, as `torch.nn.parallel.DistributedDataParallel` does.
-A layer that looks at every image by itself, as the poolings do, needs none of it.
+It needs a process group of `torch.distributed`, like `torch.nn.parallel.DistributedDataParallel`. Layers that treat every image
+by itself, such as the poolings, need none of it.
 """
 
 import functools
@@ -25,7 +25,7 @@ def replicas(group: dist.ProcessGroup | None = None) -> int:
 
 
 def rank() -> int:
-    """Which of them this one is, from 0 on."""
+    """The number of this process among them, from 0 on."""
     return dist.get_rank() if replicas() > 1 else 0
 
 
@@ -41,7 +41,7 @@ def whole_batch(
     """Mean and covariance over the positions of all processes of a group, from those over the ``count`` of this one.
 
     n = sum n_r, mean = sum n_r mean_r / n, covariance = sum n_r (covariance_r + mean_r mean_r^T) / n - mean mean^T, in one
-    all-reduce of float64, which makes up for the cancellation. Shards may be of unequal size.
+    all-reduce of float64, because of cancellation. Processes may have different numbers of images.
 
     Args:
         mean: (C,).

@@ -1,4 +1,4 @@
-"""Skew orthogonal convolution (Singla and Feizi 2021), and the activation that belongs to it."""
+"""Skew orthogonal convolution (Singla and Feizi 2021) and its activation."""
 
 import math
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ ITERATIONS, RESTART = 50, 200
 class MinMax(nn.Module):
     """(min(a, b), max(a, b)) of the two halves a and b of the channels (Anil et al. 2019), (N, C, H, W) to the same.
 
-    It permutes the channels of each position, so it is 1-Lipschitz and its gradient has the norm of the incoming one.
+    It permutes the channels of each position, so it is 1-Lipschitz and preserves the norm of gradients.
 
     Raises:
         ValueError: for an odd number of channels.
@@ -43,18 +43,18 @@ class SOC(nn.Module):
     drops the channels beyond ``out_channels``. L has the kernel c K / sigma, K = (W - W^T) / 2, where W^T is W with input and
     output channels exchanged and both directions mirrored. With zero padding of half the kernel, L is a skew-symmetric matrix.
 
-    exp is summed to the power n. That moves singular values away from 1 by at most t^(n + 1) / (n + 1)!, t = |L|. With t = 2.1,
-    for which the published c is meant, these are 0.12 in training (n = 5) and 2.5e-6 in evaluation (n = 12).
+    The series of exp is cut after the power n. Singular values then differ from 1 by at most t^(n + 1) / (n + 1)!, t = |L|:
+    with t = 2.1, for which the published c is meant, by 0.12 in training (n = 5) and 2.5e-6 in evaluation (n = 12).
 
     sigma = min(|R|_2, |T|_2) for the (C k, C k) unfolding R and the (C, C k^2) unfolding T of K; k sigma bounds |K| (Singla and
-    Feizi 2021, "Fantastic Four"; the other two unfoldings of a skew kernel are transposes of these). The norms are |R v| and
-    |T v|, with v from a power iteration that continues from the last call: 50 iterations in the first training call and in
-    every 200th, otherwise 1. The gradient of sigma treats both v as constants: it is exact where the iteration has
-    converged. A second derivative of sigma in training is refused (`norm_of_image`). For K = 0, sigma is 1 and both v stay.
+    Feizi 2021, "Fantastic Four"; the other two unfoldings of a skew kernel are transposes of these). The norms are |R v| and |T
+    v|, with v from a power iteration that continues from the last call: 50 iterations in the first training call and in every
+    200th, otherwise 1. The gradient of sigma treats both v as constants: it is exact where the iteration has converged. A
+    second derivative of sigma in training raises an error (`norm_of_image`). For K = 0, sigma is 1 and both v are unchanged.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, bias, device, dtype: those of `nn.Conv2d`. The kernel is square
-            and odd, the padding is half of it (None: so it is), the stride is the same in both directions.
+            and odd, the padding is half its size (also if None), and the stride is the same in both directions.
         train_terms, eval_terms: n in training and in evaluation.
         correction: c; None: 0.7, and 1 for 1 x 1 kernels, as published.
 
@@ -109,7 +109,7 @@ class SOC(nn.Module):
         self.bias = nn.Parameter(torch.empty(out_channels, **options)) if bias else None
         self.register_buffer("v_1", torch.empty(self.channels * self.kernel_size, **options))
         self.register_buffer("v_2", torch.empty(self.channels * self.kernel_size**2, **options))
-        self.calls = torch.zeros((), dtype=torch.int64, device="cpu")  # read in every call: no buffer, so it stays on the CPU
+        self.calls = torch.zeros((), dtype=torch.int64, device="cpu")  # no buffer: read in every call, so it stays on the CPU
         self.reset_parameters()
 
     @classmethod
@@ -129,7 +129,7 @@ class SOC(nn.Module):
         raise ValueError("is a series of convolutions with a border each, which no single nn.Conv2d equals")
 
     def reset_parameters(self) -> None:
-        """Draws weight, bias and the vectors of the power iteration anew, and iterates."""
+        """Draws weight, bias and the vectors of the power iteration again, and iterates."""
         nn.init.normal_(self.v_1)
         nn.init.normal_(self.v_2)
         nn.init.normal_(self.weight, std=self.channels**-0.5)
@@ -154,7 +154,7 @@ class SOC(nn.Module):
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def kernel(self) -> Tensor:
-        """(C, C, k, k), that of L; in training the power iteration goes on."""
+        """The kernel (C, C, k, k) of L; in training the power iteration continues."""
         with full_precision(self.weight.device):
             skew = _skew(self.weight)
             unfoldings = _unfoldings(skew)
@@ -174,7 +174,7 @@ class SOC(nn.Module):
         return 1 + excess
 
     def _sigma(self, unfoldings: Iterable[Tensor]) -> Tensor:
-        """1 where K = 0. The vectors are copied: another call may change them before the gradient of this one is taken."""
+        """sigma; 1 if K = 0. The vectors are copied: another call may change them before the backward pass of this one."""
         vectors = (self.v_1.clone(), self.v_2.clone())
         norm = norm_of_image if self.training else torch.linalg.vector_norm
         sigma = torch.minimum(*(norm(unfolding @ v) for unfolding, v in zip(unfoldings, vectors, strict=True)))
@@ -220,7 +220,7 @@ def geometry(conv: nn.Conv2d, keep_weights: bool) -> dict[str, Any]:
 
 @torch.no_grad()
 def _iterate_unfoldings(v_1: Tensor, v_2: Tensor, calls: Tensor, square: Tensor, wide: Tensor) -> None:
-    """Power iteration with both unfoldings, in place; a vector whose image is 0 stays as it is."""
+    """Power iteration with both unfoldings, in place; a vector whose image is 0 is unchanged."""
     iterations = 1 if calls.item() % RESTART else ITERATIONS
     for matrix, v in ((square, v_1), (wide, v_2)):
         for _ in range(iterations):

@@ -12,7 +12,7 @@ from spectral_repro.linalg.conv_symbol import Size
 
 
 class SOTT(Tucker):
-    """A `SOC` between two frames, used like `nn.Conv2d`: while the frames are orthonormal, all singular values are 1 or 0.
+    """A `SOC` between two 1 x 1 convolutions, the frames. While these are orthonormal, all singular values are 1 or 0.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, bias, train_terms, eval_terms, device, dtype: those of `SOC`.

@@ -1,4 +1,4 @@
-"""Images as blocks of channels, one tile of the positions at a time, in the memory layout that the images come in."""
+"""Images as blocks of channels, one tile of positions at a time, in the memory layout of the images."""
 
 from collections.abc import Iterator
 
@@ -14,8 +14,8 @@ class Tiles:
     """Cuts images (N, C, L) of N images, C channels and L positions into tiles of shape (blocks, width, positions).
 
     In channels-last memory a tile is a run of positions of all images, and it has C / width blocks. In contiguous memory it is
-    some whole images, and every image has C / width blocks of its own. So each tile is a view, and products with it read and
-    write the images where they are.
+    some whole images, and every image has C / width blocks of its own. So each tile is a view, and products read and write the
+    images in place.
 
     Args:
         x: images, contiguous or channels-last (`dense`).
@@ -35,7 +35,7 @@ class Tiles:
             self.axis, self.step = 0, self.blocks * max(1, min(most_images, images))
 
     def centred(self, x: Tensor, shift: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """The tiles of x - shift, each written over the one before it, and those of other images at the same positions."""
+        """The tiles of x - shift, each in the memory of the one before, and the tiles of other images at the same positions."""
         rows, shift = self._rows(x), shift.view(1, -1) if self.channels_last else self.per_block(shift)
         place = torch.empty_like(rows[: self.step])
         views = [self._blocks(self._rows(y)).split(self.step, self.axis) for y in others]
@@ -52,7 +52,7 @@ class Tiles:
         return values.expand(images, -1, -1) if self.blocks == 1 else values.repeat(images, 1, 1)
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum over the images of a tile of what each of its blocks has."""
+        """The sum over the images of a tile of one value for each block."""
         return values if self.channels_last else values.unflatten(0, (-1, self.blocks)).sum(0)
 
     def channel_sums(self, tile: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class Tiles:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Are the channels of a position next to each other in memory?"""
+    """Whether the channels of a position are next to each other in memory."""
     return x.mT.is_contiguous()
 
 
@@ -85,7 +85,7 @@ def in_layout_of(x: Tensor, y: Tensor) -> Tensor:
 
 
 def block_width(channels: int, group_size: int, device: torch.device) -> int:
-    """How many channels a product takes at once: as many whole groups as `WIDTH` allows, the same number in each block."""
+    """The channels of a block: as many whole groups as `WIDTH` allows, the same number in each block."""
     groups, most = channels // group_size, WIDTH.get(device.type, WIDTH["cpu"])
     return group_size * max(k for k in range(1, groups + 1) if groups % k == 0 and (k == 1 or k * group_size <= most))
 

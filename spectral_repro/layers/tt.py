@@ -25,9 +25,9 @@ class Core(nn.Conv2d):
 class TTConv2d(Tucker):
     """A convolution with the kernel w[o, i] = sum_ba K_3[b, o] core[b, a] K_1[i, a], used like `nn.Conv2d`.
 
-    Three convolutions: 1 x 1 from in_channels to r_1 (K_1^T), the core with kernel size, stride, padding and dilation, and
-    1 x 1 from r_2 to out_channels (K_3^T). They start orthogonal. While K_1 and K_3 are orthonormal (`orthogonal_penalty`), the
-    singular values are those of the core, and zeros. With both ranks equal to the numbers of channels the core stands alone.
+    Three convolutions: 1 x 1 from in_channels to r_1 (K_1^T), the core with kernel size, stride, padding and dilation, and 1 x
+    1 from r_2 to out_channels (K_3^T). They start orthogonal. While K_1 and K_3 are orthonormal (`orthogonal_penalty`), the
+    singular values are those of the core, and zeros. If both ranks equal the numbers of channels, there is only the core.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode, device, dtype: those of
@@ -96,7 +96,7 @@ class TTConv2d(Tucker):
 
         Args:
             module: the convolution.
-            keep_weights: False: only its shape, device and dtype are taken, the weights are random.
+            keep_weights: False: use its shape, device and dtype only, with random weights.
             rank, scale: those of the class.
 
         Raises:
@@ -120,7 +120,7 @@ class TTConv2d(Tucker):
 
     @torch.no_grad()
     def to_module(self) -> nn.Conv2d:
-        """A convolution of its own with the same kernel and bias."""
+        """A plain convolution with the same kernel and bias."""
         core = self.core
         conv = nn.Conv2d(
             self.in_channels,
@@ -153,7 +153,7 @@ class TTConv2d(Tucker):
 
     @torch.no_grad()
     def _take(self, conv: nn.Conv2d) -> None:
-        """Gives the layer the kernel of a convolution, as near as its ranks allow, and the bias."""
+        """Copies the kernel of a convolution, as closely as the ranks allow, and the bias."""
         if self.framed:
             left, core, right, self.relative_error = tucker2(conv.weight, (self.core.in_channels, self.core.out_channels))
             self.expansion.matrix.copy_(left)

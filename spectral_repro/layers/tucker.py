@@ -1,4 +1,4 @@
-"""Convolutions on a few channels between two frames: the Tucker-2 decomposition of senderovich2022."""
+"""Convolutions on a few channels between two 1 x 1 convolutions: the Tucker-2 decomposition of senderovich2022."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -36,13 +36,13 @@ class Frame(nn.Conv2d):
 class Tucker(nn.Sequential):
     """``reduction`` from in_channels to r_1, ``core`` from r_1 to r_2, ``expansion`` from r_2 to out_channels.
 
-    While the frames, ``reduction`` and ``expansion``, are orthonormal, the singular values are those of the core, and zeros.
-    With r_1 = in_channels and r_2 = out_channels the core stands alone.
+    While the frames, ``reduction`` and ``expansion``, are orthonormal, the singular values are those of the core, and zeros. If
+    r_1 = in_channels and r_2 = out_channels, there is only the core.
 
     Args:
         core: makes the core from its input channels, its output channels and whether it has a bias.
         in_channels, out_channels: of the whole.
-        bias: does the last of the three have a bias?
+        bias: whether the last of the three has a bias.
         rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
         scale: in place of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
         device, dtype: of the frames.
@@ -80,7 +80,7 @@ class Tucker(nn.Sequential):
         self.in_channels, self.out_channels, self.framed = in_channels, out_channels, framed
 
     def reset_parameters(self) -> None:
-        """Draws all weights and biases anew."""
+        """Draws all weights and biases again."""
         parts: list[Any] = list(self)
         for part in parts:
             part.reset_parameters()
@@ -94,14 +94,14 @@ class Tucker(nn.Sequential):
 
     @property
     def frames(self) -> list[Tensor]:
-        """K_1^T (r_1, in_channels) and K_3 (r_2, out_channels), whose rows should be orthonormal; none of a core alone."""
+        """K_1^T (r_1, in_channels) and K_3 (r_2, out_channels), whose rows should be orthonormal; empty without frames."""
         return [self.reduction.matrix, self.expansion.matrix.mT] if self.framed else []
 
 
 def orthogonal_penalty(model: nn.Module) -> Tensor:
     """sum (|K_1^T K_1 - I|_F^2 + |K_3 K_3^T - I|_F^2) / sum 2 r_2^2 over the Tucker layers with frames; 0 if there is none.
 
-    A number, computed outside autocast; frames of equal shape are taken together.
+    A scalar tensor, computed outside autocast; frames of equal shape are batched.
 
     Example:
         >>> network = nn.Sequential(TTConv2d(16, 32, 3, rank=4), nn.ReLU(), TTConv2d(32, 32, 3, rank=4))
@@ -139,6 +139,6 @@ def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: f
 
 @torch.no_grad()
 def orthogonal_(weight: Tensor) -> None:
-    """Fills a weight (n, ...) so that as a matrix of n rows its rows, or its columns where they are fewer, are orthonormal."""
+    """Fills a weight (n, ...) with a matrix of n orthonormal rows, or of orthonormal columns if these are fewer."""
     dtype = torch.promote_types(weight.dtype, torch.float32)  # half precision has no QR decomposition
     weight.copy_(nn.init.orthogonal_(torch.empty(weight.shape, dtype=dtype, device=weight.device)))

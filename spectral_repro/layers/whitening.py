@@ -15,29 +15,29 @@ SHRINKAGE = 0.2
 
 
 class ZCAWhitening(CovarianceNorm):
-    """y = weight * ((S + eps I)^(-1/2) (x - mean)) + bias: the channels of a group come out decorrelated, with variance 1.
+    """y = weight * ((S + eps I)^(-1/2) (x - mean)) + bias: the channels of a group become uncorrelated, with variance 1.
 
     S = (1 - a) Cov + a diag(Cov) is the covariance of a group of channels, shrunk by a towards its diagonal. With a = 1 the
-    layer is batch norm. With a = 0 it whitens completely (wang2019, section 4.1); then directions in which the channels hardly
-    vary are multiplied by up to 1 / sqrt(eps), and they move faster than running statistics can follow.
+    layer is batch norm. With a = 0 it whitens completely (wang2019, section 4.1). Directions in which the channels hardly vary
+    are then multiplied by up to 1 / sqrt(eps), and change faster than running statistics can follow.
 
     Args:
         num_features: C, the number of channels.
         group_size: d, the channels that are whitened together, a divisor of C. "auto": the largest divisor up to 16. None: C.
         backward: gradient method of the eigendecomposition.
         eps: added to the diagonal of S.
-        momentum: weight of the newest batch in the running statistics. None: they are the average of all batches.
+        momentum: weight of the latest batch in the running statistics. None: average over all batches.
         affine: learn a weight for each channel, and a bias.
-        track_running_stats: keep running statistics. Without them, evaluation takes the statistics of the batch.
-        shrinkage: a in [0, 1]. None: 0.2, and 0 with a truncation, which is a cut of Cov itself.
+        track_running_stats: keep running statistics. Without them, evaluation uses the statistics of the batch.
+        shrinkage: a in [0, 1]. None: 0.2, or 0 with a truncation, which selects directions of Cov itself.
         weight_init: start of the weight, "ones", or "uniform" in [0, 1) as in wang2019's code.
         truncation: "none" whitens every direction. "reference" drops the directions that wang2019's published SVD-PI layer
             drops, at least the smallest of each group (`PublishedCut`). "reference_svd" drops those that its published plain
             SVD layer drops, most often all but the largest (`PublishedSVDCut`).
-        running: the statistic that serves evaluation, "covariance" (unbiased, as the variance of batch norm) or "matrix",
-            (S + eps I)^(-1/2) itself, as published. None: "covariance", and "matrix" with a truncation.
+        running: the running statistic for evaluation: "covariance" (unbiased, like the variance of batch norm) or "matrix", (S
+            + eps I)^(-1/2) itself, as published. None: "covariance", or "matrix" with a truncation.
         decomposition: dtype of the d x d computations, float64 or float32, or its name.
-        process_group: take the statistics over the batches of these processes. None: over that of this process alone.
+        process_group: compute the statistics over the batches of these processes. None: of this process only.
         device: of parameters and buffers.
         dtype: of parameters and buffers.
         bias: with affine, learn a bias.
