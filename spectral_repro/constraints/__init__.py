@@ -1,4 +1,4 @@
-"""What is done to the weights between steps, and penalties added to the loss."""
+"""Constraints that change the weights between steps, and penalties added to the loss."""
 
 from spectral_repro.constraints.clip import Clip
 from spectral_repro.constraints.constraint import Constraint, OrthogonalPenalty

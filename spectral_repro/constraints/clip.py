@@ -1,4 +1,4 @@
-"""Singular values above a bound are set to it (Sedghi, Gupta and Long 2019)."""
+"""Clips singular values to a bound (Sedghi, Gupta and Long 2019)."""
 
 from torch import nn
 
@@ -9,10 +9,10 @@ from spectral_repro.linalg import clip_conv
 
 
 class Clip(Constraint):
-    """`clip_conv` of every layer, at the size of its input; waits for the device.
+    """Applies `clip_conv` to every layer, at the size of its input. Synchronises with the device.
 
     For padding with reflected or replicated pixels the bound is divided by the norm of the padding, so that it holds for the
-    layer as it is.
+    layer with its padding.
 
     Args:
         network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
@@ -48,7 +48,7 @@ class Clip(Constraint):
         self.memory["remaining"] = max((self._clip(operator, bound) for operator, bound in bounded), default=1.0)
 
     def _clip(self, operator: Operator, bound: float) -> float:
-        """Clips a layer; its largest singular value over the bound afterwards, 1 where that is within."""
+        """Clips a layer; returns its largest singular value afterwards, divided by the bound, and at least 1."""
         weight, limit = operator.weight, bound / operator.expansion
         clipped = clip_conv(weight, clip_to=limit, rounds=self.rounds, tolerance=self.tolerance, **operator.circular)
         if clipped is weight:
@@ -57,5 +57,5 @@ class Clip(Constraint):
         return max(1.0, operator.norm().item() / bound)
 
     def metrics(self) -> dict[str, float]:
-        """``clip_remaining``: the largest singular value over its bound after the last crop, 1 if none was above."""
+        """``clip_remaining``: the largest ratio of singular value to bound after the last crop, at least 1."""
         return {"clip_remaining": self.memory["remaining"]}

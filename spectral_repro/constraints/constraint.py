@@ -18,23 +18,23 @@ from spectral_repro.linalg.conv_clip import divisor
 
 
 class Constraint(ABC):
-    """Changes the weights in place after every ``every``-th step.
+    """Base class: changes the weights in place after every ``every``-th step.
 
-    A TT layer is bounded through its core, whose singular values are those of the whole if the frames are orthonormal.
-    Where no penalty keeps them so, their triangular factors go into the core first. Frozen weights are left as they are.
+    A TT layer is bounded through its core, which has the same singular values if the frames are orthonormal. If no penalty
+    keeps the frames orthonormal, their triangular factors are moved into the core first. Frozen weights do not change.
 
     Args:
         network: on its device, not yet compiled.
         image_shape: (channels, height, width) of its input.
-        orthonormal_frames: does a penalty keep the frames of TT layers orthonormal?
+        orthonormal_frames: whether a penalty keeps the frames of TT layers orthonormal.
         clip_to: bound of the singular values of convolutions.
-        every: steps from one time to the next.
-        linear_to: bound of the singular values of linear layers, at the same steps; None: they are left alone.
-        batch_norm_to: bound of the largest factor of a batch norm (`batch_norm_factor`), kept by division; None: left alone.
-        batch_norm_every: steps from one time to the next.
+        every: steps between two changes.
+        linear_to: bound of the singular values of linear layers, at the same steps; None: no bound.
+        batch_norm_to: bound of the largest factor of a batch norm (`batch_norm_factor`), kept by division; None: no bound.
+        batch_norm_every: steps between two changes.
 
     Raises:
-        ValueError: for a layer whose weight is parametrized: there is no weight to change in place.
+        ValueError: for a layer whose weight is parametrized, because it cannot be changed in place.
 
     Example:
         >>> class HalveLarge(Constraint):
@@ -47,7 +47,7 @@ class Constraint(ABC):
         >>> constraint.apply(step=100)
     """
 
-    factors_apart = False  # are the three factors of a TT layer bounded each by itself?
+    factors_apart = False  # whether each of the three factors of a TT layer is bounded by itself
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Constraint(ABC):
 
     @torch.no_grad()
     def apply(self, step: int) -> None:
-        """What is due after so many steps."""
+        """Makes the changes that are due after ``step`` steps."""
         if self.batch_norm_to is not None and step % self.batch_norm_every == 0:
             for layer in self.batch_norms:
                 layer.weight.div_(divisor(batch_norm_factor(layer), self.batch_norm_to))
@@ -90,17 +90,17 @@ class Constraint(ABC):
 
     @abstractmethod
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
-        """Changes the weights of the operators so that they keep their bounds."""
+        """Changes the weights of the operators so that these are within their bounds."""
 
     def metrics(self) -> dict[str, float]:
-        """What there is to say of the last time, under the same names every time."""
+        """Numbers about the last change, always under the same names."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self.memory)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over a state, on the devices of the weights.
+        """Loads a state, on the devices of the weights.
 
         Raises:
             ValueError: for the state of another network or constraint.
@@ -119,7 +119,7 @@ class Constraint(ABC):
 
 
 def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
-    """max_c |weight_c| / sqrt(running variance_c + 1e-6), a number; the 1e-6 is that of the published code, not the layer's."""
+    """max_c |weight_c| / sqrt(running variance_c + 1e-6), a scalar tensor. 1e-6 is that of the published code."""
     assert layer.running_var is not None
     return (layer.weight.abs() / (layer.running_var + 1e-6).sqrt()).amax()
 

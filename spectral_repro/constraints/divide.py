@@ -1,4 +1,4 @@
-"""A weight is divided so that its largest singular value keeps a bound (Gouk et al. 2021)."""
+"""Divides a weight so that its largest singular value is within a bound (Gouk et al. 2021)."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ from spectral_repro.linalg.conv_clip import divisor
 
 
 class DivideByExactLargest(Constraint):
-    """w / max(1, sigma / c) with sigma = `Operator.norm`; waits for the device.
+    """w / max(1, sigma / c) with sigma = `Operator.norm`. Synchronises with the device.
 
     sigma is exact for circular padding, and an upper bound for padding with reflected or replicated pixels.
 
@@ -29,15 +29,15 @@ class DivideByExactLargest(Constraint):
 
 
 class DivideByLargest(Constraint):
-    """w / max(1, sigma / c) with sigma by power iterations that continue from where they stopped the last time.
+    """w / max(1, sigma / c) with sigma by power iterations, each continuing from the last one.
 
-    The operator is that of the layer as it is, whatever its padding. The device is not waited for. sigma is found from below:
-    right after a large change of the weights some excess remains.
+    The operator is that of the layer, with padding of any mode. Does not synchronise with the device. sigma is a lower bound,
+    so the norm may exceed the bound right after a large change of the weights.
 
     Args:
         network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
             `Constraint`.
-        iterations: each time.
+        iterations: of each change.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
@@ -61,7 +61,7 @@ class DivideByLargest(Constraint):
     ):
         super().__init__(network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every)
         self.iterations = iterations
-        generator = torch.Generator().manual_seed(0)  # of its own, so that the training draws what it does without
+        generator = torch.Generator().manual_seed(0)  # of its own, so that the random numbers of the training do not change
         self.memory |= {operator.key: operator.random_input(generator) for operator in self.bounded}
 
     def bring_within(self, bounded: list[tuple[Operator, float]]) -> None:
@@ -73,7 +73,7 @@ class DivideByLargest(Constraint):
 
 
 class DivideEachByLargest(DivideByLargest):
-    """The same with the three factors of a TT layer, each brought within the bound by itself.
+    """The same, but with each of the three factors of a TT layer bounded by itself.
 
     Example:
         >>> network = nn.Sequential(TTConv2d(3, 8, 3, padding=1, rank=2))

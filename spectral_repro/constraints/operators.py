@@ -1,4 +1,4 @@
-"""The convolutions and linear layers of a network as linear maps of what they are given."""
+"""The convolutions and linear layers of a network as linear operators."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +31,7 @@ class Operator:
 
     @property
     def key(self) -> str:
-        """Name and size: a layer whose inputs have several sizes is one operator for each of them."""
+        """Name and size, since a layer with inputs of several sizes is one operator for each size."""
         return f"{self.name} {self.size[0]} x {self.size[1]}"
 
     @property
@@ -46,16 +46,16 @@ class Operator:
         return torch.randn(1, channels, *self.size, generator=generator).to(self.weight)
 
     def norm(self) -> Tensor:
-        """`conv_norm` of the ``circular`` operator times ``expansion``, a tensor of one number.
+        """`conv_norm` of the ``circular`` operator times ``expansion``, a scalar tensor.
 
-        Exact for circular padding that keeps the size; what senderovich2022 bounds for padding with zeros; an upper bound of
-        the norm of the layer for padding with reflected or replicated pixels.
+        It is exact for circular padding that keeps the size, the norm that senderovich2022 bounds for padding with zeros, and
+        an upper bound of the norm for padding with reflected or replicated pixels.
         """
         return conv_norm(self.weight, **self.circular) * self.expansion
 
     @property
     def circular(self) -> dict[str, Any]:
-        """What `conv_norm` takes beside the weight: the size of a circular map, stride, groups and dilation.
+        """The arguments of `conv_norm` other than the weight: size of a circular map, stride, groups and dilation.
 
         The size is that of `circular_operator`, with one exception: with zeros, and a kernel that fits on the map, it is the
         size of the map, rounded up to a multiple of the stride, as in senderovich2022. There, the norm of the circular operator
@@ -73,12 +73,12 @@ class Operator:
 
     @property
     def expansion(self) -> float:
-        """What singular values of the circular operator are multiplied by to bound those of the layer (`circular_operator`)."""
+        """The factor from singular values of the circular operator to bounds of those of the layer (`circular_operator`)."""
         return 1.0 if isinstance(self.layer, nn.Linear) else self._circular_operator[1]
 
     @property
     def padded(self) -> dict[str, Any]:
-        """What `conv_power_iteration` takes beside the weight: the layer as it is, with its padding."""
+        """The arguments of `conv_power_iteration` other than the weight: those of the layer, with its padding."""
         if isinstance(self.layer, nn.Linear):
             return {}
         names = ("stride", "padding", "groups", "dilation", "padding_mode")
@@ -96,10 +96,10 @@ class Operator:
 
 
 def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Operator]:
-    """Those of all convolutions, linear layers and TT layers, with the parts of TT layers, in the order of a forward pass.
+    """The operators of all convolutions, linear layers, TT layers and their parts, in the order of a forward pass.
 
-    A layer that is called with inputs of several sizes is there once for each. The network is run in evaluation mode on one
-    image of zeros; afterwards every module is in the mode that it was in, even if that fails.
+    A layer with inputs of several sizes appears once for each. The network is run on one image of zeros in evaluation mode;
+    afterwards every module is in its own mode again, even after an error.
 
     Args:
         network: whose first parameter has the device and the dtype of the image.
@@ -126,7 +126,7 @@ def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Ope
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode, and then each in its own again. The flags are set directly: `train` may be overridden."""
+    """Sets all modules to evaluation mode, then back. The flags are set directly, since `train` may be overridden."""
     modes = {module: module.training for module in network.modules()}
     try:
         for module in modes:

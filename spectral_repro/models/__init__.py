@@ -1,4 +1,4 @@
-"""Networks, each taking its layers as factories."""
+"""Networks; their norm and pooling layers are arguments (factories)."""
 
 from spectral_repro.models.airbench import AirBench
 from spectral_repro.models.alexnet import AlexNet, alexnet, alexnet_small

@@ -27,7 +27,7 @@ class AirBench(ImageClassifier):
         width: channels of the first block.
         widening: channels of each block, as multiples of ``width``.
         depth: convolutions of a block.
-        norm_momentum: of batch norms at the places where the layer under study does not stand.
+        norm_momentum: of batch norms where the layer under study is not used.
         logit_scale: factor of the logits.
 
     Input (N, in_channels, H, W), H and W >= 17, output logits (N, num_classes).

@@ -15,8 +15,8 @@ WIDENING = (1, 3, 6, 4, 4)  # channels of the five convolutions, over those of t
 class AlexNet(ImageClassifier):
     """Five convolutions, each with norm and ReLU, max-pooling after the first two, pooling, a linear classifier.
 
-    The max-pooling behind the last convolution and the two hidden linear layers of Krizhevsky et al. (2012) give way to the
-    pooling: 224 x 224 pixels leave 13 x 13 positions of 4 ``width`` channels.
+    The pooling replaces the last max-pooling and the two hidden linear layers of Krizhevsky et al. (2012): 224 x 224 pixels
+    leave 13 x 13 positions of 4 ``width`` channels.
 
     Args:
         stem: kernel size, stride and padding of the first convolution.

@@ -1,4 +1,4 @@
-"""What the networks are built of: convolutions without bias, norms by place, features with a pooling and a classifier."""
+"""Building blocks of the networks: convolutions without bias, choice of norms, pooling and classifier."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Placement = Literal["stem", "all"]
 class ImageClassifier(nn.Module):
     """classifier(pooling(features(x))) of images x (N, in_channels, H, W): logits (N, num_classes).
 
-    A subclass has ``features``, a module or a method, and makes the other two by `add_classifier`.
+    A subclass defines ``features``, a module or a method, and adds the other two with `add_classifier`.
 
     Example:
         >>> isinstance(resnet18(width=8), ImageClassifier)
@@ -27,7 +27,7 @@ class ImageClassifier(nn.Module):
     classifier: nn.Module
 
     def add_classifier(self, channels: int, pooling: Callable[[int], Pooling], num_classes: int, bias: bool = True) -> None:
-        """A pooling of so many channels, and a linear layer behind it."""
+        """Adds a pooling of this number of channels, and a linear layer after it."""
         self.pooling = pooling(channels)
         self.classifier = nn.Linear(self.pooling.out_features, num_classes, bias)
 
@@ -36,7 +36,7 @@ class ImageClassifier(nn.Module):
 
 
 def norms_by_place(norm: Norm, placement: Placement, other: Norm = nn.BatchNorm2d) -> tuple[Norm, Norm]:
-    """The norm of the stem and that of all other places: the ``other`` one unless the placement is "all".
+    """The norm of the stem, and the norm elsewhere: ``other`` unless the placement is "all".
 
     Raises:
         ValueError: for another placement.
@@ -52,7 +52,7 @@ def convolution(in_channels: int, out_channels: int, size: int, stride: int = 1,
 
 
 def subsampled(x: Tensor, stride: int) -> Tensor:
-    """Every ``stride``-th pixel of x (N, C, H, W), which is what a 1 x 1 convolution with this stride sees.
+    """Every ``stride``-th pixel of x (N, C, H, W): the input of a 1 x 1 convolution with this stride.
 
     Such a convolution follows with stride 1: the gradient of a strided 1 x 1 convolution of a few channels corrupts memory in
     torch 2.14 on CPUs (float32, channels_last, 64 x 64 pixels).

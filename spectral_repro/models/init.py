@@ -1,7 +1,7 @@
 """Initial weights of a network: random ones, the identity, whitened patches.
 
-They, and all that a network can start from, are called with the network, which they change in place, and a function of a
-number: that many training images, the first ones as the training will see them, (number, C, H, W).
+An initialisation is called with the network, which it changes in place, and a function that returns the first ``number``
+training images as the training will see them, (number, C, H, W).
 """
 
 import math
@@ -39,7 +39,7 @@ def orthogonal(model: nn.Module, first_images: FirstImages) -> None:
 @torch.no_grad()
 def dirac(model: nn.Module, first_images: FirstImages) -> None:
     """Convolutions whose first outputs are their inputs: the identity on as many channels as both have. The kernels of further
-    outputs, and all other layers, keep the weights that they have (Jordan 2024, airbench).
+    outputs, and all other layers, keep their weights (Jordan 2024, airbench).
     """
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
@@ -69,9 +69,10 @@ def patches(
 
     Args:
         model: whose first convolution has an even number of output channels, 2 C k k at most.
-        images: training images that the patches are from.
+        images: number of training images for the patches.
         eps: added to the eigenvalues.
-        others: start of the other layers, applied after it; a frozen first convolution keeps its patches. None: as they are.
+        others: initialisation of the other layers, applied afterwards; a frozen first convolution keeps its patches.
+            None: they keep their weights.
 
     Raises:
         ValueError: if there is no such convolution.
@@ -98,7 +99,7 @@ def patches(
 
 @torch.no_grad()
 def _draw(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    """New weights for convolutions and linear layers that are trained, drawn on the CPU and so the same on every device."""
+    """Draws weights of trained convolutions and linear layers on the CPU, so that they are the same on every device."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
             layer.weight.copy_(draw(torch.empty(layer.weight.shape)))

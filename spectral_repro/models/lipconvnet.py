@@ -12,8 +12,8 @@ from spectral_repro.layers.soc import MinMax
 class LipConvnet(nn.Module):
     """Five groups of ``block_size`` convolutions with MinMax, and a 1 x 1 convolution as classifier.
 
-    The last layer of a group doubles the channels and has stride 2, where it finds an even size; that of the fifth group is
-    1 x 1. Built of plain convolutions: `convert` with `SOC` or `SOTT` makes it 1-Lipschitz.
+    The last layer of a group doubles the channels and has stride 2 if the size is even; in the fifth group it is 1 x 1. It
+    consists of plain convolutions: `convert` with `SOC` or `SOTT` makes it 1-Lipschitz.
 
     Args:
         block_size: layers of a group, 1, 4 and 6 in LipConvnet-5, -20 and -30.
@@ -23,7 +23,7 @@ class LipConvnet(nn.Module):
     Input (N, in_channels, H, W), output logits (N, num_classes).
 
     Raises:
-        ValueError: for an odd ``width``, which MinMax cannot halve.
+        ValueError: for an odd ``width``, because MinMax halves the channels.
 
     Example:
         >>> lipconvnet5(num_classes=10, width=4)(torch.randn(2, 3, 32, 32)).shape
@@ -49,7 +49,7 @@ class LipConvnet(nn.Module):
 
     @property
     def lipschitz(self) -> float:
-        """A bound of the Lipschitz constant in evaluation, the product of those of the layers, if all of them have one."""
+        """A bound of the Lipschitz constant in evaluation: the product of the bounds of the layers, which must all have one."""
         return math.prod(layer.lipschitz for layer in [*self.features[::2], self.classifier])
 
 

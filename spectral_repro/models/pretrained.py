@@ -9,14 +9,14 @@ Norm = tuple[str, nn.BatchNorm2d]
 
 
 def translate(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
-    """What ``target`` can take of a network of torchvision with as many convolutions, one for one in their order.
+    """The weights that ``target`` can use of a network of torchvision with as many convolutions, matched in order.
 
-    A convolution of the same shape gives its weight, and its batch norm everything. Convolutions here have no bias: theirs is
-    taken off the running mean behind them, which comes to the same once the statistics are frozen. The linear layer goes
-    with average pooling.
+    A convolution of the same shape is used with its batch norm. Convolutions here have no bias: a bias there is subtracted from
+    the running mean after it, which is equivalent once the statistics are frozen. The linear layer is used with average
+    pooling.
 
     Returns:
-        Tensors by their names in ``target``: of one that has torchvision's architecture, all of them.
+        Tensors by their names in ``target``; all of them if it has torchvision's architecture.
 
     Raises:
         ValueError: for another number of convolutions.
@@ -40,7 +40,7 @@ def translate(source: nn.Module, target: nn.Module) -> dict[str, Tensor]:
 
 
 def _convolutions(network: nn.Module) -> list[tuple[Convolution, Norm | None]]:
-    """Every convolution before the pooling with the batch norm behind it, if there is one."""
+    """Every convolution before the pooling with the batch norm after it, if there is one."""
     found: list[tuple[Convolution, Norm | None]] = []
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and not name.startswith("pooling."):
@@ -51,7 +51,7 @@ def _convolutions(network: nn.Module) -> list[tuple[Convolution, Norm | None]]:
 
 
 def _statistics(convolution: nn.Conv2d, norm: Norm | None) -> dict[str, Tensor]:
-    """The state of the batch norm behind a convolution without bias."""
+    """The state of the batch norm after a convolution, the bias of the convolution included."""
     state: dict[str, Tensor] = norm[1].state_dict() if norm else {}
     if convolution.bias is not None:
         bias = convolution.bias.detach()

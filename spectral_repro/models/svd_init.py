@@ -1,4 +1,4 @@
-"""Initial weights from the singular vectors of what a layer is given (daneshmand2021)."""
+"""Initial weights from the singular vectors of a layer's inputs (daneshmand2021)."""
 
 from typing import Literal
 
@@ -20,20 +20,20 @@ LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
 def svd(
     model: nn.Module, first_images: FirstImages, *, images: Count = 256, layers: Literal["conv", "linear", "all"] = "conv"
 ) -> None:
-    """`xavier`, then the square layers, those with C outputs and as many inputs, from the SVD of what they are given.
+    """`xavier`, then the square layers, with C outputs and C inputs, from the SVD of their inputs.
 
-    Training images pass through the network. A square layer on their way meets the rows X (N, P) = U diag(s) V^T: vectors, or
-    the patches that a convolution sees, P = C k k. Its weight becomes U[:C, :C] diag(s_1, ..., s_C)^-e V^T[:C], e = 1/2 for
+    Training images pass through the network. The inputs of a square layer are the rows of X (N, P) = U diag(s) V^T: vectors, or
+    the patches of a convolution, P = C k k. Its weight becomes U[:C, :C] diag(s_1, ..., s_C)^-e V^T[:C], e = 1/2 for
     convolutions and 1 for linear layers (`svd_weight`), divided by the Frobenius norm of the layer's output on these images.
-    Prints the `gram_ratio` of what the classifier is given, before and after. As in the published code of Figures 3, 4 and 7.
+    Prints the `gram_ratio` of the inputs of the classifier, before and after. As in the published code of Figures 3, 4 and 7.
 
     Args:
-        model: has an attribute ``classifier``; normalisations and dropout act as in the mode that it is in.
-        images: how many; every layer needs N >= C.
+        model: has an attribute ``classifier``; normalisations and dropout depend on its mode.
+        images: number of images; every layer needs N >= C.
         layers: square convolutions, linear layers or both. Grouped convolutions are not square.
 
     Raises:
-        ValueError: for too few images, a network without such a layer, or a layer that is given nothing but zeros.
+        ValueError: for too few images, a network without such a layer, or a layer whose inputs are all zero.
     """
     xavier(model, first_images)
     square = [module for module in model.modules() if isinstance(module, LAYERS[layers]) and _is_square(module)]
@@ -75,7 +75,7 @@ def _is_square(layer: nn.Module) -> bool:
 
 
 def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor]) -> None:
-    """Gives a layer its weight just before it is applied."""
+    """Sets the weight of a layer just before it is applied."""
     (x,) = inputs
     if isinstance(layer, nn.Conv2d):
         patches = patches_seen(layer, x)

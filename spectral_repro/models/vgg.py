@@ -15,8 +15,8 @@ class VGG(ImageClassifier):
     """Five stages of 3 x 3 convolutions with norm and ReLU, max-pooling between them, pooling, linear classifier.
 
     For small images (32 x 32) max-pooling follows the fifth stage too, and two hidden linear layers with ReLU, as wide as that
-    stage, stand before the classifier: 512 - 512 - classes. With batch norm behind the hidden layers that is the network of
-    cho2017's code, except that its batch norms shift and do not scale; without, that of senderovich2022.
+    stage, precede the classifier: 512 - 512 - classes. With batch norm after the hidden layers this is the network of cho2017's
+    code, except that its batch norms shift and do not scale; without, it is that of senderovich2022.
 
     Args:
         depths: convolutions in each of the five stages, of 1, 2, 4, 8 and 8 times ``width`` channels.

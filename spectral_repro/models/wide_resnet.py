@@ -16,8 +16,8 @@ class WideBlock(nn.Module):
     """conv2(dropout(relu(norm2(conv1(a))))) + shortcut, a = relu(norm1(x)): norm and ReLU stand before the convolutions.
 
     Where the shape changes, the shortcut is a strided 1 x 1 convolution of a ("conv", cho2017), or the average of x over
-    squares of ``stride`` pixels, with channels of zeros on both sides of its own or, where it has too many, without those on
-    both sides ("pool", senderovich2022); elsewhere it is x.
+    squares of ``stride`` pixels, padded with channels of zeros on both sides, or cropped on both sides if it has too many
+    ("pool", senderovich2022); elsewhere it is x.
 
     (N, in_channels, H, W) to (N, channels, H / stride, W / stride), rounded up.
     """
@@ -62,7 +62,7 @@ class WideResNet(ImageClassifier):
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first stage, 16 k in WRN-depth-k.
         stem_channels: channels of the stem.
-        dropout: share of the numbers between the two convolutions of a block that training sets to 0.
+        dropout: probability of dropout between the two convolutions of a block.
         shortcut: of blocks that change the shape, "conv" or "pool"; see `WideBlock`.
         gain: None starts convolutions Kaiming normal (fan out); a number starts all weights normal with standard deviation
             gain / sqrt(fan in), 2 in cho2017's code.

@@ -1,4 +1,4 @@
-"""What the optimisers on the sphere share: their groups and checks, and the gradient on the sphere."""
+"""The base class of the optimisers on the sphere: groups, checks and the gradient on the sphere."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ class Grassmann(MixedOptimizer, ABC):
     """Base of `SGDG` and `AdamG`: groups with ``grassmann=True`` are optimised on the sphere, the others by SGD with Nesterov
     momentum.
 
-    On the sphere every row of a parameter (C_out, ...) stands for the line through it, a point of G(1, n) (cho2017, section 3).
-    Once all groups are accepted, each of these rows is divided by its length; a row of zeros becomes (1, ..., 1) / sqrt(n).
-    Steps move rows along great circles and do not normalise again, so weights that are loaded later must have rows of length 1
-    too, as those of a checkpoint have.
+    On the sphere every row of a parameter (C_out, ...) represents a line, a point of G(1, n) (cho2017, section 3). When all
+    groups have been checked, each of these rows is divided by its length; a row of zeros becomes (1, ..., 1) / sqrt(n). Steps
+    move rows along great circles and do not normalise again, so weights that are loaded later must have rows of length 1, as
+    those of a checkpoint have.
 
     A step follows the gradient G + 2 omega (Y Y^T - I) Y of the loss and of omega / 2 |Y Y^T - I|^2, with Y all rows of the
     parameter. The part of a row's gradient that is tangent to the sphere is clipped to the length ``grad_clip``.
@@ -31,8 +31,8 @@ class Grassmann(MixedOptimizer, ABC):
         params, defaults: see `MixedOptimizer`.
 
     Raises:
-        TypeError, ValueError: see `MixedOptimizer`; and for weights that cannot be on the sphere: complex numbers or integers,
-            fewer than two dimensions, empty rows. No weight has been changed then.
+        TypeError, ValueError: see `MixedOptimizer`; and for weights that cannot be on the sphere: complex or integer ones,
+            those of fewer than two dimensions or with empty rows. No weight is changed then.
 
     Example:
         >>> network = nn.Conv2d(8, 16, 3)
@@ -93,7 +93,7 @@ class Grassmann(MixedOptimizer, ABC):
 def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
     """G + 2 omega (Y Y^T - I) Y for Y (C_out, ...), the gradient itself for omega = 0.
 
-    The numbers of a row are taken in the order in which they lie in memory, so that no weight is copied.
+    The numbers of a row are taken in memory order, so that no weight is copied.
     """
     if omega == 0:
         return gradient
@@ -120,8 +120,8 @@ def within_rows(point: Tensor) -> tuple[int, ...]:
 
 
 def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Splits tensors of as many rows each into blocks of the same rows. On a CPU a block fits into its cache, so that a step
-    waits for memory once and not in every operation; on other devices there is one block.
+    """Splits tensors with the same number of rows into blocks of rows. On a CPU a block fits into the cache, so that a step
+    reads memory once and not in every operation; on other devices there is one block.
     """
     first = tensors[0]
     rows = max(1, BLOCK // first.shape[1:].numel()) if first.device.type == "cpu" else len(first)

@@ -1,4 +1,4 @@
-"""Parameter groups: by kind, and for optimisers that treat some parameters by a rule of their own."""
+"""Parameter groups: by kind of parameter, and for optimisers that update some parameters by another rule."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -94,15 +94,15 @@ def muon(
     ns_steps: Count = 5,
     ns_coefficients: tuple[float, float, float] = JORDAN,
 ) -> Muon:
-    """`Muon` of the hidden weights of a network, and SGD of the rest: of ``model.classifier``, if the network has one, and of
-    all that is no weight of a linear layer or convolution, such as biases and the parameters of normalisations.
+    """`Muon` for the hidden weights of a network and SGD for the rest: ``model.classifier``, if there is one, and everything
+    but the weights of linear layers and convolutions, such as biases and the parameters of normalisations.
 
     Convolutions of different strides and groups become groups of their own, since their operators differ. Weights that
     ``torch.nn.utils.parametrize`` computes are optimised by SGD.
 
-    A group that is given is split in the same way, and keeps all that it says: ``lr``, ``momentum`` and ``weight_decay`` of its
-    own hold for SGD, ``muon_lr``, ``muon_momentum`` and ``muon_decay`` of its own for Muon, and ``use_muon`` decides for all
-    its parameters. With a learning rate of its own for SGD alone, f lr, that of Muon is f muon_lr.
+    A given group is split in the same way and keeps its options: its ``lr``, ``momentum`` and ``weight_decay`` are for SGD, its
+    ``muon_lr``, ``muon_momentum`` and ``muon_decay`` for Muon, and ``use_muon`` decides for all its parameters. If it sets only
+    a learning rate for SGD, f lr, that of Muon is f muon_lr.
 
     Args:
         params: what to optimise: parameters, named parameters, or groups of either.
@@ -150,9 +150,9 @@ def sphere_groups(
     """Parameter groups for `SGDG` and `AdamG`, in this order: weights with ``weight_decay``, vectors with ``bn_decay``, and on
     the sphere the weights of convolutions with fewer channels than inputs (in_channels / groups times kernel size).
 
-    A group that is given becomes up to three groups, which keep all that it says: a ``weight_decay`` of its own holds for
-    weights and vectors, and ``grassmann`` decides for all its parameters. Where it has a learning rate of its own, f lr,
-    its learning rate on the sphere is f lrg, unless it has an ``lrg`` of its own.
+    A given group becomes up to three groups, which keep its options: its ``weight_decay`` is for weights and vectors, and
+    ``grassmann`` decides for all its parameters. If it sets a learning rate f lr and no ``lrg``, its learning rate on the
+    sphere is f lrg.
 
     Args:
         params: what to optimise: parameters, named parameters, or groups of either.
@@ -167,8 +167,8 @@ def sphere_groups(
 
     Raises:
         TypeError: for a group that is not a dict among others.
-        ValueError: if there is nothing to optimise, or nothing of it is for the sphere; for a parameter that is not the
-            network's; and for a group with another learning rate than ``lr=0`` that does not say its ``lrg``.
+        ValueError: if there is nothing to optimise, or nothing of it on the sphere; for a parameter that is not the network's;
+            and with ``lr=0``, for a group that sets another learning rate and no ``lrg``.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.Flatten(), nn.Linear(16, 10))
@@ -194,21 +194,21 @@ def _split(
     weight_decay: float,
     bn_decay: float,
 ) -> list[dict[str, Any]]:
-    """Splits every given group into weights, vectors, and parameters that are optimised by a rule of their own.
+    """Splits every given group into weights, vectors, and parameters that are updated by another rule.
 
     Args:
         params, model, lr, weight_decay, bn_decay: see `sphere_groups`.
-        chosen: by the ids of the parameters with their own rule: options of the group that they come to.
-        flag: the option of a group that says whether it is optimised by that rule.
-        own: of options that have other values under that rule: the names and the values that they have there.
+        chosen: the parameters with the other rule, by id, and options of the group that each belongs to.
+        flag: the option of a group that says whether it has that rule.
+        own: for options with other values under that rule: their names and values there.
 
     Returns:
         Groups that are not empty, each with the flag.
 
     Raises:
         TypeError: for a group that is not a dict among others.
-        ValueError: if there is nothing to optimise; for a parameter that is not the network's; and for a group with another
-            learning rate than ``lr=0`` that does not say the one of the rule.
+        ValueError: if there is nothing to optimise; for a parameter that is not the network's; and with ``lr=0``, for a group
+            that sets another learning rate and not that of the rule.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     own_lr, default = own["lr"]
@@ -249,8 +249,8 @@ def groups_by_kind(
 ) -> list[dict[str, Any]]:
     """Parameter groups for any optimiser, with other learning rates and weight decays for normalisations and biases.
 
-    A group that is given becomes up to three: weights, the parameters of normalisations, and biases of other layers. In the
-    last two ``lr`` and ``weight_decay`` are those of the given group, or else of the optimiser, times a factor.
+    A given group becomes up to three: weights, the parameters of normalisations, and biases of other layers. In the last two,
+    ``lr`` and ``weight_decay`` of the given group, or else of the optimiser, are multiplied by a factor.
 
     Args:
         params: what to optimise: parameters, named parameters, or groups of either.
@@ -297,7 +297,7 @@ def _given(params: ParamsT) -> list[dict[str, Any]]:
 
 
 def _named(params: Tensor | Sequence[Tensor | tuple[str, Tensor]], names: dict[int, str]) -> list[tuple[str, Tensor]]:
-    """The parameters of a group with their names in the network, or those that they are given with."""
+    """The parameters of a group with their given names, or else their names in the network."""
     params = [params] if isinstance(params, Tensor) else params
     pairs = [given if isinstance(given, tuple) else (None, given) for given in params]
     for name, parameter in pairs:

@@ -1,4 +1,4 @@
-"""Base of optimisers with a rule of their own for some parameter groups and SGD for the others: checks, steps and state."""
+"""The base class of optimisers that use SGD for some parameter groups and another rule for the others."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from torch.optim.sgd import sgd
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that an option of a group may be, and how a message says so."""
+    """The numbers that an option of a group may be, and the words for them in a message."""
 
     holds: Callable[[float], bool]
     requirement: str
-    optional: bool = False  # may it be None?
+    optional: bool = False  # whether it may be None
 
     def check(self, key: str, value: object) -> None:
         if value is None and self.optional:
@@ -33,17 +33,18 @@ BELOW_ONE = Range(lambda value: 0 <= value < 1, "must be in [0, 1)")
 
 
 class MixedOptimizer(torch.optim.Optimizer):
-    """Optimises its groups by SGD with Nesterov momentum. Subclasses do something else with some of them.
+    """SGD with Nesterov momentum; subclasses update some groups by another rule.
 
-    Gradients are left as they are, and no step waits for the device. The state has the parameter's dtype and memory format.
+    Gradients are not changed, and no step synchronises with the device. The state has the dtype and memory format of the
+    parameter.
 
     Args:
         params: parameters, named parameters, or groups of either with values of their own for any of the defaults.
         defaults: values for groups that do not have their own; ``lr``, ``momentum`` and ``weight_decay`` are among them.
 
     Raises:
-        TypeError: for parameters that torch refuses.
-        ValueError: for a value out of range, and for sparse weights. No weight has been changed then.
+        TypeError: for parameters that torch does not accept.
+        ValueError: for a value out of range, and for sparse weights. No weight is changed then.
     """
 
     ranges: dict[str, Range] = {"lr": NOT_NEGATIVE, "momentum": BELOW_ONE, "weight_decay": NOT_NEGATIVE}
@@ -72,13 +73,13 @@ class MixedOptimizer(torch.optim.Optimizer):
         """One step of all parameters that have a gradient.
 
         Args:
-            closure: computes the loss and its gradients anew.
+            closure: computes the loss and its gradients again.
 
         Returns:
             What the closure returns.
 
         Raises:
-            ValueError: for a sparse gradient. Nothing has been changed then.
+            ValueError: for a sparse gradient. Nothing is changed then.
         """
         loss = None
         if closure is not None:
@@ -109,18 +110,18 @@ class MixedOptimizer(torch.optim.Optimizer):
         )
 
     def describe(self, group: dict[str, Any]) -> str:
-        """What is done with the parameters of a group, in a few words."""
+        """The rule for the parameters of a group in a few words."""
         return f"SGD, weight decay {group['weight_decay']:g}"
 
     def state_of(self, parameter: Tensor, start: Callable[[Tensor], dict[str, Any]]) -> dict[str, Any]:
-        """The state of a parameter, which ``start`` makes before its first step."""
+        """The state of a parameter; ``start`` creates it before the first step."""
         state: dict[str, Any] = self.state[parameter]
         if not state:
             state.update(start(parameter))
         return state
 
     def table(self) -> str:
-        """Every parameter under what is done with it."""
+        """All parameters by rule, as text."""
         lines = []
         for group in self.param_groups:
             total = sum(parameter.numel() for parameter in group["params"])
@@ -140,7 +141,7 @@ def gradients_of(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def named(group: dict[str, Any]) -> list[tuple[Tensor, str]]:
-    """The parameters of a group, each with what messages call it."""
+    """The parameters of a group, each with its name for messages."""
     names = group.get("param_names")
     labels = [f"parameter {name}" for name in names] if names else ["a parameter"] * len(group["params"])
     return [(p, f"{label} of shape {tuple(p.shape)}") for p, label in zip(group["params"], labels, strict=True)]

@@ -27,20 +27,20 @@ class Muon(MixedOptimizer):
     For a matrix, polar(U) = (U U^T)^(-1/2) U has the singular vectors of U, and singular values near 1, by
     `newton_schulz_polar`. For the kernel of a convolution, (C_out, C_in / groups, K_1, K_2), it is one of two:
 
-    - "flattened": that of the matrix C_out x (C_in / groups K_1 K_2), as usual. Its step bounds the matrix, not the
-      convolution, whose operator norm may be up to sqrt(K_1 K_2) times as large.
+    - "flattened": that of the matrix C_out x (C_in / groups K_1 K_2), as usual. The norm of a step is bounded for the matrix,
+      not for the convolution, whose norm may be up to sqrt(K_1 K_2) times larger.
     - "operator": that of the operator itself. Each block of the convolution's symbol (see `Symbol`), C_out x (s^2 C_in), is
       replaced by its polar factor, and the kernel of these blocks cropped to K_1 x K_2. The blocks are those of circular
       padding at ``frequencies`` x ``frequencies`` points (at least as many as the kernel has taps), which stand for all
       frequencies. The time grows with their number; the kernels of 6 and of 32 points differ by 3 to 16 %, measured for 3 x 3
       taps, those of 8 and 32 by 1 to 9 %.
 
-    Each group of a convolution is orthogonalised by itself. Rows and columns are those of the matrices that are. Weights of one
-    shape are taken together. Groups with ``use_muon=False`` are optimised by SGD with Nesterov momentum, to whose gradients
-    ``weight_decay`` W is added: vectors such as biases, and the classifier, for which Muon is not meant.
+    Each group of a convolution is orthogonalised by itself; rows and columns are those of the orthogonalised matrices. Weights
+    of the same shape are batched. Groups with ``use_muon=False`` are optimised by SGD with Nesterov momentum, to whose
+    gradients ``weight_decay`` W is added: vectors such as biases, and the classifier, for which Muon is not meant.
 
-    ``torch.optim.Muon`` takes matrices alone, and computes in bfloat16; here it is float32, or the dtype of the weights if that
-    is more. See `MixedOptimizer` for the rest.
+    ``torch.optim.Muon`` accepts matrices only and computes in bfloat16; this class computes in float32, or in the dtype of the
+    weights if it is wider. See `MixedOptimizer` for the rest.
 
     Args:
         params: parameters, named parameters, or groups of either with values of their own for any of the following.
@@ -55,7 +55,7 @@ class Muon(MixedOptimizer):
 
     Raises:
         TypeError, ValueError: see `MixedOptimizer`; and with ``use_muon``, for weights of fewer than two dimensions, complex
-            weights, and weights of which one of the options makes no sense. No weight has been changed then.
+            weights, and weights that do not fit an option. No weight is changed then.
 
     References:
         Keller Jordan et al. Muon: An optimizer for hidden layers in neural networks. 2024.
@@ -163,7 +163,7 @@ class Muon(MixedOptimizer):
         return changed.to(first.dtype).reshape(len(updates), *first.shape).unbind()
 
     def _symbol(self, parameter: Tensor, group: dict[str, Any]) -> Symbol:
-        """The symbol of kernels like this one, made once, since it goes from the CPU to the device."""
+        """The symbol of kernels of this shape, made once because it is copied from the CPU to the device."""
         kernel, stride = _as_kernel(parameter.detach()), pair("stride", group["stride"])
         key = (kernel.shape, kernel.dtype, kernel.device, stride, group["groups"], group["frequencies"])
         if key not in self._symbols:
@@ -173,7 +173,7 @@ class Muon(MixedOptimizer):
 
 
 def _by_operator(parameter: Tensor, group: dict[str, Any]) -> bool:
-    """Is this a kernel of more than one tap, whose operator is another one than its matrix?"""
+    """Whether this is a kernel of several taps that is orthogonalised as an operator."""
     return group["kernels"] == "operator" and parameter.shape[2:].numel() > 1
 
 

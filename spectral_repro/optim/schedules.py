@@ -1,6 +1,6 @@
-"""Learning-rate schedules: multipliers of the learning rate as functions of the part of the training that is done.
+"""Learning-rate schedules: factors of the learning rate as functions of the completed fraction of the training.
 
-A part is a number in [0, 1] or a fraction such as "100/350", so that a schedule holds for a training of any length.
+A fraction is a number in [0, 1] or a text such as "100/350", so a schedule works for a training of any length.
 """
 
 import math
@@ -30,7 +30,7 @@ def _check_factor(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate stays as it is.
+    """A constant learning rate.
 
     Example:
         >>> schedule = Constant()

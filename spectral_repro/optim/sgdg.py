@@ -25,9 +25,9 @@ class SGDG(Grassmann):
         grassmann: whether the group is on the sphere. Its weights (C_out, ...) are real.
         omega: weight of the orthogonality regulariser, >= 0, on the sphere.
         grad_clip: greatest length of a row's gradient, > 0, on the sphere; None does not clip.
-        reset_on_lr_change: forget the momentum in every step whose learning rate is not that of the step before, as the
-            authors' PyTorch code does by making a new optimiser. With a schedule that changes it in every step there is no
-            momentum then.
+        reset_on_lr_change: reset the momentum in every step whose learning rate differs from that of the step before, as the
+            authors' PyTorch code does by making a new optimiser. With a schedule that changes it in every step there is then no
+            momentum.
 
     Raises:
         TypeError, ValueError: see `Grassmann`.
