@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
-from spectral_repro.configuration.values import DEVICE, TEXT, one_of, whole
+from spectral_repro.configuration.values import DEVICE, TEXT, WORKERS, one_of, whole
 from spectral_repro.errors import UserError
 
 RULES = {
@@ -21,7 +21,7 @@ RULES = {
     "weights": one_of("model", "ema"),
     "device": DEVICE,
     "batch_size": whole(1),
-    "workers": whole(0),
+    "workers": WORKERS,
 }
 
 

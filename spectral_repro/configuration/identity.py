@@ -152,8 +152,10 @@ def _pin_images(dataset: DictConfig) -> None:
 
 
 def file_digest(path: Path) -> str | None:
-    """16 hexadecimal digits of a file's content; None if it cannot be read."""
+    """16 hexadecimal digits of a file's content; None if it cannot be read, and for a pipe or a device, which may have no end."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError:

@@ -9,7 +9,7 @@ from spectral_repro.configuration.arguments import check_arguments
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, within
 from spectral_repro.configuration.settings import SETTINGS
-from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, THREADS, any_of, list_of, number, one_of, whole
+from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, THREADS, WORKERS, any_of, list_of, number, one_of, whole
 from spectral_repro.errors import UserError, first_line
 
 RULES = {
@@ -46,7 +46,7 @@ RULES = {
     "dataset.check_integrity": SWITCH,
     "dataset.extra": SWITCH,
     "dataset.memory_limit_gib": number(least=0),
-    "dataset.workers": whole(0),
+    "dataset.workers": WORKERS,
     **{f"loss.{key}": SETTINGS[key] for key in ("label_smoothing", "reduction")},
     "param_groups.norms.lr": number(above=0),
     "param_groups.norms.weight_decay": number(least=0),

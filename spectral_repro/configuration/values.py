@@ -85,4 +85,5 @@ def _is_device(value: object) -> bool:
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 TEXT = Rule("a text", lambda value: isinstance(value, str) and value != "")
 THREADS = whole(1, below=1025)  # more than any machine has; a process ends when it asks for a million
+WORKERS = whole(0, below=1025)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -100,13 +101,13 @@ class ImageFiles:
             UserError: for the first file that cannot be decoded.
         """
         choices = choices or [torch.zeros_like(batch) for batch in numbers]
-        batches = zip(numbers, choices, strict=True)
+        batches, workers = zip(numbers, choices, strict=True), min(self.workers, len(numbers))
         loader: DataLoader[Any] = DataLoader(
             self,  # type: ignore[arg-type] # torch asks for __getitems__ alone
             batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
             collate_fn=_as_it_is,
-            num_workers=self.workers,
-            multiprocessing_context=START_METHOD if self.workers else None,
+            num_workers=workers,
+            multiprocessing_context=START_METHOD if workers else None,
             worker_init_fn=own_process_group,
             generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
             pin_memory=pin_memory,
@@ -192,6 +193,8 @@ def opened(path: str) -> Iterator[Image.Image]:
         UserError: for a file that is not an image, and for whatever else goes wrong with it in the block, with its name.
     """
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            raise OSError("a pipe, not a file")  # of which the first byte may never come
         with Image.open(path) as image:
             _depth(image)
             yield image

@@ -1,5 +1,6 @@
 """Classes of images in files."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ from spectral_repro.listing import visible
 
 def files_in(place: Path) -> list[Path]:
     """The file itself, or all files in a folder and its subfolders, in the order of their paths, without those that operating
-    systems leave.
+    systems leave. A link to a folder that it lies in is passed over.
 
     Raises:
         UserError: if there are none.
     """
     try:
-        files = [place] if place.is_file() else list(_files(place))
+        files = [place] if place.is_file() else list(_files(place, {place.resolve()}))
     except OSError as error:
         raise UserError(f"images={place}: cannot be read ({error.strerror})") from error
     if not files:
@@ -31,12 +32,13 @@ def files_in(place: Path) -> list[Path]:
     return files
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, around: set[Path]) -> Iterator[Path]:
+    """The files in a folder, which lies in the folders ``around``."""
     for path in visible(folder):
-        if path.is_dir():
-            yield from _files(path)
-        else:
+        if not path.is_dir():
             yield path
+        elif (inner := path.resolve()) not in around:
+            yield from _files(path, around | {inner})
 
 
 def predict(
@@ -46,6 +48,7 @@ def predict(
 
     They are the softmax of the mean of the logits over the views that the evaluation of the training makes of an image.
     """
+    workers = min(workers, math.ceil(len(paths) / batch_size))
     batches = DataLoader(
         _Pictures(paths, trained.transforms),
         batch_size,

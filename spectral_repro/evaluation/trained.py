@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from spectral_repro.configuration.identity import flatten, within
+from spectral_repro.configuration.rules import OF_THE_DATA_SET, RULES
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError, first_line
@@ -21,6 +23,8 @@ from spectral_repro.training.checkpoint import differences, read_checkpoint, ren
 from spectral_repro.training.environment import fastest_precision
 
 NEEDED = ("model._target_", "dataset", "trainer", "precision", "seed")  # to build the network and its batches
+GROUPS = ("dataset", "trainer")
+READ = ("dataset", "precision", "seed", "trainer.channels_last")
 Predictions = tuple[Tensor, Tensor]
 
 
@@ -148,10 +152,17 @@ def restore(
 def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, list[str]]:
     """The configuration, the network in evaluation mode and the class names of a checkpoint; no names if it has none."""
     content = read_checkpoint(checkpoint)
-    found = content.get("config")
+    found, names = content.get("config"), content.get("class_names", [])
     config = OmegaConf.create(found if isinstance(found, dict) else {})
-    if absent := [key for key in NEEDED if OmegaConf.select(config, key) is None]:
-        raise UserError(f"{checkpoint}: has no {absent[0]} under config, the configuration of its training")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{checkpoint}: class_names must be a list of texts")
+    with _errors_of_config(checkpoint):
+        nodes = {key: OmegaConf.select(config, key) for key in NEEDED}
+        if absent := [
+            key for key, node in nodes.items() if node is None or (key in GROUPS and not isinstance(node, DictConfig))
+        ]:
+            raise UserError(f"{checkpoint}: has no {absent[0]} under config, the configuration of its training")
+        _check(checkpoint, flatten(config))
     try:
         with _errors_of_config(checkpoint):
             network = build_model(config)
@@ -165,7 +176,20 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
     except RuntimeError as error:
         fault = f"its weights are not those of the network that its config describes ({differences(network, values)})"
         raise UserError(f"{checkpoint}: {fault}") from error
-    return config, network.eval(), content.get("class_names", [])
+    return config, network.eval(), names
+
+
+def _check(checkpoint: Path, values: dict[str, object]) -> None:
+    """Checks what an evaluation reads of a configuration, beside what makes the network."""
+    try:
+        for key, value in values.items():
+            if within(key, READ) and key in RULES:
+                RULES[key].check(key, value)
+    except UserError as error:
+        raise UserError(f"{checkpoint}: under config, {error}") from None
+    for key, source in OF_THE_DATA_SET.items():
+        if values.get(key) != values.get(source) and key in values:
+            raise UserError(f"{checkpoint}: under config, {key}={values[key]}: must be {source}={values.get(source)}")
 
 
 @contextmanager

@@ -42,9 +42,11 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     another type, which could be code, is refused.
 
     Raises:
-        UserError: in one line that says what is wrong: no such file, a folder, damaged (`torch.load` does not compare the
-            checksums), a type that is refused, or no weights under ``model``.
+        UserError: in one line that says what is wrong: no such file, a folder, a pipe or a device, damaged (`torch.load` does
+            not compare the checksums), a type that is refused, or no weights under ``model``.
     """
+    if path.is_fifo() or path.is_char_device() or path.is_block_device():
+        raise UserError(f"{path}: a pipe or a device; name a file, such as checkpoints/last.pt of a run")
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as records:
@@ -79,8 +81,19 @@ def _check_weights(path: Path, key: str, weights: object) -> None:
     if not isinstance(weights, dict):
         raise UserError(f"{path}: holds a {type(weights).__name__} under {key}, not the state_dict of a network")
     for name, value in weights.items():
-        if not isinstance(value, Tensor):
-            raise UserError(f"{path}: holds a {type(value).__name__} as {name} under {key}, not a tensor")
+        kind = type(value).__name__ if not isinstance(value, Tensor) else _unusual(value)
+        if not isinstance(name, str) or kind:
+            found = f"a {kind} as {name}" if kind else f"the {type(name).__name__} {name} as a name"
+            raise UserError(f"{path}: holds {found} under {key}; they must be plain tensors by their names, as in a state_dict")
+
+
+def _unusual(value: Tensor) -> str | None:
+    """What a tensor is in the place of one of real numbers in memory; None for such a one."""
+    if value.is_meta:
+        return "meta tensor, without values,"
+    if value.layout != torch.strided or value.is_quantized:
+        return "sparse or quantised tensor"
+    return "complex tensor" if value.is_complex() else None
 
 
 def load_checkpoint(paths: list[Path], state: TrainingState) -> None:

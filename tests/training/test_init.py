@@ -170,7 +170,17 @@ def test_a_part_of_the_network_may_be_called_module():
         (b"hello", "damaged, or not written by torch.save"),
         ({"weights": {}, "epoch": 3}, "has no key model, its keys are weights, epoch; save {'model': network.state_dict()}"),
         ([1, 2], "has no key model, it is a list; save"),
-        ({"model": {"stem.weight": 3}}, "holds a int as stem.weight under model, not a tensor"),
+        ({"model": {"stem.weight": 3}}, "holds a int as stem.weight under model; they must be plain tensors"),
+        ({"model": {7: torch.zeros(3)}}, "holds the int 7 as a name under model; they must be plain tensors by their names"),
+        (
+            {"model": {"stem.weight": torch.zeros(3, dtype=torch.complex64)}},
+            "holds a complex tensor as stem.weight under model",
+        ),
+        ({"model": {"stem.weight": torch.eye(3).to_sparse()}}, "holds a sparse or quantised tensor as stem.weight under model"),
+        (
+            {"model": {"stem.weight": torch.empty(3, device="meta")}},
+            "holds a meta tensor, without values, as stem.weight under",
+        ),
         ({"model": None}, "holds a NoneType under model, not the state_dict of a network"),
         ({"model": print}, "holds the type print, which could be code and is refused; save tensors"),
         ({"model": os.system}, "holds the type posix.system, which could be code and is refused; save tensors"),
