@@ -88,6 +88,16 @@ def test_what_cannot_be_read_is_named_and_the_others_are_done(predict, run, tmp_
     assert lines[1].startswith(f'"{name}/b.png",') and lines[2].startswith(f'"{name}/d.png",')
 
 
+def test_a_pipe_is_no_image_and_a_link_to_a_folder_around_it_no_folder(predict, run, tmp_path):
+    (folder := tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    os.mkfifo(folder / "b.png")
+    (folder / "again").symlink_to(folder)
+    code, rows, errors = predict(f"run={run}", "images=images")
+    assert code == 1 and [row["file"] for row in rows] == ["images/a.png"]
+    assert errors.startswith("images/b.png cannot be read as an image (a pipe, not a file)")
+
+
 def test_names_that_are_not_utf8(predict, run, tmp_path):
     (folder := tmp_path / "images").mkdir()
     with (folder / os.fsdecode(b"caf\xe9.png")).open("wb") as file:
@@ -112,6 +122,7 @@ def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):
         (["run=nowhere", "images=empty/one.png"], "nowhere: no such file or folder; runs are made by"),
         (["run=nowhere", "images=empty"], "images=empty: holds no files"),
         (["run=nowhere", "images=nothing"], "images=nothing: cannot be read (No such file or directory)"),
+        (["run=.", "images=empty", "workers=1000000"], "workers=1000000: must be a whole number >= 0 and < 1025"),
         (["run=.", "images=empty", "weights=average"], "weights=average: must be model or ema"),
         (["run=.", "images=empty", "batch_size=0"], "batch_size=0: must be a whole number >= 1"),
         (["run=a${x}", "images=empty"], "Interpolation key 'x' not found"),

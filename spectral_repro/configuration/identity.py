@@ -152,7 +152,7 @@ def _pin_images(dataset: DictConfig) -> None:
 
 
 def file_digest(path: Path) -> str | None:
-    """16 hexadecimal digits of a file's content; None if it cannot be read, and for a pipe or a device, which may have no end."""
+    """16 hexadecimal digits of a file's content; None for one that cannot be read, and for a pipe or a device."""
     try:
         if not path.is_file():
             return None

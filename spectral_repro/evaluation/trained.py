@@ -198,4 +198,4 @@ def _errors_of_config(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise UserError(f"{checkpoint}: its config cannot be read ({first_line(error)})") from error
+        raise UserError(f"{checkpoint}: its config cannot be read ({first_line(error)})") from None

@@ -110,7 +110,8 @@ def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
             fault = str(error)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             fault = f"{path}: not a checkpoint of this run ({type(error).__name__}: {first_line(error)})"
-        print(f"{fault}; the one before it is tried" if path != paths[-1] else fault, file=sys.stderr, flush=True)
+        if path != paths[-1]:
+            print(f"{fault}; the one before it is tried", file=sys.stderr, flush=True)
     raise UserError(f"{fault}; force=true starts the run anew")
 
 

@@ -90,6 +90,15 @@ class TrainingState:
         } | ({"ema": self.ema.module.state_dict(), "ema_steps": self.ema.steps} if self.ema else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """
+        Raises:
+            ValueError: for a step or rows that no training of this length has, before anything is loaded.
+        """
+        step, rows = state["step"], state["rows"]
+        if not isinstance(step, int) or not 0 <= step <= self.steps:
+            raise ValueError(f"step={step}: must be a whole number between 0 and {self.steps}")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("rows: must be a list with the values of each epoch by name")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -97,7 +106,7 @@ class TrainingState:
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
             self.ema.steps = state["ema_steps"]
-        self.step, self.seconds, self.rows = state["step"], state["seconds"], list(state["rows"])
+        self.step, self.seconds, self.rows = step, state["seconds"], list(rows)
         self.sums.copy_(state["sums"])
         self.extremes.copy_(state["extremes"])
         restore_generators(state["generators"], self.device)

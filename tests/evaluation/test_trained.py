@@ -111,6 +111,30 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content, message):
         restore(tmp_path / "none.pt", CPU)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": "abc"}, "class_names must be a list of texts"),
+        ({"trainer": 3}, "has no trainer under config, the configuration of its training"),
+        ({"seed": "${x}"}, r"its config cannot be read \(Interpolation key 'x' not found\)"),
+        ({"precision": "float8"}, "under config, precision=float8: must be float32, bfloat16 or float16"),
+        ({"dataset.mean": "x"}, "under config, dataset.mean=x: must be a list, each a number"),
+        ({"dataset.num_classes": 3}, "under config, model.num_classes=10: must be dataset.num_classes=3"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_is_not_one_of_a_training_is_named(saved, change, message):
+    _, config = saved()
+    names = {"class_names": change.pop("class_names")} if "class_names" in change else {}
+    for key, value in change.items():
+        *parents, last = key.split(".")
+        (config[parents[0]] if parents else config)[last] = value
+    path, _ = saved(config=config, **names)
+    for read in (lambda: restore(path, CPU), lambda: load_trained(path)):
+        with pytest.raises(UserError, match=rf"own\.pt: {message}"):
+            read()
+
+
 def test_weights_of_another_network_are_named(saved):
     _, config = saved()
     config["model"]["width"] = 5

@@ -37,6 +37,26 @@ def test_checkpoints_that_are_all_damaged_are_named(train, damage, capsys):
     assert '"finished"' in summary.read_text()
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"step": -5}, "step=-5: must be a whole number between 0 and 4"),
+        ({"step": 1000}, "step=1000: must be a whole number between 0 and 4"),
+        ({"step": "a"}, "step=a: must be a whole number between 0 and 4"),
+        ({"rows": [1]}, "rows: must be a list with the values of each epoch by name"),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_no_such_training_is_named(train, change, fault):
+    options = ("trainer.epochs=1", "logger=none", "model=alexnet_small")
+    folder = train(*options)
+    (folder / "summary.json").unlink()
+    path = folder / "checkpoints" / "last.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(UserError, match=rf"last\.pt: not a checkpoint of this run \(ValueError: {fault}\); force=true starts"):
+        train(*options)
+
+
 def test_no_bit_changes_unnoticed(tmp_path):
     path, generator = tmp_path / "last.pt", torch.Generator().manual_seed(0)
     whole = {"model": {"weight": torch.rand(300, generator=generator)}, "rows": [{"epoch": 1, "test_loss": 0.5}]}
