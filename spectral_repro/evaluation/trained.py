@@ -168,6 +168,8 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
             network = build_model(config)
     except UserError as error:
         raise UserError(f"{checkpoint}: the network of its config cannot be built ({error})") from error
+    if weights not in ("model", "ema"):
+        raise ValueError(f"weights={weights} must be model or ema")
     if weights not in content:
         raise UserError(f"{checkpoint}: has no average of the weights, which trainer.ema_decay makes; take weights=model")
     values = renamed(network, content[weights])

@@ -78,6 +78,8 @@ class CovarianceNorm(_BatchNorm, ABC):
     ):
         nn.Module.__init__(self)  # that of batch norms registers running_var
         self.num_features = index(num_features)
+        if self.num_features < 1:
+            raise ValueError(f"num_features={num_features} must be >= 1")
         self.group_size = _group_size(self.num_features, group_size)
         if not eps > 0:
             raise ValueError(f"eps={eps} must be > 0")
@@ -176,6 +178,8 @@ class CovarianceNorm(_BatchNorm, ABC):
         if not 2 <= x.dim() <= 5 or x.shape[1] != self.num_features:
             shapes = ", ".join(f"(N, {self.num_features}{sizes})" for sizes in ("", ", L", ", H, W"))
             raise ValueError(f"expected {shapes} or (N, {self.num_features}, D, H, W), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected an input of floating-point numbers, got {x.dtype}")
         with full_precision(x.device):
             images = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
             if x.dtype != torch.float64:

@@ -43,12 +43,28 @@ def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shu
         data: batches as they are, a data loader, or inputs (N, ...) and labels (N,).
         device: where the batches of a loader and of tensors go.
         seed, batch_size, shuffle: for tensors; the seed also for what a loader draws.
+
+    Raises:
+        TypeError: for data of another kind.
+        ValueError: for tensors that are not a pair of one length, and data without a batch.
     """
     if isinstance(data, tuple):
-        data = DataLoader(TensorDataset(*data), batch_size, shuffle=shuffle)
-    if isinstance(data, DataLoader):
-        return LoaderBatches(data, device, seed)  # type: ignore[return-value] # one process asks for no length
-    return data
+        data = DataLoader(_pairs(data), batch_size, shuffle=shuffle)
+    batches: EpochBatches = LoaderBatches(data, device, seed) if isinstance(data, DataLoader) else data  # type: ignore[assignment]
+    if not hasattr(batches, "epoch"):
+        raise TypeError(f"expected a pair of tensors, a DataLoader or Batches, got {type(data).__name__}")
+    if len(batches) == 0:
+        raise ValueError("the data make no batch: they are empty, or fewer than a batch where the last one is left out")
+    return batches
+
+
+def _pairs(data: tuple[Tensor, Tensor]) -> TensorDataset:
+    if not all(isinstance(each, Tensor) for each in data):
+        raise TypeError(f"expected a pair of tensors, got {', '.join(type(each).__name__ for each in data)}")
+    lengths = [len(each) for each in data]
+    if len(data) != 2 or lengths[0] != lengths[1] or lengths[0] == 0:
+        raise ValueError(f"expected inputs and labels of one length, at least one of each, got tensors of {lengths}")
+    return TensorDataset(*data)
 
 
 class LoaderBatches:

@@ -51,6 +51,7 @@ class Trainer:
         recorder: what the training leaves behind; None: nothing.
 
     Raises:
+        TypeError, ValueError: for data that are no pairs of inputs and labels, or make no batch.
         ValueError: in one of several processes, for a data loader, and for a training batch with fewer images than processes.
 
     Attributes:

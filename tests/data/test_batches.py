@@ -27,6 +27,21 @@ def plain(split: Split, batch_size: int, **options) -> Batches:
     return Batches(split, batch_size, (0.0,) * split.images.shape[1], (1 / 255,) * split.images.shape[1], **options)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": Split(torch.rand(4, 3, 5, 5), torch.zeros(4))}, "images must be uint8, not torch.float32"),
+        ({"split": Split(random_split(4).images, torch.zeros(3))}, "4 images have 3 labels"),
+        ({"batch_size": 0}, "batch_size=0 must be >= 1"),
+        ({"mean": (0.5,)}, "must be 3 numbers each, one per channel, std > 0"),
+        ({"std": (0.5, 0.5, 0.0)}, "must be 3 numbers each, one per channel, std > 0"),
+    ],
+)
+def test_what_makes_no_batches_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Batches(**{"split": random_split(4), "batch_size": 2, "mean": MEAN, "std": STD} | change)
+
+
 def gather(batches: Batches, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = zip(*batches.epoch(epoch), strict=True)
     return torch.cat(images), torch.cat(labels)

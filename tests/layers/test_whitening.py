@@ -165,6 +165,21 @@ def test_a_wrong_input_shape_is_refused_with_the_right_one(build, shape, trainin
 
 
 @each_layer
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_an_input_of_other_numbers_is_refused(build, dtype):
+    for layer in (build(), build().eval()):
+        with pytest.raises(ValueError, match=f"floating-point numbers, got {dtype}"):
+            layer(torch.ones(4, 8, dtype=dtype))
+
+
+@pytest.mark.parametrize("channels", [0, -4])
+@pytest.mark.parametrize("layer", [ZCAWhitening, partial(PCADenoising, components=1)])
+def test_a_layer_without_channels_is_refused(layer, channels):
+    with pytest.raises(ValueError, match=f"num_features={channels} must be >= 1"):
+        layer(channels)
+
+
+@each_layer
 @pytest.mark.parametrize("shape", [(1, 8), (1, 8, 1, 1)])
 def test_a_single_position_is_refused_in_training_only(build, shape):
     layer = build()
