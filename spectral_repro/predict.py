@@ -60,7 +60,8 @@ def main(config: DictConfig) -> None:
         if is_of_workers(error, config.workers):
             raise UserError(f"workers={config.workers}: {WORKER_KILLED}; lower it, or start again") from error
         if isinstance(error, OSError):
-            raise UserError(f"out={config.out or 'null'}: cannot be written ({error.strerror})") from error
+            place = f"out={config.out}" if config.out else "standard output"
+            raise UserError(f"{place}: cannot be written ({error.strerror})") from error
         raise
     if failed:
         raise UserError(f"{failed} of {len(paths)} files cannot be read as images, see above")

@@ -4,6 +4,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
+from spectral_repro.configuration.values import SWITCH
 from spectral_repro.errors import UserError
 
 KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline", "best_over")
@@ -15,6 +16,7 @@ def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in KEYS:
             raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
+    SWITCH.check("status", config.status)
     if config.compare is not None and config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
     if config.compare is None and (given := [key for key in OF_A_COMPARISON if config[key] is not None]):

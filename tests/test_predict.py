@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.compose import compose, replace_unprintable
 from spectral_repro.evaluation.prediction import _Pictures
+from spectral_repro.predict import main
 from spectral_repro.training.execute import execute
 
 COLOURS = {"blue sky": (40, 80, 220), "fire": (230, 60, 30), "grass": (50, 200, 60)}
@@ -166,6 +168,26 @@ def test_out_of_memory(predict, run, photos, monkeypatch, error):
     monkeypatch.setattr(_Pictures, "__getitem__", fail)
     code, _, errors = predict(f"run={run}", f"images={photos}/test/fire")
     assert code == 1 and "\nbatch_size=64: out of memory, lower it\n" in errors
+
+
+def test_a_closed_output(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    replace_unprintable()
+    for output in (sys.stdout, sys.stderr):
+        with output:
+            print("nothing", file=output, flush=True)
+
+
+def test_a_current_folder_that_is_gone(monkeypatch, tmp_path, capsys):
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setattr(sys, "argv", ["predict", "run=x", "images=y"])
+    gone.rmdir()
+    with pytest.raises(SystemExit) as leaving:
+        main()
+    assert leaving.value.code == 1
+    assert capsys.readouterr().err == "the current folder: No such file or directory; change to another\n"
 
 
 def test_an_unfinished_run(predict, run, photos, tmp_path):

@@ -87,6 +87,10 @@ def _arguments_read() -> Iterator[None]:
     Raises:
         UserError: a folder does not exist or cannot be made, or an argument would replace conf/.
     """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the current folder: {error.strerror}; change to another") from error
     arguments, own = _without_own_folders(sys.argv[1:])
     for folder in own:
         if not os.path.isdir(os.path.expanduser(folder)):
@@ -141,7 +145,10 @@ def _quoted(argument: str, texts: Sequence[str]) -> str:
 
 
 def replace_unprintable() -> None:
-    """Lets this process print ``?`` for what the encoding of its output cannot write."""
+    """Lets this process print ``?`` for what the encoding of its output cannot write, and nowhere if its output is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

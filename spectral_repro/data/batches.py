@@ -47,7 +47,8 @@ class Batches:
             together, what they make are the batches of a single one, no image twice; a share without images is left out.
 
     Raises:
-        ValueError: for ten crops of images in memory, which are cut already.
+        ValueError: for ten crops of images in memory, which are cut already, images that are not uint8 or not as many as the
+            labels, a batch size below 1, and another number of means or standard deviations than channels, or one <= 0.
 
     Example:
         >>> batches = Batches(digits().train, batch_size=64, mean=[0.3], std=[0.4], seed=0)
@@ -76,6 +77,7 @@ class Batches:
     ):
         if views == "ten_crop" and isinstance(split.images, Tensor):
             raise ValueError("views=ten_crop: images in memory are cut already")
+        _check(split, batch_size, mean, std)
         self.views, self.seed, self.device, self.share = VIEWS[views], seed, device, share
         self.batch_size = max(batch_size // self.views, 1) * self.views
         self.crop_padding, self.crop_fill, self.flip, self.shuffle = crop_padding, crop_fill, flip, shuffle
@@ -184,6 +186,18 @@ class Batches:
         rows = table.index_select(0, pixels.flatten()).view(-1, self.size * self.channels)
         images = torch.addcmul(self.shift, rows, self.scale).view(-1, self.size, self.size, self.channels)
         return images.permute(0, 3, 1, 2).contiguous(memory_format=self.memory_format)
+
+
+def _check(split: Split, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    images, (count, channels) = split.images, split.images.shape[:2]
+    if isinstance(images, Tensor) and images.dtype != torch.uint8:
+        raise ValueError(f"images must be uint8, not {images.dtype}")
+    if count != len(split.labels):
+        raise ValueError(f"{count} images have {len(split.labels)} labels")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be >= 1")
+    if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
+        raise ValueError(f"mean={list(mean)}, std={list(std)}: must be {channels} numbers each, one per channel, std > 0")
 
 
 def seeded_generator(*entropy: int) -> torch.Generator:

@@ -209,6 +209,8 @@ def _read_or_excuse(folder: Path) -> Contents | str:
 
 
 def _read(folder: Path) -> Contents:
+    if pipes := [name for name in READ if (folder / name).is_fifo()]:
+        raise ValueError(f"{pipes[0]} is a pipe, not a file")
     config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
     if not isinstance(config, dict):
         raise ValueError(f"{CONFIG} is no configuration")

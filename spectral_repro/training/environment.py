@@ -92,7 +92,8 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "--no-optional-locks", *arguments]  # a run that ends meanwhile must not leave a lock behind
+        return subprocess.run(command, cwd=here.parent, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         git("ls-files", "--error-unmatch", here.name)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -80,6 +81,11 @@ def remove_metrics(folder):
     (folder / "metrics.csv").unlink()
 
 
+def pipe_of_metrics(folder):
+    (folder / "metrics.csv").unlink()
+    os.mkfifo(folder / "metrics.csv")
+
+
 def empty_metrics(folder):
     (folder / "metrics.csv").write_text("")
 
@@ -143,6 +149,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
         (binary_summary, ""),
         (remove_metrics, "metrics.csv"),
         (empty_metrics, ""),
+        (pipe_of_metrics, "metrics.csv is a pipe, not a file"),
         (words_in_metrics, "eighty"),
         (cut_metrics, "metrics.csv"),
         (skip_an_epoch, "metrics.csv"),

@@ -26,6 +26,25 @@ def made(data: object, recorder: Recorder | None = None, **settings: object) -> 
     return Trainer(network, optimizer, data, test=points(16), settings=chosen, schedule=Cosine(), recorder=recorder)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((torch.zeros(8, 2), torch.zeros(7)), r"expected inputs and labels of one length, .* got tensors of \[8, 7\]"),
+        ((torch.zeros(0, 2), torch.zeros(0)), r"expected inputs and labels of one length, at least one of each"),
+        ((torch.zeros(8, 2),), r"expected inputs and labels of one length"),
+        ((torch.zeros(8, 2).numpy(), torch.zeros(8)), "expected a pair of tensors, got ndarray, Tensor"),
+        ([torch.zeros(8, 2), torch.zeros(8)], "expected a pair of tensors, a DataLoader or Batches, got list"),
+        (DataLoader(TensorDataset(torch.zeros(8, 2), torch.zeros(8)), 9, drop_last=True), "the data make no batch"),
+    ],
+)
+def test_data_that_are_no_batches_are_refused(data, message):
+    network = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for splits in ({"train": data}, {"train": points(), "test": data}):
+        with pytest.raises((TypeError, ValueError), match=message):
+            Trainer(network, optimizer, **splits, settings=TrainerSettings(epochs=1))
+
+
 def test_tensors_and_a_loader_of_them_are_the_same():
     """Shuffled alike in each epoch, whatever else draws from torch's generator."""
     rows = made(points()).train()
