@@ -16,20 +16,30 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import rank, replicas, synchronise
 
 
 def join() -> None:
     """Initialises the process group of the processes that torchrun, or of the tasks that srun has started together, once in a
     process; does nothing without either.
+
+    Raises:
+        UserError: if their variables in the environment are not complete, or the processes do not find each other.
     """
     if dist.is_initialized():
         return
-    if not dist.is_torchelastic_launched():
-        if not (task := slurm_task(os.environ)):
-            return
-        os.environ.update(task)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        if not dist.is_torchelastic_launched():
+            if not (task := slurm_task(os.environ)):
+                return
+            os.environ.update(task)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (KeyError, ValueError, IndexError, AttributeError, dist.DistError) as error:
+        raise UserError(
+            f"the variables of torchrun or Slurm name no processes that can be joined ({type(error).__name__}: "
+            f"{first_line(error)}): start all of them by torchrun or srun, or unset SLURM_STEP_ID to train alone"
+        ) from error
     atexit.register(dist.destroy_process_group)
     if not is_main_process():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

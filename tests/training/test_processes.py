@@ -16,7 +16,7 @@ from spectral_repro.errors import UserError
 from spectral_repro.training import execute as execution
 from spectral_repro.training import trainer
 from spectral_repro.training.execute import execute
-from spectral_repro.training.processes import first_node, slurm_task
+from spectral_repro.training.processes import first_node, join, slurm_task
 
 MLP = ("model=mlp", "model.depth=3", "model.width=8", "norm.eps=1e-1")
 CASES = {
@@ -121,6 +121,15 @@ TASK = {
     **{"SLURM_PROCID": "6", "SLURM_LOCALID": "0", "SLURM_NODEID": "3"},
     **{"SLURM_STEP_NODELIST": "gpu[07-09,12]", "SLURM_STEP_TASKS_PER_NODE": "2(x3),1"},
 }
+
+
+@pytest.mark.parametrize("damage", [{"SLURM_JOB_ID": None}, {"SLURM_STEP_NUM_TASKS": "x"}, {"SLURM_STEP_TASKS_PER_NODE": "2"}])
+def test_a_task_without_all_variables_is_named(damage, monkeypatch):
+    for name, value in (TASK | damage).items():
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match="the variables of torchrun or Slurm name no processes that can be joined") as error:
+        join()
+    assert "\n" not in str(error.value)
 
 
 def test_what_a_task_of_slurm_is_told():
