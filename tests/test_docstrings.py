@@ -41,6 +41,7 @@ WITHOUT = {"optim.Schedule", "models.FirstImages", "models.Initialisation"}
 AT_HAND = {"Fraction": Fraction, "Path": Path, "nn": nn, "torch": torch}
 
 
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 NUMBER = re.compile(r"-?\d+\.?\d*(?:e[-+]\d+)?")
 
 
@@ -95,6 +96,20 @@ def test_every_public_name_has_an_example():
             if ">>>" not in (own or ""):
                 missing.add(f"{package}.{name}")
     assert missing == WITHOUT
+
+
+def test_every_public_name_describes_its_arguments():
+    """Under Args or Attributes, or by the name of another class or function with the same arguments."""
+    missing = set()
+    for package, module in PACKAGES.items():
+        for name, value in public(module).items():
+            if isinstance(value, partial) or f"{package}.{name}" in WITHOUT:
+                continue
+            named = [each for each in inspect.signature(value).parameters.values() if each.kind not in VARIADIC]
+            own = value.__doc__ if inspect.isclass(value) else inspect.getdoc(value)
+            if named and not re.search("Args:|Attributes:|Arguments", own or ""):
+                missing.add(f"{package}.{name}")
+    assert not missing
 
 
 def test_the_api_page_shows_every_package():

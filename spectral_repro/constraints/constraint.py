@@ -128,6 +128,9 @@ def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
 class OrthogonalPenalty:
     """``orthogonal_k`` times `orthogonal_penalty`, which keeps the frames of TT layers near orthonormal (senderovich2022).
 
+    Args:
+        orthogonal_k: the factor.
+
     Example:
         >>> penalty = OrthogonalPenalty(orthogonal_k=0.1)
         >>> bool(penalty(nn.Sequential(TTConv2d(16, 32, 3, rank=4))) < 1e-6)  # frames start orthonormal

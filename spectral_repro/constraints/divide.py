@@ -15,6 +15,10 @@ class DivideByExactLargest(Constraint):
 
     sigma is exact for circular padding, and an upper bound for padding with reflected or replicated pixels.
 
+    Args:
+        network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every: those of
+            `Constraint`.
+
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
         >>> constraint = DivideByExactLargest(network, (3, 16, 16), orthonormal_frames=False, clip_to=0.5)
@@ -74,6 +78,10 @@ class DivideByLargest(Constraint):
 
 class DivideEachByLargest(DivideByLargest):
     """The same, but with each of the three factors of a TT layer bounded by itself.
+
+    Args:
+        network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every, iterations: those
+            of `DivideByLargest`.
 
     Example:
         >>> network = nn.Sequential(TTConv2d(3, 8, 3, padding=1, rank=2))

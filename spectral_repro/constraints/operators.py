@@ -17,6 +17,11 @@ from spectral_repro.linalg.conv_padding import circular_operator
 class Operator:
     """A layer and the size of its input. A linear layer is a 1 x 1 convolution of one pixel.
 
+    Args:
+        name: of the layer in its network.
+        layer: the layer.
+        size: height and width of its input.
+
     Example:
         >>> operator = Operator("stem", nn.Conv2d(3, 8, 3, stride=2, padding=1), size=(32, 32))
         >>> operator.key

@@ -31,6 +31,9 @@ def cifar10(
             notes.
         train_images, test_images: size of a fixed random subset; None: all.
 
+    Returns:
+        Training and test split.
+
     Raises:
         UserError: in one line, for data that are missing, cannot be fetched or read, differ from the original or are damaged.
 
@@ -52,6 +55,9 @@ def cifar100(
     """50,000 training and 10,000 test images (3, 32, 32) of 100 (fine) classes from ``root``/cifar-100-python.
 
     Arguments and errors as for `cifar10`.
+
+    Returns:
+        Training and test split.
 
     Example:
         >>> data = cifar100("FOLDER", train_images=1000)  # doctest: +SKIP

@@ -20,6 +20,9 @@ def cub(root: str, **options: Any) -> ImageData:
 
     CUB_200_2011.tgz is unpacked if it lies beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
 
+    Returns:
+        Training and test split.
+
     Example:
         >>> data = cub("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
@@ -31,6 +34,9 @@ def cars(root: str, **options: Any) -> ImageData:
 
     Arguments and errors: see `ImageListDataset.load`.
 
+    Returns:
+        Training and test split.
+
     Example:
         >>> data = cars("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
@@ -41,6 +47,9 @@ def dogs(root: str, **options: Any) -> ImageData:
     """12,000 training and 8,580 test images of 120 breeds of dogs from ``root`` (Khosla et al., 2011).
 
     Arguments and errors: see `ImageListDataset.load`.
+
+    Returns:
+        Training and test split.
 
     Example:
         >>> data = dogs("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
@@ -55,6 +64,9 @@ def aircraft(root: str, download: bool = True, **options: Any) -> ImageData:
 
     Args:
         download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
+
+    Returns:
+        Training and test split.
 
     Example:
         >>> data = aircraft("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP

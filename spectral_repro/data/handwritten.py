@@ -19,6 +19,9 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
     Args:
         train_images, test_images: size of a fixed random subset; None: all.
 
+    Returns:
+        Training and test split.
+
     Example:
         >>> digits().train.images.shape
         torch.Size([1437, 1, 8, 8])

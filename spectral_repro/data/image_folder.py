@@ -47,6 +47,9 @@ def image_folder(
             files are read now, and its images are decoded for each batch.
         workers: processes that decode; 0: this one.
 
+    Returns:
+        Training and test split.
+
     Raises:
         UserError: in one line, for folders that are missing or empty, a number of classes that is not there, and files that
             cannot be read as images.

@@ -17,6 +17,9 @@ def imagenet(root: str, num_classes: int = 1000, **options: Any) -> ImageData:
     Args:
         num_classes: how many classes there must be.
 
+    Returns:
+        Training and test split.
+
     Raises:
         UserError: in one line, for folders that are missing or empty and a number of classes that is not there.
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 class Split:
     """Images (N, C, H, W) uint8, in memory or still in their files, and labels (N,) int64; both on the CPU.
 
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+
     Example:
         >>> split = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))
         >>> len(split.labels)

@@ -11,6 +11,15 @@ def random_images(
 ) -> ImageData:
     """Uniform uint8 noise (n, channels, image_size, image_size) from a fixed seed; the classes take turns.
 
+    Args:
+        num_classes: how many classes.
+        channels: C.
+        image_size: height and width.
+        train_images, test_images: how many images.
+
+    Returns:
+        Training and test split.
+
     Raises:
         UserError: for train_images or test_images None, which means all images elsewhere.
 

@@ -26,6 +26,9 @@ def svhn(
         check_integrity: refuse files whose md5 differs from the published one; False reads them and names them in the notes.
         train_images, test_images: size of a fixed random subset; None: all.
 
+    Returns:
+        Training and test split.
+
     Raises:
         UserError: in one line, for data that are missing, cannot be fetched or read, differ from the original or are damaged.
 

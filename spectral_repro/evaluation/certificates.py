@@ -23,6 +23,9 @@ class Certificates(Measurement):
     Logits are computed in float32. The Lipschitz constant is the network's own attribute ``lipschitz``, of images as it takes
     them, divided by the smallest standard deviation of the normalisation.
 
+    Args:
+        radii: of the curve of certified accuracy, in units of 1 / 255 of a pixel's range.
+
     Example:
         >>> Certificates(radii=[0, 36, 72]).settings  # python -m spectral_repro.evaluate metrics=certificates
         {'radii': [0, 36, 72]}

@@ -60,6 +60,11 @@ class Trained:
 class TrainedNetwork(NamedTuple):
     """A network in evaluation mode, what makes its input of an image, and the names of its classes by number.
 
+    Args:
+        network: in evaluation mode.
+        transforms: turn an image into its input.
+        class_names: by number.
+
     Example:
         >>> TrainedNetwork._fields
         ('network', 'transforms', 'class_names')

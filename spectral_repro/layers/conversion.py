@@ -94,6 +94,12 @@ def export(model: nn.Module) -> nn.Module:
     Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter. Tied weights
     stay tied.
 
+    Args:
+        model: a network, or a single module.
+
+    Returns:
+        The copy.
+
     Raises:
         ValueError: naming the layer, if there is no such module: a skew orthogonal convolution is not a single convolution near
             the border.

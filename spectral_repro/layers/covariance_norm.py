@@ -39,6 +39,8 @@ class CovarianceNorm(_BatchNorm, ABC):
     In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
     affine map made of standard operations.
 
+    Arguments are those of `ZCAWhitening`, without ``shrinkage``.
+
     Example:
         >>> isinstance(ZCAWhitening(16), CovarianceNorm), isinstance(PCADenoising(16), CovarianceNorm)
         (True, True)

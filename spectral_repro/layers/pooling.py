@@ -192,6 +192,9 @@ class ScalingEigenBranch(CovariancePooling):
     The code divides A entry by entry by A / |A|_F, which leaves one factor for each image. The gradient of Q is that of
     ``backward``, that of A exact. Arguments, shapes and errors as there; the method must decompose.
 
+    Args:
+        in_channels, channels, backward, decomposition, device, dtype: see `CovariancePooling`.
+
     Example:
         >>> ScalingEigenBranch(64)(torch.randn(8, 64, 7, 7)).shape
         torch.Size([8, 2080])
@@ -223,6 +226,9 @@ class BilinearPooling(Pooling):
 
     Arguments and errors as `Pooling`. Computed outside autocast; output in the dtype of the features, of half-precision ones in
     float32.
+
+    Args:
+        in_channels, channels, device, dtype: see `Pooling`.
 
     Example:
         >>> BilinearPooling(64)(torch.randn(8, 64, 7, 7)).shape

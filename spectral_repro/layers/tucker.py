@@ -103,6 +103,12 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
 
     A scalar tensor, computed outside autocast; frames of equal shape are batched.
 
+    Args:
+        model: a network.
+
+    Returns:
+        A tensor of one number, 0 for a network without such layers.
+
     Example:
         >>> network = nn.Sequential(TTConv2d(16, 32, 3, rank=4), nn.ReLU(), TTConv2d(32, 32, 3, rank=4))
         >>> orthogonal_penalty(network) < 1e-6  # frames start orthonormal

@@ -23,6 +23,14 @@ def conv_singular_values(weight: Tensor, input_size: Size, stride: Size = 1, gro
 
     In float32 the error is about 1e-6 of the largest value. Differentiable; no second derivative where two values are equal.
 
+    Args:
+        weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
+        input_size: height and width of the map, or one number for both.
+        stride, groups, dilation: of the convolution.
+
+    Returns:
+        The singular values, a vector in the dtype of the weight.
+
     Example:
         >>> conv_singular_values(torch.ones(1, 1, 2, 1), input_size=(3, 1))
         tensor([2.0000, 1.0000, 1.0000])
@@ -39,6 +47,11 @@ def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 
     The square root of the largest eigenvalue of the Gram matrices of the blocks. Most blocks are ruled out by a bound of their
     norm or by a Cholesky factorisation. If many blocks have nearly the same norm, as for an orthogonal kernel, the eigenvalues
     of all of them are computed, which takes no longer than all singular values. Synchronises with the device.
+
+    Args:
+        weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
+        input_size: height and width of the map, or one number for both.
+        stride, groups, dilation: of the convolution.
 
     Returns:
         The norm; NaN for a weight that is not finite.
@@ -82,6 +95,15 @@ def conv_norm_bound(
 
     Without ``input_size`` a bound for inputs of every size and circular or zero padding, at most 4 % larger (`samples`).
     Differentiable.
+
+    Args:
+        weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
+        input_size: height and width of the map, or one number for both; None: every size.
+        stride, groups, dilation: of the convolution.
+        iterations: t, the squarings; each halves the logarithm of the error.
+
+    Returns:
+        The bound, a tensor of one number.
 
     Example:
         >>> weight = torch.randn(16, 8, 3, 3)

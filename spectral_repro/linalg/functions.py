@@ -127,6 +127,9 @@ class Sqrt(SpectralFunction):
 class Power(SpectralFunction):
     """f(x) = x^p for x > 0; for a <= b, f[a, b] = sign(p) max(f(a), f(b)) (1 - (a / b)^|p|) / (b - a).
 
+    Args:
+        exponent: p.
+
     Example:
         >>> Power(-1)(torch.tensor([4.0, 9.0]))
         tensor([0.2500, 0.1111])
@@ -193,6 +196,9 @@ class Log(SpectralFunction):
 class Exp(SpectralFunction):
     """f(x) = exp(c x), any x; for a <= b, f[a, b] = sign(c) max(f(a), f(b)) (1 - exp(-|c| (b - a))) / (b - a).
 
+    Args:
+        rate: c.
+
     Example:
         >>> Exp(0.5)(torch.tensor([4.0, 9.0]))
         tensor([ 7.3891, 90.0171])
@@ -221,6 +227,9 @@ class Exp(SpectralFunction):
 @dataclass(frozen=True)
 class Product(SpectralFunction):
     """f(x) = g(x) h(x); f[a, b] = g(a) h[a, b] + g[a, b] h(b); the same rule holds for triples.
+
+    Args:
+        first, second: g and h.
 
     Example:
         >>> Product(Sqrt(), Log())(torch.tensor([4.0, 9.0]))
@@ -288,6 +297,10 @@ class Restricted(SpectralFunction):
     ``keep`` maps eigenvalues (..., d) in descending order to a boolean mask of the same shape; the gradient treats the mask as
     constant. For a kept a and a dropped b, f[a, b] = f(a) / (a - b) is unbounded: pairs closer than the float32 rounding unit
     times the largest eigenvalue count as ties and get 0.
+
+    Args:
+        function: f.
+        keep: which eigenvalues count.
 
     Example:
         >>> Restricted(Sqrt(), lambda eigenvalues: eigenvalues > 5)(torch.tensor([4.0, 9.0]))

@@ -66,6 +66,14 @@ def matrix_function(
 def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
     """(A + s I)^(1/2), shapes and errors as `matrix_function`.
 
+    Args:
+        matrix: A (..., d, d), symmetric, float32 or float64.
+        backward: the gradient method.
+        shift: s >= 0.
+
+    Returns:
+        (A + s I)^(1/2) (..., d, d).
+
     Example:
         >>> sqrtm(torch.tensor([[2.0, 0.0], [0.0, 9.0]]))
         tensor([[1.4142, 0.0000],
@@ -76,6 +84,14 @@ def sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> T
 
 def inverse_sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
     """(A + s I)^(-1/2), shapes and errors as `matrix_function`.
+
+    Args:
+        matrix: A (..., d, d), symmetric, float32 or float64.
+        backward: the gradient method.
+        shift: s >= 0.
+
+    Returns:
+        (A + s I)^(-1/2) (..., d, d).
 
     Example:
         >>> inverse_sqrtm(torch.tensor([[4.0, 0.0], [0.0, 16.0]]))
@@ -88,6 +104,15 @@ def inverse_sqrtm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0
 def powerm(matrix: Tensor, exponent: float, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
     """(A + s I)^p of a positive definite argument, semidefinite for p > 0; shapes and errors as `matrix_function`.
 
+    Args:
+        matrix: A (..., d, d), symmetric, float32 or float64.
+        exponent: p.
+        backward: the gradient method.
+        shift: s >= 0.
+
+    Returns:
+        (A + s I)^p (..., d, d).
+
     Example:
         >>> powerm(torch.tensor([[8.0, 0.0], [0.0, 27.0]]), exponent=1 / 3)
         tensor([[2., 0.],
@@ -99,6 +124,14 @@ def powerm(matrix: Tensor, exponent: float, backward: Backward = Exact(), shift:
 def logm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Tensor:
     """log(A + s I) of a positive definite argument, shapes and errors as `matrix_function`.
 
+    Args:
+        matrix: A (..., d, d), symmetric, float32 or float64.
+        backward: the gradient method.
+        shift: s >= 0.
+
+    Returns:
+        log(A + s I) (..., d, d).
+
     Example:
         >>> logm(torch.tensor([[1.0, 0.0], [0.0, 10.0]]))
         tensor([[0.0000, 0.0000],
@@ -109,6 +142,14 @@ def logm(matrix: Tensor, backward: Backward = Exact(), shift: float = 0.0) -> Te
 
 def expm(matrix: Tensor, rate: float = 1.0, backward: Backward = Exact()) -> Tensor:
     """exp(c A), shapes and errors as `matrix_function`.
+
+    Args:
+        matrix: A (..., d, d), symmetric, float32 or float64.
+        rate: c.
+        backward: the gradient method.
+
+    Returns:
+        exp(c A) (..., d, d).
 
     Example:
         >>> expm(torch.tensor([[0.0, 0.0], [0.0, 1.0]]), rate=2.0)

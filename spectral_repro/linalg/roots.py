@@ -16,6 +16,14 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
 
     An eigenvalue below about (4/9)^iterations tr A has not converged.
 
+    Args:
+        matrix: A (..., d, d), symmetric and positive definite.
+        iterations: how many.
+        inverse: compute A^(-1/2) instead of A^(1/2).
+
+    Returns:
+        The root (..., d, d), in the dtype of the matrix.
+
     Example:
         >>> root = newton_schulz(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
         >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
@@ -39,6 +47,14 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
     1 + O(((1 - a^(1/2)) / (1 + a^(1/2)))^(2n+1)): good to 1 % for eigenvalues above 0.06 |A|_F with n = 5.
     The solve multiplies rounding by up to 4^n: in float32 a degree above 8 or so makes the root worse.
 
+    Args:
+        matrix: A (..., d, d), symmetric and positive definite.
+        degree: n.
+        inverse: compute A^(-1/2) instead of A^(1/2).
+
+    Returns:
+        The root (..., d, d), in the dtype of the matrix.
+
     Example:
         >>> root = mpa(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))
         >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
@@ -60,6 +76,14 @@ def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
 
     For the eigenvalue a of A / |A|_F the root is too large by at most (1 - a)^(degree + 1) |A|_F^(1/2), the inverse root too
     small by at most (1 - a)^(degree + 1) of itself.
+
+    Args:
+        matrix: A (..., d, d), symmetric and positive definite.
+        degree: of the polynomial.
+        inverse: compute A^(-1/2) instead of A^(1/2).
+
+    Returns:
+        The root (..., d, d), in the dtype of the matrix.
 
     Example:
         >>> root = mtp(torch.tensor([[2.0, 1.0], [1.0, 2.0]]))

@@ -37,6 +37,9 @@ def sgdg(
         params, model, lr, lrg, weight_decay, bn_decay: see `sphere_groups`.
         momentum, omega, grad_clip, reset_on_lr_change: see `SGDG`.
 
+    Returns:
+        The optimiser.
+
     Raises:
         TypeError, ValueError: see `sphere_groups` and `Grassmann`. No weight has been changed then.
 
@@ -67,6 +70,9 @@ def adamg(
     Args:
         params, model, lr, lrg, weight_decay, bn_decay: see `sphere_groups`.
         momentum, beta2, eps, omega, grad_clip, reset_on_lr_change: see `AdamG`.
+
+    Returns:
+        The optimiser.
 
     Raises:
         TypeError, ValueError: see `sphere_groups` and `Grassmann`. No weight has been changed then.
@@ -113,6 +119,9 @@ def muon(
         bn_decay: the same for vectors, which are biases and the parameters of normalisations.
         muon_decay: decoupled weight decay of what Muon optimises.
         kernels, frequencies, ns_steps, ns_coefficients: see `Muon`.
+
+    Returns:
+        The optimiser.
 
     Raises:
         TypeError, ValueError: see `Muon`; if there is nothing to optimise, or nothing of it by Muon; and for a parameter that

@@ -46,6 +46,10 @@ class Constant:
 class Step:
     """factor^n after n periods of ``every``.
 
+    Args:
+        every: length of a period, a part of the training: a number in [0, 1], or a fraction such as "100/350".
+        factor: of the learning rate after each period.
+
     Raises:
         ValueError: for an ``every`` outside (0, 1], or a negative ``factor``.
 
@@ -69,6 +73,10 @@ class Step:
 @dataclass(frozen=True)
 class MultiStep:
     """factor^n after n of the ``milestones``.
+
+    Args:
+        milestones: parts of the training, numbers in [0, 1] or fractions.
+        factor: of the learning rate at each milestone.
 
     Raises:
         ValueError: for a milestone outside [0, 1], or a negative ``factor``.
@@ -94,6 +102,10 @@ class MultiStep:
 @dataclass(frozen=True)
 class Cosine:
     """A linear rise from 0 during ``warmup``, then half a cosine from 1 to ``final``.
+
+    Args:
+        warmup: length of the rise, a part of the training: a number in [0, 1], or a fraction such as "100/350".
+        final: multiplier at the end.
 
     Raises:
         ValueError: for a ``warmup`` outside [0, 1], or a negative ``final``.
@@ -122,6 +134,11 @@ class Cosine:
 @dataclass(frozen=True)
 class Triangular:
     """A linear rise from ``start`` to 1 until ``peak``, then a linear fall to ``final``.
+
+    Args:
+        start: multiplier at the start.
+        peak: where the multiplier is 1, a part of the training: a number in [0, 1], or a fraction such as "100/350".
+        final: multiplier at the end.
 
     Raises:
         ValueError: for a ``peak`` outside [0, 1], or a negative ``start`` or ``final``.
@@ -152,6 +169,11 @@ class Triangular:
 @dataclass(frozen=True)
 class Cyclic:
     """``cycles`` triangles: a linear rise from ``lowest`` to 1 until ``peak`` of the cycle, then a linear fall back.
+
+    Args:
+        cycles: how many.
+        peak: where the multiplier is 1, a part of a cycle.
+        lowest: multiplier at both ends of a cycle.
 
     Raises:
         ValueError: for fewer than one cycle, a ``peak`` outside [0, 1], or a negative ``lowest``.

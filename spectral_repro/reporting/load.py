@@ -170,6 +170,9 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
         places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and
             ``results/*/runs.csv``.
 
+    Returns:
+        A row for each run.
+
     Raises:
         UserError: nothing is there.
 
@@ -183,6 +186,12 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
 
 def load_curves(*places: str | Path) -> pd.DataFrame:
     """A row for each run and epoch; see `tidy_curves` and `load_runs`.
+
+    Args:
+        places: see `load_runs`.
+
+    Returns:
+        A row for each run and epoch.
 
     Example:
         >>> curves = load_curves("results/quickstart/runs.csv")

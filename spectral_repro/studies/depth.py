@@ -17,6 +17,10 @@ class Depth(GaussianStudy):
 
     Layer 1 is the input. Every value is a mean over the networks, that of the logarithm a mean of logarithms; in float64.
 
+    Attributes:
+        samples, batch_norm, activation, start, layers, repeats: see `GaussianStudy`.
+        width: d.
+
     Example:
         >>> study = Depth(samples=4, batch_norm=True, activation="identity", start=None, layers=20, repeats=5, width=32)
         >>> rows = study(torch.Generator().manual_seed(0))

@@ -33,6 +33,13 @@ def rows(index: str, values: Sequence[int], measured: dict[str, Tensor]) -> list
 def with_log(name: str, each: Tensor) -> dict[str, Tensor]:
     """A measurement and its natural logarithm, taken network by network.
 
+    Args:
+        name: of the measurement.
+        each: its values, any shape.
+
+    Returns:
+        Both, by name.
+
     Example:
         >>> with_log("gap", torch.tensor([1.0]))
         {'gap': tensor([1.]), 'log_gap': tensor([0.])}

@@ -76,6 +76,9 @@ class Truncated(ThroughEigenvectors):
     Equal to `PlainSVD` for gaps above 1 / limit. For smaller gaps the gradient shrinks in proportion to the gap, to 0 at a tie,
     where K is 0. The rounding error is at most u |G| f limit.
 
+    Args:
+        limit: largest reciprocal gap.
+
     Raises:
         ValueError: if ``limit`` is not positive.
 
@@ -108,6 +111,9 @@ class TopN(ThroughEigenvectors):
     f is 0 for dropped eigenvalues, and K_ij = 1 / (0 - lambda_i) between a kept i and a dropped j, however close they are. K is
     unbounded among the kept ones only. The result is far from the exact gradient of F unless the dropped eigenvalues are
     negligible. The published code drops the 50 smallest.
+
+    Args:
+        n: how many eigenvalues count.
 
     Raises:
         ValueError: if ``n`` is not a positive whole number.

@@ -24,6 +24,10 @@ class NewtonSchulz(Kernel):
     step to step by the product rule, and that of s. It tends to `Exact` for eigenvalues above about (4/9)^K s, and is smaller
     below; always bounded, and 0 for the exact root of a zero matrix.
 
+    Args:
+        iterations: K.
+        forward: how F is computed, "eigh" or "newton_schulz".
+
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, ``forward`` is unknown, or F is another function.
 

@@ -22,6 +22,9 @@ class Taylor(Gapped):
     The exact D up to the factor 1 - r^(K+1): relative error 2.4e-5 at r = 0.9 and 0.36 at 0.99 for K = 100, and 0 instead of f'
     at a tie. The factor of f is at most (K + 1) / lambda_i: it overflows only where 1 / lambda_i nearly does.
 
+    Args:
+        degree: K.
+
     Raises:
         ValueError: if ``degree`` K is not a positive whole number.
 
@@ -62,6 +65,9 @@ class PowerIteration(Gapped):
     the geometric series of the exact 1 / (lambda_i - lambda_j) cut after K terms: bounded by (K + 1) / lambda_i per unit of f,
     equal to `Exact` up to r^K / (1 - r). Needs positive eigenvalues. For the eigenvectors themselves (`eigh`)
     K_ji = S_K(r) / lambda_i and K_ij = -S_{K-1}(r) / lambda_i.
+
+    Args:
+        iterations: K.
 
     Raises:
         ValueError: if ``iterations`` is not a positive whole number.

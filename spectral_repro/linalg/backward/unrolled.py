@@ -48,6 +48,9 @@ class UnrolledPowerIteration(Backward):
 
     Starts are drawn from torch's global generator, so two calls differ.
 
+    Args:
+        iterations: K, for each eigenvector.
+
     Raises:
         ValueError: if ``iterations`` is not a positive whole number, or the shift s of `matrix_function` is not positive.
 
