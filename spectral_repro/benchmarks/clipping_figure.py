@@ -7,17 +7,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.benchmarks.results import short
-from spectral_repro.reporting.style import COLOURS, STYLE
+from spectral_repro.reporting.style import PALETTE, STYLE
 
 
 def draw(totals: pd.DataFrame) -> Figure:
-    """A panel of bars for each network, seconds on a logarithmic axis; each says how many times as fast it is."""
+    """A panel for each network: a dot for each way, at its seconds on a logarithmic axis, with how many times as fast it is."""
     groups = list(totals.groupby("network", sort=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.6 + 0.24 * len(totals) + 0.4 * len(groups)), layout="constrained")
         panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (network, frame) in zip(panels, groups, strict=True):
-            _bars(axes, frame)
+            _dots(axes, frame)
             axes.set_xlim(totals["seconds"].min() / 3, totals["seconds"].max() * 4)
             axes.set_title(network, fontsize="medium")
         panels[-1].set_xlabel("Seconds")
@@ -26,14 +26,14 @@ def draw(totals: pd.DataFrame) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, frame: pd.DataFrame) -> None:
-    place, operations = np.arange(len(frame)), list(frame["operation"].unique())
-    colours = [COLOURS[operations.index(operation)] for operation in frame["operation"]]
-    axes.barh(place, frame["seconds"], color=colours, height=0.7)
+def _dots(axes: Axes, frame: pd.DataFrame) -> None:
+    place = np.arange(len(frame))
+    for operation, colour, marker in zip(frame["operation"].unique(), PALETTE, "os", strict=False):
+        own = (frame["operation"] == operation).to_numpy()
+        axes.plot(frame["seconds"][own], place[own], color=colour, marker=marker, markersize=6, linestyle="none")
     for y, row in zip(place, frame.itertuples(), strict=True):
         axes.annotate(
-            f"{short(row.speedup)}×", (row.seconds, y), (4, 0), textcoords="offset points", va="center", fontsize="small"
+            f"{short(row.speedup)}×", (row.seconds, y), (7, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set(yticks=place, yticklabels=frame["operation"] + ": " + frame["way"], xscale="log")
-    axes.grid(axis="y", visible=False)
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""The figures of suite=gradients; a method has the same style in all of them."""
+"""The figures of suite=gradients."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle
@@ -11,33 +11,54 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
-from spectral_repro.reporting.style import COLOURS, INK, STYLE
+from spectral_repro.reporting.style import COLOURS, INK, MOST_LINES, STYLE, looks
 
-DASHES = ((0, (4, 1.5)), "-", (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)))
 MARKERS = "sD^vPX<>ph*d8H"
+EXACT = "exact"
+LABELS = {  # as the papers call them
+    EXACT: "Exact",
+    "svd": "SVD",
+    "taylor": "SVD-Taylor",
+    "pade": "SVD-Padé",
+    "pi": "SVD-PI",
+    "newton_schulz": "SVD-Newton",
+    "autograd": "SVD, torch's own",
+    "truncated": "SVD-Trunc",
+    "topn": "SVD-TopN",
+    "power": "PI",
+    "isqrt_cov": "iSQRT-COV",
+    "lyapunov": "Lyapunov",
+    "lyapunov_mpa": "MPA-Lya",
+    "lyapunov_mtp": "MTP-Lya",
+    "lyapunov_newton_schulz": "Lyapunov, Newton-Schulz",
+    "pi_whole": "SVD-PI, all eigenvectors",
+}
 LIMITS = {"float64": (1e-16, 1e3), "float32": (1e-8, 1e3)}  # of the axes of errors
 NAMES = {"whitening": "Whitening", "sqrt": "Square root", "pca": "PCA"}
 ERRORS = {"error": "Relative error of dL/dA", "feature_error": "Relative error of dL/dX"}
 SWEEPS = {"condition": "Condition number", "gap": "Relative gap in each pair of eigenvalues"}
 
 
-def styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """A broad line for the first, for others to lie on; ten colours in turn for those, told apart by dashes and markers."""
-    first, *others = methods
-    looks = zip(others, cycle(COLOURS), cycle(DASHES), cycle(MARKERS), strict=False)
-    return {
-        first: {"color": INK, "linestyle": "-", "marker": "", "linewidth": 4, "alpha": 0.35},
-        **{
-            name: {"color": color, "linestyle": dash, "marker": marker, "linewidth": 1.2} for name, color, dash, marker in looks
-        },
-    }
+def parts(methods: Iterable[str]) -> list[list[str]]:
+    """At most as many methods as a panel has lines, the exact gradient in each part; the methods of the papers come first."""
+    others = [name for name in sorted(methods, key=lambda name: [*LABELS, name].index(name)) if name != EXACT]
+    size = MOST_LINES - 1
+    return [[EXACT, *others[start : start + size]] for start in range(0, len(others), size)]
 
 
-def sweep(frame: pd.DataFrame, kind: str, error: str = "error") -> Figure:
-    """A column of errors against the numbers of the spectra "<kind> <number>": panels for each function and dtype."""
-    swept = frame[frame["spectrum"].str.startswith(kind)]
+def sweep(frame: pd.DataFrame, kind: str, methods: Sequence[str], error: str = "error") -> Figure:
+    """A column of errors of some methods against the numbers of the spectra "<kind> <number>": panels for each function and
+    dtype.
+
+    Errors beyond the panel lie on its edge. A cross at the top: some or all gradients are not finite.
+    """
+    swept = frame[frame["spectrum"].str.startswith(kind) & frame["method"].isin(methods)]
     swept = swept.assign(x=swept["spectrum"].str.split().str[1].astype(float))
-    style = styles(frame["method"].unique())
+    exact = {"color": INK, "linestyle": "-", "marker": "", "linewidth": 4, "alpha": 0.35}
+    style: dict[str, dict[str, Any]] = {EXACT: exact} | {
+        name: {"color": look.colour, "dashes": look.dashes or (1, 0), "marker": look.marker, "linewidth": 1.2}
+        for name, look in looks(methods[1:]).items()
+    }
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 8.4), layout="constrained")
         panels = figure.subplots(len(TASKS), len(DTYPES), sharex=True, sharey="col")
@@ -51,7 +72,8 @@ def sweep(frame: pd.DataFrame, kind: str, error: str = "error") -> Figure:
             axes.set_xlabel(SWEEPS[kind])
         if kind == "gap":
             panels[0, 0].invert_xaxis()
-        _legend(figure, [Line2D([], [], label=name, markersize=3.5, **look) for name, look in style.items()])
+        handles = [Line2D([], [], label=LABELS.get(name, name), markersize=3.5, **look) for name, look in style.items()]
+        _legend(figure, [*handles, Line2D([], [], color=INK, linestyle="", marker="x", label="some or all not finite")])
     return _laid_out(figure)
 
 
@@ -74,7 +96,8 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
     """Error for separated eigenvalues against time: a row of panels for each root, a column for each size."""
     keys = ["method", "function", "size", "dtype"]
     points = accuracy[accuracy["spectrum"] == "separated"].merge(times[[*keys, "total_ms"]], on=keys)
-    style = styles(accuracy["method"].unique())
+    names = accuracy["method"].unique()
+    style = {name: {"color": c, "marker": m} for name, c, m in zip(names, cycle(COLOURS), cycle(f"o{MARKERS}"), strict=False)}
     functions = ("whitening", "sqrt")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 6.2), layout="constrained")
@@ -88,7 +111,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
             axes.set_ylabel(ERRORS["error"])
         for axes in panels[-1]:
             axes.set_xlabel("Milliseconds for one matrix")
-        handles = [Line2D([], [], label=name, **_mark(look, "float64")) for name, look in style.items()]
+        handles = [Line2D([], [], label=LABELS.get(name, name), **_mark(look, "float64")) for name, look in style.items()]
         handles.append(Line2D([], [], label="hollow: float32", **_mark({"color": INK, "marker": "o"}, "float32")))
         _legend(figure, handles)
     return _laid_out(figure)
@@ -97,7 +120,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
 def _mark(look: dict[str, Any], dtype: str) -> dict[str, Any]:
     """A style of lines as one of points: filled for float64, hollow for float32."""
     face = look["color"] if dtype == "float64" else "none"
-    return {"marker": look["marker"] or "o", "linestyle": "", "color": look["color"], "markerfacecolor": face}
+    return {"marker": look["marker"], "linestyle": "", "color": look["color"], "markerfacecolor": face}
 
 
 def _legend(figure: Figure, handles: list[Line2D]) -> None:

@@ -1,6 +1,6 @@
 """The numbers of suite=gradients as tables and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -32,25 +32,29 @@ def displays(numbers: Numbers, shown: Sequence[int]) -> list[Display]:
 
 def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> list[Display]:
     return [
-        Display(
+        *_sweeps(
             "error_by_condition",
             "Error against the condition number",
             f"Relative error of dL/dA, median over the matrices, d = {shown[0]}; eigenvalues from 1 to 1 / condition number in "
-            "equal ratios. A cross at the top: some or all gradients are not finite.",
-            figure=figures.sweep(accuracy, "condition"),
+            "equal ratios.",
+            accuracy,
+            "condition",
         ),
-        Display(
+        *_sweeps(
             "feature_error_by_condition",
             "Error of the gradient of features",
             "The same for dL/dX of features X with A = X Xᵀ, which is what the layers before get: directions that the features "
             "hardly have count for less.",
-            figure=figures.sweep(accuracy, "condition", "feature_error"),
+            accuracy,
+            "condition",
+            "feature_error",
         ),
-        Display(
+        *_sweeps(
             "error_by_gap",
             "Error against the gap between eigenvalues",
             f"Relative error of dL/dA for pairs of eigenvalues a and a (1 − gap), a from 1 to {2 / shown[0]:.2g}.",
-            figure=figures.sweep(accuracy, "gap"),
+            accuracy,
+            "gap",
         ),
         Display(
             "error_by_time",
@@ -60,6 +64,13 @@ def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> 
             figure=figures.error_by_time(numbers.accuracy, numbers.times, shown),
         ),
     ]
+
+
+def _sweeps(name: str, title: str, caption: str, accuracy: pd.DataFrame, kind: str, error: str = "error") -> Iterator[Display]:
+    """A figure of the methods that the papers compare, and further ones of the others."""
+    for number, methods in enumerate(figures.parts(accuracy["method"].unique())):
+        others = (f"{name}_others{number}", f"{title}, other methods") if number else (name, title)
+        yield Display(*others, caption, figure=figures.sweep(accuracy, kind, methods, error))
 
 
 def _errors(accuracy: pd.DataFrame) -> list[Display]:

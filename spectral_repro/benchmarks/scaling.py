@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.results import Display
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
-from spectral_repro.reporting.style import COLOURS, STYLE
+from spectral_repro.reporting.style import COLOURS, INK, STYLE
 
+MARKERS = {"whitening": "o", "pooling": "s"}
 START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
 PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis in START if axis != "group_size"]
 
@@ -112,17 +114,18 @@ def draw(numbers: pd.DataFrame) -> Figure:
                 for layer, colour in colours.items():
                     frame = numbers.query("layer == @layer and axis == @axis")
                     if len(frame):
-                        panel.plot(frame["value"], frame[measure], "o-", color=colour, label=layer, markersize=3)
+                        panel.plot(frame["value"], frame[measure], color=colour, marker=MARKERS[layer], markersize=3.5)
                         expected = _expected(layer, measure, axis, frame["value"])
                         panel.plot(frame["value"], expected * (frame[measure] / expected).iloc[-1], ":", color=colour)
                 panel.set(xscale="log", yscale="log")
             column[1].set_xlabel(axis.replace("_", " "))
         for row, measure in zip(panels, ("ms", "mib"), strict=True):
             row[0].set_ylim(numbers[measure].min() / 2, numbers[measure].max() * 2)
-        panels[0, 0].set_ylabel("ms")
+        panels[0, 0].set_ylabel("Milliseconds")
         panels[1, 0].set_ylabel("MiB")
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        handles = [Line2D([], [], color=colour, marker=MARKERS[layer], label=layer) for layer, colour in colours.items()]
+        handles.append(Line2D([], [], color=INK, linestyle=":", label="growth in theory, from the last point"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figure

@@ -30,7 +30,7 @@ SPECTRA = (
     "mean over the seeds. TT layers count as one."
 )
 MEASURED, PUBLISHED = "", "published_"  # what the names of their columns begin with
-TITLES = {MEASURED: "Measured", PUBLISHED: "Published"}
+BESIDE = (5, 3)  # widths of a panel of measured values and one of published values at a scale of its own
 MOST_TICKS = 5  # on a linear axis, at the values themselves
 HEIGHTS = {"mean": 2.6, "success_rate": 0.9}
 SEED_DOTS = {"color": PALETTE[0], "linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
@@ -40,6 +40,7 @@ PUBLISHED_DOT = {"color": PALETTE[5], "linestyle": "none", "marker": "s", "marke
 BASELINE = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 2))}
 PUBLISHED_LINE = {"linewidth": 0.8, "marker": "o", "markersize": 4.5, "markerfacecolor": "none"}
 ACROSS = 3  # panels side by side
+MARKED = 20  # points of a line that have markers
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,10 @@ def draw_points(section: Section) -> Figure | None:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.3 + sum(heights)), layout="constrained")
-        panels = figure.subplots(len(heights), len(columns), sharex=True, squeeze=False, height_ratios=heights)
+        widths = BESIDE[: len(columns)]
+        panels = figure.subplots(
+            len(heights), len(columns), sharex=True, squeeze=False, height_ratios=heights, width_ratios=widths
+        )
         for quantity, row in zip(quantities, panels, strict=True):
             for axes, shown in zip(row, columns, strict=True):
                 for source in shown:
@@ -161,7 +165,7 @@ def draw_points(section: Section) -> Figure | None:
                     text = "no finished run" if MEASURED in shown else "not published"
                     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center")
                 if quantity == "mean":
-                    axes.set(ylabel=table.metric.label, title="" if len(columns) == 1 else TITLES[shown[0]])
+                    axes.set(ylabel=table.metric.label, title="" if len(columns) == 1 else _title(section, shown[0]))
                 else:
                     axes.set(ylabel="Success (%)", ylim=(-12, 112), yticks=(0, 50, 100))
         for axes in panels[-1]:
@@ -176,6 +180,13 @@ def draw_points(section: Section) -> Figure | None:
         if together:
             handles.append(Line2D([], [], color=INK, linestyle="none", marker="o", markerfacecolor="none", label="published"))
         return finish(figure, handles)
+
+
+def _title(section: Section, source: str) -> str:
+    """Of a panel of measured or published values, between which a protocol or a machine lies."""
+    if source == MEASURED:
+        return "Measured" if section.full else "Measured, reduced protocol"
+    return "Published" if section.full else "Published, full protocol"
 
 
 def _placed(section: Section) -> pd.DataFrame:
@@ -227,7 +238,7 @@ def draw_dots(section: Section) -> Figure | None:
     apart = bool(section.across and published.keys() & values.keys())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 + 0.2 * len(labels)), layout="constrained")
-        panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False)[0]
+        panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False, width_ratios=BESIDE[: 1 + apart])[0]
         for place, label in enumerate(labels):
             _draw_dot(panels[0], place, values[label], label)
             if label in published:
@@ -239,8 +250,8 @@ def draw_dots(section: Section) -> Figure | None:
             low, high = panels[0].get_xlim()
             panels[0].set_xlim(max(low, 0.0), min(high, 100.0))
         if apart:
-            panels[0].set_title("Measured", fontsize="medium")
-            panels[1].set_title("Published", fontsize="medium")
+            panels[0].set_title(_title(section, MEASURED), fontsize="medium")
+            panels[1].set_title(_title(section, PUBLISHED), fontsize="medium")
             panels[1].set_xlabel(metric.label)
             panels[1].grid(visible=False, axis="y")
         handles = [Line2D([], [], label="mean", **MEAN_DOT)]
@@ -288,7 +299,8 @@ def draw_profiles(section: Section) -> Figure | None:
             axes.set_xscale("log")
             axes.set_xticks(ticks, labels=[f"{at:g}" for at in ticks])
             axes.xaxis.set_minor_locator(NullLocator())
-        handles = [look_of[line].handle(line) for line in drawn]
+        marked = max(len(run.metrics) for line in drawn for run in runs_of[line]) <= MARKED
+        handles = [look_of[line].handle(line, marker=look_of[line].marker if marked else "") for line in drawn]
         if section.published:
             handles.append(Line2D([], [], color=INK, label="published", **PUBLISHED_LINE))
         return finish(figure, handles)
@@ -299,7 +311,7 @@ def _draw_profile(axes: Axes, line: str, runs: list[Run], column: str, look: Loo
     by_place = tables.replace(-np.inf, np.nan).groupby(tables.columns[0])
     mean, variance = by_place[column].mean(), by_place[f"{column}_std"].agg(lambda each: each.pow(2).mean())
     spread = np.sqrt(variance)
-    marker = look.marker if len(mean) <= 20 else None
+    marker = look.marker if len(mean) <= MARKED else None
     axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), marker=marker, markersize=3.5, label=line)
     axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)
 

@@ -50,7 +50,7 @@ def test_published_values_of_another_protocol_have_axes_of_their_own(draw):
     assert heights(published_success) == {"open o": [40.0, 0.0]}
     assert (levels(measured), levels(published), levels(success)) == ([82.0], [90.0], [100.0])
     assert not measured.get_shared_y_axes().joined(measured, published)
-    assert (measured.get_title(), published.get_title()) == ("Measured", "Published")
+    assert (measured.get_title(), published.get_title()) == ("Measured, reduced protocol", "Published, full protocol")
     assert (measured.get_ylabel(), success.get_ylabel()) == ("Test accuracy (%)", "Success (%)")
 
 
