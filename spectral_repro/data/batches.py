@@ -86,7 +86,7 @@ class Batches:
         self.channels, self.size = split.images.shape[1:3]
         self.padded_size = self.size + 2 * crop_padding
         self.labels = split.labels.to(device)
-        self.files = None if isinstance(split.images, Tensor) else split.images
+        self.reader = None if isinstance(split.images, Tensor) else split.images.reader(torch.device(device).type == "cuda")
         self.pixels = self._pixels(split.images) if isinstance(split.images, Tensor) else None
 
         self.mirrored_first = torch.randint(2, (len(self.labels),), generator=seeded_generator(seed, *OF_ALL_EPOCHS))
@@ -147,7 +147,7 @@ class Batches:
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
         top, left = torch.randint(2 * self.crop_padding + 1, (2, count), generator=generator)
         mirrored = torch.randint(1 + (self.flip is True), (count,), generator=generator)
-        cut = torch.randint(2**63 - 1, (count,), generator=generator) if self.files else None
+        cut = torch.randint(2**63 - 1, (count,), generator=generator) if self.reader else None
         if self.flip == "alternating":
             mirrored = (self.mirrored_first[order] + epoch) % 2
         if self.views > 1:
@@ -163,12 +163,12 @@ class Batches:
 
     def _tables(self, order: Tensor, cut: Tensor | None, sizes: list[int]) -> tuple[Tensor, Iterable[Tensor]]:
         """Where each image lies in the table of pixels that its batch, one of these sizes, is taken from, and those tables."""
-        if self.files is None or cut is None:
+        if self.reader is None or cut is None:
             assert self.pixels is not None
             return order, repeat(self.pixels)
         step = min(self.views, 2)  # an image and its mirror are decoded once
         numbers, choices = (values[::step].split([size // step for size in sizes]) for values in (order, cut))
-        images = self.files.stream(numbers, choices, pin_memory=torch.device(self.device).type == "cuda")
+        images = self.reader.stream(numbers, choices)
         return torch.cat([torch.arange(size) // step for size in sizes]), map(self._pixels, images)
 
     def _pixels(self, images: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import multiprocessing
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import pil_to_tensor
 
 from spectral_repro.data.cuts import Cut, centre
 from spectral_repro.errors import UserError, first_line
@@ -89,33 +88,13 @@ class ImageFiles:
             part.copy_(decoded)
         return images
 
-    def stream(
-        self, numbers: Sequence[Tensor], choices: Sequence[Tensor] | None = None, pin_memory: bool = False
-    ) -> Iterator[Tensor]:
-        """The images with these numbers (B,), one batch for each tensor of them; the workers live as long as the iterator.
+    def stream(self, numbers: Sequence[Tensor], choices: Sequence[Tensor] | None = None) -> Iterator[Tensor]:
+        """`ImageReader.stream` of a reader, and workers, that live as long as the iterator."""
+        yield from ImageReader(self, keep_workers=False).stream(numbers, choices)
 
-        Args:
-            choices: that the cut makes of every image, in the form of ``numbers``; None: 0.
-
-        Raises:
-            UserError: for the first file that cannot be decoded.
-        """
-        choices = choices or [torch.zeros_like(batch) for batch in numbers]
-        batches, workers = zip(numbers, choices, strict=True), min(self.workers, len(numbers))
-        loader: DataLoader[Any] = DataLoader(
-            self,  # type: ignore[arg-type] # torch asks for __getitems__ alone
-            batch_sampler=(list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches),
-            collate_fn=_as_it_is,
-            num_workers=workers,
-            multiprocessing_context=START_METHOD if workers else None,
-            worker_init_fn=own_process_group,
-            generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
-            pin_memory=pin_memory,
-        )
-        for images in loader:
-            if isinstance(images, UserError):
-                raise images
-            yield images
+    def reader(self, pin_memory: bool = False) -> "ImageReader":
+        """Keeps its workers from one stream to the next."""
+        return ImageReader(self, pin_memory)
 
     def __getitems__(self, batch: list[tuple[int, int]]) -> Tensor | UserError:
         """A batch, or the error as a value: torch adds a traceback to the message of one that is raised in a worker."""
@@ -127,6 +106,72 @@ class ImageFiles:
             return error
 
 
+class ImageReader:
+    """Decodes batches of files. Its workers start with the first batch and live as long as the reader, or until an error.
+
+    Args:
+        files: the images, and how many workers decode them.
+        pin_memory: put the batches into pinned memory, from which a GPU can copy them while it computes.
+        keep_workers: False: they live as long as a stream.
+    """
+
+    def __init__(self, files: ImageFiles, pin_memory: bool = False, keep_workers: bool = True):
+        self.files, self.pin_memory, self.keep_workers = files, pin_memory, keep_workers
+        self._idle: list[tuple[_Asked, DataLoader[Any]]] = []  # one stream is read from each loader at a time
+
+    def stream(self, numbers: Sequence[Tensor], choices: Sequence[Tensor] | None = None) -> Iterator[Tensor]:
+        """The images with these numbers (B,), one batch for each tensor of them.
+
+        Args:
+            numbers: of the images.
+            choices: that the cut makes of every image, in the form of ``numbers``; None: 0.
+
+        Raises:
+            UserError: for the first file that cannot be decoded.
+        """
+        choices = choices or [torch.zeros_like(batch) for batch in numbers]
+        asked, loader = self._idle.pop() if self._idle else self._loader(len(numbers))
+        batches = zip(numbers, choices, strict=True)
+        asked.batches = (list(zip(batch.tolist(), choice.tolist(), strict=True)) for batch, choice in batches)
+        try:
+            for images in loader:
+                if isinstance(images, UserError):
+                    raise images
+                yield images
+        except Exception:
+            del loader  # and with it the workers, although the traceback keeps this frame
+            raise
+        except GeneratorExit:
+            pass  # nobody wants the rest
+        if self.keep_workers:
+            self._idle.append((asked, loader))
+
+    def _loader(self, batches: int) -> "tuple[_Asked, DataLoader[Any]]":
+        most = len(self.files.paths) if self.keep_workers else batches
+        asked, workers = _Asked(), min(self.files.workers, most)
+        loader: DataLoader[Any] = DataLoader(
+            self.files,  # type: ignore[arg-type] # torch asks for __getitems__ alone
+            batch_sampler=asked,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            multiprocessing_context=START_METHOD if workers else None,
+            worker_init_fn=own_process_group,
+            generator=torch.Generator(),  # of the workers' seeds: torch's global one must not depend on where images are
+            pin_memory=self.pin_memory,
+            persistent_workers=self.keep_workers and workers > 0,
+        )
+        return asked, loader
+
+
+class _Asked:
+    """What a loader reads next: batches of (number, choice)."""
+
+    batches: Iterable[list[tuple[int, int]]] = ()
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+
 def decode(path: str, channels: int, size: int, cut: Cut = centre, choice: int = 0) -> Tensor:
     """One image (C, S, S) uint8, by default its shorter side resized to S (bilinear, antialiased), its centre cropped.
 
@@ -136,7 +181,13 @@ def decode(path: str, channels: int, size: int, cut: Cut = centre, choice: int =
         UserError: for a file that is not an image, is damaged, or has values without a known range.
     """
     with opened(path) as image:
-        return pil_to_tensor(cut(as_channels(image, channels), size, choice))
+        return cut(as_tensor(image, channels), size, choice)
+
+
+def as_tensor(image: Image.Image, channels: int) -> Tensor:
+    """The pixels (C, H, W) uint8 of `as_channels`; a tensor is resized in a third of the time of a picture."""
+    pixels = torch.from_numpy(np.array(as_channels(image, channels)))
+    return pixels.view(*pixels.shape[:2], channels).permute(2, 0, 1)
 
 
 def as_channels(image: Image.Image, channels: int) -> Image.Image:

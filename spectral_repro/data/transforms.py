@@ -1,15 +1,14 @@
 """From an image to the input of a trained network."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor, rgb_to_grayscale
+from torchvision.transforms.functional import rgb_to_grayscale
 
 from spectral_repro.data.cuts import PLACES, Resize, centre, corner_or_centre
-from spectral_repro.data.image_files import as_channels
+from spectral_repro.data.image_files import as_tensor
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class EvaluationTransforms:
     """What the evaluation of a training does to an image: resize, crop the centre, (x / 255 - mean) / std.
 
     Takes a PIL image of any size and mode or a uint8 tensor (..., 1 or 3, H, W). Orientation tags are applied, transparency is
-    laid on white (`as_channels`). The resizing is bilinear and antialiased.
+    laid on white (`spectral_repro.data.image_files.as_channels`). The resizing is bilinear and antialiased.
 
     Attributes:
         channels: C, 1 (grey) or 3 (red, green, blue), of the result.
@@ -58,9 +57,9 @@ class EvaluationTransforms:
         views = torch.stack([self._normalised(part) for part in parts])
         return views if self.views == "plain" else torch.stack([views, views.flip(-1)], 1).flatten(0, 1)
 
-    def _with_channels(self, image: Image.Image | Tensor) -> Any:
+    def _with_channels(self, image: Image.Image | Tensor) -> Tensor:
         if isinstance(image, Image.Image):
-            return as_channels(image, self.channels)
+            return as_tensor(image, self.channels)
         if not isinstance(image, Tensor) or image.dtype != torch.uint8:
             kind = f"a {image.dtype} tensor" if isinstance(image, Tensor) else type(image).__name__
             raise TypeError(f"expected a PIL image or a torch.uint8 tensor, got {kind}")
@@ -70,7 +69,6 @@ class EvaluationTransforms:
             return image
         return rgb_to_grayscale(image) if self.channels == 1 else image.expand(*image.shape[:-3], 3, -1, -1)
 
-    def _normalised(self, image: Image.Image | Tensor) -> Tensor:
-        pixels = image if isinstance(image, Tensor) else pil_to_tensor(image)
+    def _normalised(self, pixels: Tensor) -> Tensor:
         mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (self.mean, self.std))
         return torch.addcmul(-mean / std, pixels, 1 / (255 * std))

@@ -1,6 +1,7 @@
 """How images become square, and what decides where they are cut."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -59,3 +60,12 @@ def test_the_choice_alone_decides(choice: int):
     torch.rand(3)
     second = [random_place(IMAGE, 16, choice, resize=20), random_resized(IMAGE, 16, choice)]
     assert all(map(same, first, second))
+
+
+@pytest.mark.parametrize(
+    "cut", [centre, partial(corner_or_centre, resize=20), partial(random_place, resize=20), random_resized]
+)
+def test_a_tensor_is_cut_as_a_picture_is(cut):
+    found = cut(torch.from_numpy(PIXELS).permute(2, 0, 1), 16, 3)
+    expected = torch.from_numpy(np.array(cut(IMAGE, 16, 3))).permute(2, 0, 1)
+    torch.testing.assert_close(found.int(), expected.int(), rtol=0, atol=1)

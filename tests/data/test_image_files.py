@@ -266,6 +266,29 @@ def test_workers_end_with_an_abandoned_stream(tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_workers_of_a_reader_serve_one_stream_after_the_other(tmp_path):
+    reader = ImageFiles(write(tmp_path, 40), 1, 4, 1).reader()
+    batches = torch.arange(40).split(2)
+
+    def values(stream) -> list[list[int]]:
+        return [batch[:, 0, 0, 0].tolist() for batch in stream]
+
+    expected = [batch.tolist() for batch in batches]
+    assert values(reader.stream(batches)) == expected
+    (worker,) = multiprocessing.active_children()
+    abandoned = reader.stream(batches)
+    next(abandoned)
+    abandoned.close()
+    assert values(reader.stream(batches[5:])) == expected[5:]
+    assert [each.pid for each in multiprocessing.active_children()] == [worker.pid]
+    first, second = reader.stream(batches), reader.stream(batches)  # at the same time
+    assert [value for pair in zip(values(first), values(second), strict=True) for value in pair] == [
+        value for value in expected for _ in range(2)
+    ]
+    del reader, first, second, abandoned
+    assert not multiprocessing.active_children()
+
+
 def test_what_stops_the_group_of_a_run_leaves_the_workers_at_work(tmp_path):
     """A terminal's Ctrl-C and the end of `timeout` go to every process of a group."""
     stream = ImageFiles(write(tmp_path, 40), 1, 4, 1).stream(torch.arange(40).split(2))

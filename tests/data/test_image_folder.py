@@ -193,6 +193,8 @@ def test_streamed_batches_are_those_from_memory(root, workers: int, options: dic
             assert torch.equal(images, expected_images)
             assert images.stride() == expected_images.stride()
             assert torch.equal(labels, expected_labels)
+    assert len(multiprocessing.active_children()) == workers  # the same ones in all epochs
+    del streamed
     assert not multiprocessing.active_children()
 
 

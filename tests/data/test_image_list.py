@@ -16,7 +16,7 @@ import scipy.io
 import torch
 import torchvision
 from PIL import Image
-from torchvision import transforms
+from torchvision.transforms import v2
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, fine_grained, imagenet
@@ -151,7 +151,7 @@ def test_files_and_classes_are_those_of_the_lists(copy):
         assert split.images.shape == (len(listed), 3, 16, 16)
         assert split.labels.tolist() == [number for _, number in listed]
     assert data.train.images.paths == [str(copy.folder / path) for path, _ in copy.train]
-    preprocess = transforms.Compose([transforms.Resize(20), transforms.CenterCrop(16), transforms.PILToTensor()])
+    preprocess = v2.Compose([v2.PILToTensor(), v2.Resize(20), v2.CenterCrop(16)])
     expected = [preprocess(Image.open(copy.folder / path)) for path, _ in copy.test]
     assert torch.equal(data.test.images, torch.stack(expected))
     assert "holds 6 training and 4 test images, not {} and {}".format(*SIZES[copy.name]) in data.notes[0]
@@ -160,7 +160,7 @@ def test_files_and_classes_are_those_of_the_lists(copy):
 @pytest.mark.parametrize("name", ["imagenet", "cars", "aircraft"])
 def test_same_as_torchvision(name: str, tmp_path):
     copy = small_copy(name, tmp_path / "root")
-    preprocess = transforms.Compose([transforms.Resize([20, 18]), transforms.CenterCrop(16), transforms.PILToTensor()])
+    preprocess = v2.Compose([v2.PILToTensor(), v2.Resize([20, 18]), v2.CenterCrop(16)])
     datasets = torchvision.datasets
     expected = {
         "imagenet": lambda train: datasets.ImageFolder(str(copy.root / ("train" if train else "val")), preprocess),
@@ -436,6 +436,7 @@ def test_random_cuts_depend_on_seed_and_epoch_alone(birds, crop: str):
     others = plain(birds.load(crop=crop, workers=2), flip=True, seed=3)
     assert torch.equal(pixels(others, epoch=1)[0], first)
     assert torch.equal(torch.get_rng_state(), state)
+    del others
     assert not multiprocessing.active_children()
     rest, rest_labels = pixels(batches, epoch=1, start=1)
     assert torch.equal(rest, first[4:]) and torch.equal(rest_labels, labels[4:])
@@ -449,9 +450,7 @@ def test_random_cuts_depend_on_seed_and_epoch_alone(birds, crop: str):
 
 def test_training_images_are_random_parts_and_their_mirrors(birds):
     """Every one is a place of its own resized image, as it is or mirrored."""
-    resized = {
-        path: transforms.PILToTensor()(transforms.Resize(20)(Image.open(path))) for path in birds.load().train.images.paths
-    }
+    resized = {path: v2.Resize(20)(v2.PILToTensor()(Image.open(path))) for path in birds.load().train.images.paths}
     labels = {path: number for path, number in zip(resized, birds.load().train.labels.tolist(), strict=True)}
     batches, seen = plain(birds.load(), flip=True), set()
     for epoch in range(4):
@@ -474,11 +473,11 @@ def test_views_of_test_images(birds, views: str, limit: float):
     data = birds.load(views=views, memory_limit_gib=limit)
     batches = plain(data, views=views, shuffle=False)
     found, labels = pixels(batches)
-    expected, resize = [], transforms.Resize(20)
+    expected, resize = [], v2.Compose([v2.PILToTensor(), v2.Resize(20)])
     for path, _ in birds.test:
         image = resize(Image.open(birds.folder / path))
-        places = transforms.FiveCrop(16)(image) if views == "ten_crop" else [transforms.CenterCrop(16)(image)]
-        expected += [transforms.PILToTensor()(view) for place in places for view in (place, transforms.functional.hflip(place))]
+        places = v2.FiveCrop(16)(image) if views == "ten_crop" else [v2.CenterCrop(16)(image)]
+        expected += [view for place in places for view in (place, place.flip(-1))]
     torch.testing.assert_close(found, torch.stack(expected).float(), rtol=0, atol=1e-3)
     assert labels.tolist() == [number for _, number in birds.test for _ in range(batches.views)]
     assert [len(labels) for _, labels in batches.epoch(0)] == [4, 4] if views == "mirrored" else [10] * 4
