@@ -6,33 +6,43 @@ from time import perf_counter
 import pandas as pd
 import torch
 
-from spectral_repro.training.environment import return_freed
+from spectral_repro.training.environment import keep_freed, return_freed
 
 Job = Callable[[], Callable[[], object]]  # runs the forward pass; what it returns runs the backward pass
 
 
 def time_interleaved(
-    jobs: Mapping[str, Job], device: torch.device, seconds: float, least: int, most: int = 100, warm_up: bool = True
+    jobs: Mapping[str, Job],
+    device: torch.device,
+    seconds: float,
+    least: int,
+    most: int = 100,
+    warm_up: bool = True,
+    keep_memory: bool = True,
 ) -> pd.DataFrame:
     """Times of every job. A round times each of them once.
 
     Args:
         seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
-        warm_up: give the processor's memory that other jobs freed back to the system and run a job once before it is timed,
-            every time, so that it finds caches and memory as in a loop of its own.
+        warm_up: run a job once before it is timed, every time, so that it finds the caches as in a loop of its own.
+        keep_memory: the process keeps the memory that was freed, as a training does (`keep_freed`). False: it gives it back to
+            the system before every run that warms up, and blocks of more than 32 MiB always, as a process does that is left
+            alone; then a good part of the time goes into pages that are filled with zeros.
 
     Returns:
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.
     """
+    keep_freed(large=keep_memory)
     rounds, start = [], perf_counter()
     while len(rounds) < least or (len(rounds) < most and perf_counter() - start < seconds):
-        rounds.append({name: _timed(job, device, warm_up) for name, job in jobs.items()})
+        rounds.append({name: _timed(job, device, warm_up, keep_memory) for name, job in jobs.items()})
     return pd.DataFrame([{"name": name} | _summary([times[name] for times in rounds]) for name in jobs])
 
 
-def _timed(job: Job, device: torch.device, warm_up: bool) -> tuple[float, float]:
+def _timed(job: Job, device: torch.device, warm_up: bool, keep_memory: bool) -> tuple[float, float]:
     if warm_up:
-        return_freed()
+        if not keep_memory:
+            return_freed()
         _once(job, device)
     return _once(job, device)
 

@@ -114,19 +114,24 @@ def _text(path: Path) -> str:
         return ""
 
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
+LARGE = 32 * 2**20  # bytes: the size up to which glibc, left alone, learns to keep blocks
 
 
-def keep_freed() -> None:
+def keep_freed(large: bool = True) -> None:
     """Lets this process keep the memory of freed tensors, where glibc would return large blocks to the system.
 
     Pages come back one by one and filled with zeros, which is half the time of batch norm on 128 x 64 x 32 x 32 numbers. The
     process stays as large as it once was. Does nothing with another library than glibc.
+
+    Args:
+        large: False: as glibc does after a while in any process, which returns blocks of more than 32 MiB.
     """
     if _has_glibc():
         libc = ctypes.CDLL(None)
-        libc.mallopt(MMAP_MAX, 0)
-        libc.mallopt(TRIM_THRESHOLD, -1)
+        libc.mallopt(MMAP_MAX, 0 if large else 2**16)
+        libc.mallopt(MMAP_THRESHOLD, LARGE)
+        libc.mallopt(TRIM_THRESHOLD, -1 if large else 2 * LARGE)
 
 
 def return_freed() -> None:

@@ -1,5 +1,9 @@
+import platform
+import subprocess
+import sys
 import time
 
+import pytest
 import torch
 
 from spectral_repro.benchmarks.clock import time_interleaved
@@ -29,6 +33,27 @@ def test_the_rehearsal_is_not_timed():
     naps = iter([0.02, 0.0] * 3)
     (row,) = time_interleaved({"a": lambda: lambda: time.sleep(next(naps))}, CPU, seconds=0, least=3).itertuples()
     assert row.backward_ms < 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
+def test_memory_is_kept_between_jobs_unless_it_is_not():
+    """New pages are counted in a process of its own, whose memory is set up for good."""
+    script = """
+import resource, torch
+from spectral_repro.benchmarks.clock import time_interleaved
+for keep in (True, False):
+    counts = []
+    def forward():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.empty(2**24).fill_(1)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return lambda: None
+    time_interleaved({"a": forward}, torch.device("cpu"), seconds=0, least=2, keep_memory=keep)
+    print(counts[-1])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept, returned = map(int, run.stdout.split())
+    assert 5 * kept < returned
 
 
 def test_times_of_both_passes():
