@@ -19,32 +19,32 @@ OF_ALL_EPOCHS = (0, 0, 1)  # in the place of an epoch's number: 2**64, which no 
 class Batches:
     """Shuffled, cropped, mirrored and normalised batches of a split.
 
-    Each image is framed by ``crop_padding`` pixels on every side, cropped to its own size at a random place, mirrored in half
-    of the cases and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
-    made on the CPU at its start: they depend on (seed, epoch) alone. Images in memory stay on the device as one uint8 tensor,
-    and making batches never waits for the device; images in files are decoded and sent batch by batch, to the same bits. The
-    cut of a file (`ImageFiles`) gets a random number that depends on (seed, epoch) as well.
+    Each image is padded by ``crop_padding`` pixels on every side, cropped to its own size at a random place, mirrored with
+    probability 1/2 and normalised to (x / 255 - mean) / std (He et al., 2016, section 4.2). All random choices of an epoch are
+    made on the CPU at its start and depend only on (seed, epoch). Images in memory stay on the device as one uint8 tensor, and
+    making batches does not synchronise with the device. Images in files are decoded and copied batch by batch, with the same
+    result. The cut of a file (`ImageFiles`) gets a random number that also depends on (seed, epoch).
 
-    With more than one view every image comes several times in a row, pixels as they are and mirrored in turn: "mirrored" twice,
-    "ten_crop" ten times, in each of the five places of `corner_or_centre`. A batch then holds as many whole images as fit.
+    With several views, every image appears several times in a row, alternately plain and mirrored: "mirrored" twice, "ten_crop"
+    ten times, at each of the five places of `corner_or_centre`. A batch then holds as many whole images as fit.
 
     Args:
         split: images (N, C, S, S) uint8 and labels (N,) int64.
         batch_size: images, or views of them, in a batch; the last batch may be smaller.
         mean, std: one value per channel, for images in [0, 1].
         seed: of all random choices, >= 0.
-        crop_padding: width of the frame, in pixels; 0: no crop.
-        crop_fill: what the frame shows: "black", or the image mirrored at its edge, "reflect" without and "symmetric" with the
-            outermost pixels twice.
-        flip: mirror left and right: False, True, with probability 1/2 in every epoch, or "alternating", with probability 1/2 in
-            epoch 0 and then in every second epoch, so that any two epochs in a row show both sides of an image (Jordan 2024).
+        crop_padding: width of the padding in pixels; 0: no crop.
+        crop_fill: content of the padding: "black", or the image mirrored at its edge, without ("reflect") or with ("symmetric")
+            a second copy of the outermost pixels.
+        flip: mirror left and right: False; True, with probability 1/2; or "alternating", with probability 1/2 in epoch 0 and
+            then in every second epoch, so that any two epochs in a row show both sides of an image (Jordan 2024).
         shuffle: a new order in every epoch; False: the order of the split.
         drop_last: leave out the last batch of an epoch if it is smaller than the others.
         views: of every image, "plain", "mirrored" or "ten_crop"; the last two for evaluation, without crop and flip.
         device: where images and batches lie.
         channels_last: memory format of the batches; False: contiguous.
-        share: (r, n), the r-th of n processes: the images from place r B // n to (r + 1) B // n of every batch of B images. Put
-            together, what they make are the batches of a single one, no image twice; a share without images is left out.
+        share: (r, n) for process r of n, which gets the images from r B // n to (r + 1) B // n of every batch of B images.
+            Together they make the batches of a single process, without duplicates; a share without images is left out.
 
     Raises:
         ValueError: for ten crops of images in memory, which are cut already, images that are not uint8 or not as many as the
@@ -92,7 +92,7 @@ class Batches:
         self.mirrored_first = torch.randint(2, (len(self.labels),), generator=seeded_generator(seed, *OF_ALL_EPOCHS))
         row = torch.arange(self.size, device=device)[:, None] * self.padded_size
         column = torch.arange(self.size, device=device)
-        self.window = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # of a crop: pixels as they are, mirrored
+        self.window = torch.stack([row + column, row + column.flip(0)]).flatten(1)  # of a crop: plain, mirrored
 
         means, stds = torch.tensor(mean, device=device), torch.tensor(std, device=device)
         self.scale = (1 / (255 * stds)).repeat(self.size)  # for a whole row of pixels
@@ -109,7 +109,7 @@ class Batches:
         return min(len(self) * self.batch_size, len(self.labels) * self.views)
 
     def length(self, index: int) -> int:
-        """Images, or views of them, in a batch of an epoch, those of all processes."""
+        """Images, or views of them, in a batch of an epoch, over all processes."""
         return min(self.batch_size, len(self.labels) * self.views - index * self.batch_size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -127,12 +127,12 @@ class Batches:
             yield self._images(table, corner[:, None] + self.window[mirrored]), self.labels[order]
 
     def first(self, number: int) -> Tensor:
-        """The first ``number`` images of epoch 0, as the batches give them; all of them if there are fewer."""
+        """The first ``number`` images of the batches of epoch 0; all of them if there are fewer."""
         enough = islice(self.epoch(0), math.ceil(number / self.batch_size))
         return torch.cat([images for images, _ in enough])[:number]
 
     def as_pictures(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, S, S) with values in [0, 1] again, on the CPU, small ones magnified to about 64 pixels."""
+        """Undoes the normalisation: images (B, C, S, S) in [0, 1] on the CPU, small ones magnified to about 64 pixels."""
         shape = (-1, self.size, self.size, self.channels)
         rows = (images.permute(0, 2, 3, 1).reshape(-1, len(self.scale)) - self.shift) / (255 * self.scale)
         pictures = rows.view(shape).permute(0, 3, 1, 2).clamp(0, 1).cpu()
@@ -141,7 +141,7 @@ class Batches:
 
     def _choices(self, epoch: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """For every place in the epoch: image, top and left of its crop, whether it is mirrored (0 or 1), and for images in
-        files what its cut chooses; all (N * views,) int64.
+        files the random number of its cut; all (N * views,) int64.
         """
         generator, count = seeded_generator(self.seed, epoch), len(self.labels)
         order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
@@ -157,7 +157,7 @@ class Batches:
         return order, top, left, mirrored, cut
 
     def _places(self, index: int) -> range:
-        """The places in the epoch of what this process has of a batch."""
+        """The places in the epoch of this process's share of a batch."""
         first, images = index * self.batch_size, self.length(index) // self.views
         return range(*(first + images * part // self.share[1] * self.views for part in (self.share[0], self.share[0] + 1)))
 
@@ -172,7 +172,7 @@ class Batches:
         return torch.cat([torch.arange(size) // step for size in sizes]), map(self._pixels, images)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """The pixels (n, C) of images (N, C, S, S) with their frames, image by image and row by row, on the device."""
+        """The pixels (n, C) of padded images (N, C, S, S), image by image and row by row, on the device."""
         images = images.to(self.device, non_blocking=True).permute(0, 2, 3, 1)
         if self.crop_fill == "black":
             framed = pad(images, (0, 0, *(self.crop_padding,) * 4))
@@ -201,6 +201,6 @@ def _check(split: Split, batch_size: int, mean: Sequence[float], std: Sequence[f
 
 
 def seeded_generator(*entropy: int) -> torch.Generator:
-    """A generator of the CPU whose numbers depend on all of these; trailing zeros do not count."""
+    """A generator on the CPU, seeded by all of these numbers; trailing zeros make no difference."""
     (state,) = np.random.SeedSequence(entropy).generate_state(1)
     return torch.Generator().manual_seed(int(state))

@@ -25,10 +25,9 @@ def cifar10(
 
     Args:
         root: folder that holds, or is to hold, the folder of the original archive.
-        download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed. An archive
-            that lies in ``root`` is unpacked in any case.
-        check_integrity: refuse files whose md5 differs from the original archive's. False reads them and names them in the
-            notes.
+        download: download the archive if that folder is missing or empty. A folder with files is never changed. An archive in
+            ``root`` is unpacked in any case.
+        check_integrity: raise an error for files whose md5 differs from the published one. False: read them, with a note.
         train_images, test_images: size of a fixed random subset; None: all.
 
     Returns:
@@ -68,7 +67,7 @@ def cifar100(
 
 
 class _Arrays(pickle.Unpickler):
-    """Reads pickled arrays and plain values; refuses whatever else a pickle may name, which could be code."""
+    """Reads pickled arrays and plain values only; other objects in a pickle could run code."""
 
     def find_class(self, module: str, name: str) -> object:
         if name in ("_reconstruct", "ndarray", "dtype", "scalar") and module.partition(".")[0] == "numpy":
@@ -99,7 +98,7 @@ class _Cifar(DownloadedDataset):
             content = (self.folder / self.archive.meta["filename"]).read_bytes()
             names = _Arrays(io.BytesIO(content), encoding="latin1").load()[self.archive.meta["key"]]
             return tuple(map(str, names)) if len(names) == self.num_classes else ()
-        except Exception:  # a file that is damaged may raise anything, and the images are there without it
+        except Exception:  # a damaged file may raise anything, and the images can be used without it
             return ()
 
     def read(self, path: Path) -> Split:

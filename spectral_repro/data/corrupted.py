@@ -1,4 +1,4 @@
-"""Test images under the 19 corruptions of Hendrycks and Dietterich (2019) at 5 severities: as published, or made here."""
+"""Test images under the 19 corruptions of Hendrycks and Dietterich (2019) at 5 severities, published or generated."""
 
 import hashlib
 import os
@@ -37,7 +37,7 @@ class CorruptedImages:
     folder: Path
 
     def split(self, name: str, severity: int) -> Split:
-        """The n images (n, 3, S, S) of one corruption at one severity, and nothing else, read from the files.
+        """The n images (n, 3, S, S) of one corruption at one severity; nothing else is read from the files.
 
         Raises:
             UserError: for a file that is missing, damaged, or of another form.
@@ -64,14 +64,14 @@ class CorruptedImages:
 
 
 def published_corruptions(dataset: str, root: Path, download: bool) -> CorruptedImages:
-    """CIFAR-10-C or CIFAR-100-C in ``root``; a folder that is missing comes from Zenodo, its archive compared with the md5.
+    """CIFAR-10-C or CIFAR-100-C in ``root``; a missing folder is downloaded from Zenodo and checked by its md5.
 
     Raises:
         UserError: for another data set, a missing folder that may not be downloaded, and a download that fails.
     """
     if dataset not in PUBLISHED:
         raise UserError(
-            f"corruptions.source=published: nobody published corruptions of {dataset}, only of {' and '.join(PUBLISHED)}; "
+            f"corruptions.source=published: there are none of {dataset}, only of {' and '.join(PUBLISHED)}; "
             "corruptions.source=generated makes them from the test images"
         )
     name, record, md5 = PUBLISHED[dataset]
@@ -81,10 +81,10 @@ def published_corruptions(dataset: str, root: Path, download: bool) -> Corrupted
 
 
 def check_generator() -> None:
-    """Is the package that makes corruptions installed?
+    """Checks that the package that generates corruptions is installed.
 
     Raises:
-        UserError: it is not.
+        UserError: if it is not.
     """
     try:
         import imagecorruptions  # noqa: F401
@@ -96,11 +96,11 @@ def check_generator() -> None:
 
 @dataclass(frozen=True)
 class GeneratedCorruptions(CorruptedImages):
-    """The same made from ``test`` by imagecorruptions, at the strengths of ImageNet-C (those of CIFAR-10-C are milder), each
-    corruption when it is asked for first; every random choice depends on (corruption, severity, image) alone.
+    """The same, generated from ``test`` by imagecorruptions with the strengths of ImageNet-C (those of CIFAR-10-C are milder).
+    Each corruption is generated when it is first needed; random choices depend only on (corruption, severity, image).
 
     Attributes:
-        workers: processes that make them; 0: the one that asks.
+        workers: processes that generate them; 0: this one.
     """
 
     test: Split
@@ -139,10 +139,10 @@ class GeneratedCorruptions(CorruptedImages):
 
 
 def generated_corruptions(dataset: str, test: Split, root: Path, workers: int) -> GeneratedCorruptions:
-    """Corruptions of these images (N, 3, S, S), kept in a folder of ``root`` that is named after their content.
+    """Corruptions of these images (N, 3, S, S), stored in a folder of ``root`` named by the hash of the images.
 
     Raises:
-        UserError: without the package, and for images that it does not take.
+        UserError: without the package, and for images that it does not support.
     """
     check_generator()
     images = test.images if isinstance(test.images, Tensor) else test.images.read()

@@ -52,7 +52,7 @@ def _resized(image: Picture, resize: Resize) -> Picture:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The global generator that torchvision draws from, seeded, and afterwards as it was; those of CUDA are not touched."""
+    """Seeds the global generator, from which torchvision draws, and restores it afterwards; those of CUDA do not change."""
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         yield

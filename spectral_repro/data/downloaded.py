@@ -1,4 +1,4 @@
-"""What downloaded data sets share: their files are fetched whole, compared with the published ones, and read."""
+"""Base of downloaded data sets: downloads files, compares them with the published ones, and reads them."""
 
 import shutil
 import tarfile
@@ -20,13 +20,13 @@ from spectral_repro.listing import visible
 
 @dataclass(frozen=True)
 class Published:
-    """A file as it was published.
+    """A published file.
 
     Attributes:
         url: its address.
         name: its own.
         md5: of its content.
-        is_archive: a tar archive of what is needed, such as a folder.
+        is_archive: whether it is a tar archive, such as of a folder.
     """
 
     url: str
@@ -35,15 +35,15 @@ class Published:
     is_archive: bool = True
 
     def lies_beside(self, place: Path) -> bool:
-        """Is it an archive in the folder of this path?"""
+        """Whether it is an archive that is in the folder of this path."""
         return self.is_archive and (place.parent / self.name).is_file()
 
     def bring(self, folder: Path) -> None:
-        """Puts it into an empty folder, or what an archive holds: one that lies beside the folder, or else a downloaded one.
+        """Puts it, or the content of an archive, into an empty folder. An archive beside the folder is used if there is one.
 
         Raises:
-            UserError: if the archive beside the folder is another.
-            RuntimeError, OSError, HTTPException: if it does not come whole, is another, or would write outside the folder.
+            UserError: if the archive beside the folder has another md5.
+            RuntimeError, OSError, HTTPException: if the download fails, has another md5, or would write outside the folder.
         """
         from torchvision.datasets.utils import check_md5, download_url
 
@@ -63,13 +63,13 @@ class Published:
 
 @dataclass
 class DownloadedDataset(ABC):
-    """The files of a data set as they were published.
+    """A data set in its published files.
 
     Attributes:
-        name: what notes call it.
+        name: for notes.
         root: folder that holds, or is to hold, what is downloaded.
         folder: where the files lie: ``root``, or a folder in it.
-        sources: of everything in ``root``, a file or a folder of files, by its name there.
+        sources: for every file or folder in ``root``, by its name there.
         train_files, test_files: md5 of every file by its name.
         sizes: the published numbers of training and test images.
 
@@ -88,7 +88,7 @@ class DownloadedDataset(ABC):
 
     @abstractmethod
     def read(self, path: Path) -> Split:
-        """The images of one file; ValueError says what is wrong with it."""
+        """The images of one file. Raises ValueError with the fault of a damaged file."""
 
     @abstractmethod
     def class_names(self) -> tuple[str, ...]:
@@ -98,9 +98,9 @@ class DownloadedDataset(ABC):
         """The data set.
 
         Args:
-            download: fetch what is missing or empty. What is there is never changed. An archive that lies beside its missing
-                folder is unpacked in any case, once its md5 is known to be the published one.
-            check_integrity: refuse files whose md5 differs from the published one; False reads and notes them.
+            download: download what is missing or empty. What exists is never changed. An archive beside its missing folder is
+                unpacked in any case, if its md5 is the published one.
+            check_integrity: raise an error for files whose md5 differs from the published one. False: read them, with a note.
             train_images, test_images: size of a fixed random subset; None: all.
 
         Raises:
@@ -127,7 +127,7 @@ class DownloadedDataset(ABC):
         return ImageData(subset(train, train_images), subset(test, test_images), tuple(notes), self.class_names())
 
     def _differing(self) -> list[str]:
-        """Names of the files with another md5; all files must be there."""
+        """Names of the files with another md5; all files must exist."""
         from torchvision.datasets.utils import check_md5
 
         checksums = self.train_files | self.test_files
@@ -159,8 +159,7 @@ class DownloadedDataset(ABC):
 
 
 def fetch(place: Path, source: Published, download: bool, group: str = "dataset") -> None:
-    """Brings what is missing or empty: from an archive that lies beside it, or downloaded. It is made elsewhere and moved there
-    when it is complete.
+    """Gets a missing or empty file or folder from an archive beside it, or downloads it; it is moved into place when complete.
 
     Args:
         place: of a file or a folder.
@@ -184,7 +183,7 @@ def fetch(place: Path, source: Published, download: bool, group: str = "dataset"
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{name}-", dir=root) as staging:
             source.bring(Path(staging))
-            if _is_missing(place):  # no other run has been faster
+            if _is_missing(place):  # unless another run was faster
                 _clear(place)
                 Path(staging, name).rename(place)
     except (OSError, RuntimeError, HTTPException) as error:
@@ -201,6 +200,6 @@ def _is_missing(path: Path) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Takes away what operating systems left in a folder, which could not be replaced otherwise."""
+    """Removes a folder that holds only files of the operating system, so that it can be replaced."""
     if path.is_dir() and not visible(path):
         shutil.rmtree(path)

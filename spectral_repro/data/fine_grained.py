@@ -1,4 +1,4 @@
-"""Birds, cars, dogs and aircraft: photographs of classes that look much alike, in their published files."""
+"""Birds, cars, dogs and aircraft: photographs of similar classes, in their published files."""
 
 from collections.abc import Callable, Iterable
 from io import BytesIO
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 def cub(root: str, **options: Any) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
-    CUB_200_2011.tgz is unpacked if it lies beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
+    CUB_200_2011.tgz is unpacked if it is beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
 
     Returns:
         Training and test split.
@@ -60,10 +60,10 @@ def dogs(root: str, **options: Any) -> ImageData:
 def aircraft(root: str, download: bool = True, **options: Any) -> ImageData:
     """6,667 training and 3,333 test images of 100 variants of aircraft from ``root``/fgvc-aircraft-2013b (Maji et al., 2013).
 
-    The published training and validation images together are the training images. Other arguments: see `ImageListDataset.load`.
+    The training images are the published training and validation images. Other arguments: see `ImageListDataset.load`.
 
     Args:
-        download: fetch the archive if that folder is missing or empty. A folder with files in it is never changed.
+        download: download the archive if that folder is missing or empty. A folder with files is never changed.
 
     Returns:
         Training and test split.
@@ -219,9 +219,7 @@ class _Aircraft(ImageListDataset):
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines with something in them by their numbers from 1 on, without the spaces around, a byte order mark and the ends
-    that Windows writes.
-    """
+    """The non-empty lines with their numbers from 1 on, stripped; a byte order mark and Windows line ends are removed."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -248,13 +246,13 @@ def _by_number(path: Path, value: Callable[[str], Value]) -> dict[int, Value]:
 
 
 def _two_fields(text: str) -> tuple[str, str]:
-    """What stands before and behind the first white space; the second is empty if there is none."""
+    """The text before and after the first white space; the second part is empty if there is none."""
     first, *rest = text.split(maxsplit=1)
     return first, "".join(rest)
 
 
 def _class(number: object) -> int:
-    """A class from 1 on, as text or from Matlab, which stores numbers as floating point, counted from 0."""
+    """The number from 0 on of a class that is counted from 1 on, as text or as Matlab's floating point number."""
     try:
         value = float(number.strip() if isinstance(number, str) else np.asarray(number).item())
     except (TypeError, ValueError):

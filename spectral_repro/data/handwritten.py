@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn (the test part of UCI's optical recognition data set)."""
+"""Handwritten digits from scikit-learn (the test part of UCI's optical recognition data set)."""
 
 import functools
 from importlib.util import find_spec
@@ -39,7 +39,7 @@ def digits(train_images: int | None = None, test_images: int | None = None) -> I
 
 @functools.cache
 def _table() -> Tensor:
-    """A row of 64 pixels and the label per image, from a file of scikit-learn, whose import takes longer than many a run."""
+    """A row of 64 pixels and the label per image, read from scikit-learn's file, because its import is slow."""
     specification = find_spec("sklearn")
     assert specification is not None and specification.origin is not None
     folder = Path(specification.origin).parent

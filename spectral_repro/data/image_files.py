@@ -26,15 +26,15 @@ START_METHOD = multiprocessing.get_all_start_methods()[0]  # of the platform: jo
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images (N, C, S, S) uint8 that are decoded when they are asked for; ``shape`` is that of the decoded ones.
+    """Images (N, C, S, S) uint8 that are decoded on demand; ``shape`` is that of the decoded images.
 
     Attributes:
         paths: of N files.
         channels: C, 1 (grey) or 3 (red, green, blue).
         size: S, in pixels.
-        workers: processes that decode; 0: the one that asks.
-        cut: what makes an image S x S pixels.
-        evaluation_cut: what does so where the images are not trained on; None: the same.
+        workers: processes that decode; 0: this one.
+        cut: makes an image S x S pixels.
+        evaluation_cut: the same for images that are not trained on; None: ``cut``.
     """
 
     paths: Sequence[str]
@@ -56,7 +56,7 @@ class ImageFiles:
         return replace(self, cut=self.evaluation_cut or self.cut)
 
     def within(self, limit_gib: float) -> "Tensor | ImageFiles":
-        """All images, if they are at most ``limit_gib`` GiB; otherwise the files, once their headers are checked.
+        """All images if they take at most ``limit_gib`` GiB; otherwise the files, after a check of their headers.
 
         Raises:
             UserError: for the first file that is not an image or, of those that are read, cannot be decoded.
@@ -97,7 +97,7 @@ class ImageFiles:
         return ImageReader(self, pin_memory)
 
     def __getitems__(self, batch: list[tuple[int, int]]) -> Tensor | UserError:
-        """A batch, or the error as a value: torch adds a traceback to the message of one that is raised in a worker."""
+        """A batch, or the error as a value: if a worker raises an error, torch adds a traceback to its message."""
         try:
             return torch.stack(
                 [decode(self.paths[number], self.channels, self.size, self.cut, choice) for number, choice in batch]
@@ -175,7 +175,7 @@ class _Asked:
 def decode(path: str, channels: int, size: int, cut: Cut = centre, choice: int = 0) -> Tensor:
     """One image (C, S, S) uint8, by default its shorter side resized to S (bilinear, antialiased), its centre cropped.
 
-    For orientation, transparency and depth see `as_channels`. Of several frames the first is taken.
+    For orientation, transparency and depth see `as_channels`. Only the first of several frames is used.
 
     Raises:
         UserError: for a file that is not an image, is damaged, or has values without a known range.
@@ -193,14 +193,14 @@ def as_tensor(image: Image.Image, channels: int) -> Tensor:
 def as_channels(image: Image.Image, channels: int) -> Image.Image:
     """The image with 8 bits for each of 1 (grey) or 3 channels (red, green, blue).
 
-    It is turned as its orientation tag (EXIF) says, and laid on white where it is transparent. Of more than 8 bits for each
-    channel the upper 8 are taken.
+    The orientation tag (EXIF) is applied and transparent pixels become white. If there are more than 8 bits per channel, the
+    upper 8 are used.
 
     Raises:
         ValueError: for values without a known range, such as those of floating point.
     """
     image.load()
-    with suppress(Exception):  # a damaged tag may raise anything, and then counts as none
+    with suppress(Exception):  # a damaged tag may raise anything, and is ignored
         ImageOps.exif_transpose(image, in_place=True)
     if _depth(image) > 8:
         image = _upper_eight_bits(image)
@@ -211,7 +211,7 @@ def as_channels(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _depth(image: Image.Image) -> int:
-    """Bits for each channel. Pillow's mode does not say it: 12 bits of a TIFF file come as I;16, 16 of a PGM file as I.
+    """Bits per channel, which Pillow's mode does not tell: a TIFF file of 12 bits is I;16, a PGM file of 16 bits is I.
 
     Raises:
         ValueError: for a mode whose black and white are not known.
@@ -226,10 +226,10 @@ def _depth(image: Image.Image) -> int:
 
 
 def _upper_eight_bits(image: Image.Image) -> Image.Image:
-    """Of a grey image with more bits. Its transparent value becomes white."""
+    """Reduces a grey image to 8 bits; its transparent value becomes white."""
     values, depth = np.asarray(image), _depth(image)
     pixels = (values >> (depth - 8)).clip(0, 255).astype(np.uint8)
-    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow minds in 8 bits only
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow regards in images of 8 bits only
         pixels = 255 - pixels
     if "transparency" in image.info:
         pixels[values == image.info["transparency"]] = 255
@@ -238,10 +238,10 @@ def _upper_eight_bits(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def opened(path: str) -> Iterator[Image.Image]:
-    """The image of a file of which only the header has been read.
+    """An opened image file; only its header has been read.
 
     Raises:
-        UserError: for a file that is not an image, and for whatever else goes wrong with it in the block, with its name.
+        UserError: naming the file, if it is not an image, and for any error in the block.
     """
     try:
         if stat.S_ISFIFO(os.stat(path).st_mode):
@@ -258,5 +258,5 @@ def _as_it_is(images: Any) -> Any:
 
 
 def own_process_group(worker: int) -> None:
-    """Starts a worker. Ctrl-C and the end of `timeout` go to the group of a run, which needs its workers for a last step."""
+    """Gives a worker a process group of its own. Ctrl-C signals the group of a run, which needs its workers for a last step."""
     os.setpgrp()

@@ -36,13 +36,13 @@ def image_folder(
 
     Args:
         folder: of train and test, or of the classes.
-        num_classes: how many classes there must be; None: as many as there are.
+        num_classes: the required number of classes; None: any.
         channels: C, 1 (grey) or 3 (red, green, blue).
         image_size: S.
-        test_fraction: of the images of every class, where there are no folders train and test. At least one image of a class
-            is for training and, if it has more, at least one for testing.
-        split_seed: of the choice of these test images.
-        train_images, test_images: size of a fixed random subset; None: all. Other files are not looked into.
+        test_fraction: part of the images of every class for the test split, without folders train and test. At least one image
+            of a class is for training and, if it has more, at least one for testing.
+        split_seed: seed of the choice of these test images.
+        train_images, test_images: size of a fixed random subset; None: all. Other files are not read.
         memory_limit_gib: a split whose N * C * S * S bytes are more than this is not held in memory: only the headers of its
             files are read now, and its images are decoded for each batch.
         workers: processes that decode; 0: this one.
@@ -109,7 +109,7 @@ def classes_and_content(folder: str) -> tuple[int, str]:
 
 
 def labelled_splits(train: Path, test: Path, num_classes: int | None) -> tuple[dict[str, int], dict[str, int]]:
-    """The number of its class for the path of every training and test image; the classes are the folders of ``train``.
+    """The number of the class of every training and test image, by its path; the classes are the folders of ``train``.
 
     Raises:
         UserError: for folders that are missing or empty, and another number of classes.

@@ -1,4 +1,4 @@
-"""What published photographs share: lists of files, large images cut anew in every epoch, and where to get them."""
+"""Base of data sets of published photographs: lists of files, and large images that are cut again in every epoch."""
 
 import os
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ class ImageListDataset(ABC):
     """A data set of photographs in its published files.
 
     Attributes:
-        name: what messages and notes call it.
+        name: for messages and notes.
         folder: where the files lie.
         parts: files and folders that must be there.
         source: where they come from.
@@ -44,7 +44,7 @@ class ImageListDataset(ABC):
 
     @abstractmethod
     def read(self) -> tuple[Labelled, Labelled]:
-        """The number of its class for the path of every training and test image; OSError, UserError for damaged lists."""
+        """The number of the class of every training and test image, by its path; OSError, UserError for damaged lists."""
 
     def class_names(self, labels: Labelled) -> tuple[str, ...]:
         """The names of the classes by number, by default those of the folders that their images lie in."""
@@ -66,12 +66,12 @@ class ImageListDataset(ABC):
 
         Args:
             image_size: S.
-            resize: what the shorter side becomes before an image is cut, or what height and width become.
+            resize: the shorter side before an image is cut, or its height and width.
             crop: what is cut from a training image: the centre, a place of it at random, or a random part of the original,
                 resized (see ``spectral_repro.data.cuts``). From a test image it is the centre.
-            views: that `Batches` will make of the test images; "ten_crop" cuts corners too.
+            views: of the test images in `Batches`; "ten_crop" cuts corners too.
             train_images, test_images: size of a fixed random subset; None: all.
-            memory_limit_gib: a split whose images are always cut alike is held in memory up to this size.
+            memory_limit_gib: a split without random cuts is held in memory up to this size.
             workers: processes that decode; 0: this one.
 
         Raises:
@@ -92,7 +92,7 @@ class ImageListDataset(ABC):
         def split(labels: Labelled, cut: cuts.Cut, count: int | None) -> Split:
             files = ImageFiles(list(labels), 3, image_size, workers, cut, test_cut)
             chosen = chosen_images(len(labels), count)
-            always_alike = cut is centre and test_cut is centre  # validation images are cut as test images are
+            always_alike = cut is centre and test_cut is centre  # validation images are cut like test images
             images = files[chosen].within(memory_limit_gib) if always_alike else files[chosen]
             return Split(images, torch.tensor(list(labels.values()))[chosen])
 
@@ -123,7 +123,7 @@ class ImageListDataset(ABC):
                 )
 
     def listed(self, source: str, labels: Labelled) -> Labelled:
-        """The labels, once they are known to be classes from 0 on of files that exist; ``source`` lists them.
+        """The labels, after a check that they are classes from 0 on and that the files exist; ``source`` is their list.
 
         Raises:
             UserError: for an empty list, a label below 0 and a file that is missing.

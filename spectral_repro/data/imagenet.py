@@ -11,11 +11,11 @@ from spectral_repro.data.images import ImageData
 def imagenet(root: str, num_classes: int = 1000, **options: Any) -> ImageData:
     """1,281,167 training and 50,000 test images of 1,000 classes from ``root/train/WNID/*`` and ``root/val/WNID/*``.
 
-    The classes are the folders of train in the order of their names, as in torchvision. A damaged file is named when its batch
-    is made. Other arguments: see `ImageListDataset.load`.
+    The classes are the folders of train in the order of their names, as in torchvision. A damaged file raises an error when its
+    batch is made. Other arguments: see `ImageListDataset.load`.
 
     Args:
-        num_classes: how many classes there must be.
+        num_classes: the required number of classes.
 
     Returns:
         Training and test split.

@@ -1,4 +1,4 @@
-"""What a data set is: two splits of uint8 images with their classes."""
+"""The type of a data set: two splits of uint8 images with their classes."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,12 +32,12 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageData:
-    """Training, test and perhaps validation split.
+    """Training and test split, and a validation split if there is one.
 
     Attributes:
-        notes: what a reader of a result on them must know.
+        notes: remarks that belong to every result on these images.
         class_names: by number; empty where the classes have none.
-        validation: training images that are kept aside; None: none.
+        validation: training images that were set aside; None: none.
 
     Example:
         >>> split = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]))

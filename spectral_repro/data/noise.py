@@ -9,7 +9,7 @@ from spectral_repro.errors import UserError
 def random_images(
     num_classes: int, channels: int, image_size: int, train_images: int | None, test_images: int | None
 ) -> ImageData:
-    """Uniform uint8 noise (n, channels, image_size, image_size) from a fixed seed; the classes take turns.
+    """Uniform uint8 noise (n, channels, image_size, image_size) from a fixed seed; the classes alternate.
 
     Args:
         num_classes: how many classes.
@@ -21,7 +21,7 @@ def random_images(
         Training and test split.
 
     Raises:
-        UserError: for train_images or test_images None, which means all images elsewhere.
+        UserError: for train_images or test_images None, because there is no full set of images.
 
     Example:
         >>> data = random_images(num_classes=10, channels=3, image_size=32, train_images=100, test_images=50)
@@ -31,7 +31,7 @@ def random_images(
 
     def split(key: str, count: int | None, seed: int) -> Split:
         if count is None:
-            raise UserError(f"dataset.{key}=null means all images, and random noise has no end: give a number")
+            raise UserError(f"dataset.{key}=null means all images, but random noise has no full set: give a number")
         generator = torch.Generator().manual_seed(seed)
         shape = (count, channels, image_size, image_size)
         images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)

@@ -22,8 +22,8 @@ def svhn(
     Args:
         root: folder that holds, or is to hold, the published files.
         extra: train on the 531,131 images of extra_32x32.mat as well, 604,388 in all.
-        download: fetch files that are missing. A file that is there is never changed.
-        check_integrity: refuse files whose md5 differs from the published one; False reads them and names them in the notes.
+        download: download missing files. An existing file is never changed.
+        check_integrity: raise an error for files whose md5 differs from the published one. False: read them, with a note.
         train_images, test_images: size of a fixed random subset; None: all.
 
     Returns:

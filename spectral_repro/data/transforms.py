@@ -13,7 +13,7 @@ from spectral_repro.data.image_files import as_tensor
 
 @dataclass(frozen=True)
 class EvaluationTransforms:
-    """What the evaluation of a training does to an image: resize, crop the centre, (x / 255 - mean) / std.
+    """The transform of evaluation images: resize, crop the centre, (x / 255 - mean) / std.
 
     Takes a PIL image of any size and mode or a uint8 tensor (..., 1 or 3, H, W). Orientation tags are applied, transparency is
     laid on white (`spectral_repro.data.image_files.as_channels`). The resizing is bilinear and antialiased.
@@ -21,9 +21,9 @@ class EvaluationTransforms:
     Attributes:
         channels: C, 1 (grey) or 3 (red, green, blue), of the result.
         image_size: S.
-        resize: what the shorter side becomes before the centre S x S is cut, or height and width; None: S.
+        resize: the shorter side before the centre S x S is cut, or height and width; None: S.
         mean, std: one value per channel, for images in [0, 1].
-        views: that the evaluation makes of an image, whose logits it averages: "plain", "mirrored" or "ten_crop".
+        views: of an image, over which the evaluation averages logits: "plain", "mirrored" or "ten_crop".
 
     Example:
         >>> network, transforms, class_names = load_trained("results/runs/RUN")

@@ -62,7 +62,7 @@ def test_files_that_are_not_in_order_are_named(tmp_path, damage, named):
 
 
 def test_another_data_set_has_none_published(tmp_path):
-    with pytest.raises(UserError, match=r"nobody published corruptions of svhn.*corruptions\.source=generated"):
+    with pytest.raises(UserError, match=r"source=published: there are none of svhn.*corruptions\.source=generated"):
         published_corruptions("svhn", tmp_path, download=True)
 
 

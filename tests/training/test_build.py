@@ -65,5 +65,5 @@ def test_images_in_memory_are_evaluated_beside_their_mirror(views: str):
 
 def test_ten_crops_of_images_in_memory_are_refused():
     config = compose(["scale=smoke", "dataset.views=ten_crop"])
-    with pytest.raises(UserError, match=r"^dataset\.views=ten_crop: images in memory are cut already$"):
+    with pytest.raises(UserError, match=r"^dataset\.views=ten_crop: images in memory are already cut$"):
         build_batches(config, load_images(config).test, torch.device("cpu"), train=False)
