@@ -157,7 +157,10 @@ def test_a_worker_that_is_killed(predict, run, photos, monkeypatch):
     monkeypatch.setattr(_Pictures, "__getitem__", lambda pictures, number: os.kill(os.getpid(), signal.SIGKILL))
     code, rows, errors = predict(f"run={run}", f"images={photos}/test/fire", "workers=1")
     assert code == 1 and not rows and "Traceback" not in errors
-    assert "\nworkers=1: a process that decodes images was killed, often for want of memory; lower it, or start again" in errors
+    assert (
+        "\nworkers=1: a process that decodes images was killed, often because memory ran out; lower it, or start again"
+        in errors
+    )
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")])

@@ -1,4 +1,4 @@
-"""What a trained network is worth: accuracy, calibration, robustness, certificates."""
+"""Evaluation of trained networks: accuracy, calibration, robustness, certificates."""
 
 from spectral_repro.evaluation.accuracy import Accuracy
 from spectral_repro.evaluation.attack import AutoAttack

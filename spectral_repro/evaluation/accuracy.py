@@ -1,4 +1,4 @@
-"""Right answers on the test images."""
+"""Accuracy on the test images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ def accuracy(logits: Tensor, labels: Tensor, best: int = 1) -> float:
 
 @dataclass(frozen=True)
 class Accuracy(Measurement):
-    """Top-1 and, of more than 5 classes, top-5 accuracy in percent.
+    """Top-1 accuracy and, for more than 5 classes, top-5 accuracy in percent.
 
     Example:
         >>> Accuracy().settings  # python -m spectral_repro.evaluate metrics=accuracy

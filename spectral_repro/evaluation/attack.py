@@ -1,4 +1,4 @@
-"""Accuracy under attack."""
+"""Accuracy under adversarial attack."""
 
 import logging
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Normalised(nn.Module):
 class AutoAttack(Measurement):
     """Accuracy in percent after AutoAttack (Croce and Hein, 2020) within an L2 ball of radius ``epsilon`` in [0, 1] pixels.
 
-    The published package attacks the network in float32, from a fixed seed; its warnings stand beside the result.
+    The published package attacks the network in float32 with a fixed seed; its warnings are part of the result.
 
     Attributes:
         images: a fixed random choice of the test images.
@@ -73,7 +73,7 @@ class AutoAttack(Measurement):
     def __call__(self, trained: Trained) -> dict[str, Any]:
         """
         Raises:
-            UserError: for fewer than 4 classes, where the attack has no loss.
+            UserError: for fewer than 4 classes, for which the attack has no loss.
         """
         if (classes := trained.config.dataset.num_classes) < 4:
             raise UserError(f"its targeted loss needs 4 classes or more, and this network has {classes}")
@@ -95,9 +95,9 @@ class AutoAttack(Measurement):
 def attack(
     network: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float, version: str, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of images (N, C, H, W) in [0, 1]: right before, right after (N,) bool, and the length (N,) of what was added.
+    """Attacks images (N, C, H, W) in [0, 1]: correct before, correct after (N,) bool, and the norm (N,) of the perturbation.
 
-    Network and images are put into the contiguous memory format, the only one that the package can take.
+    Network and images are converted to the contiguous memory format, the only one that the package supports.
     """
     from pyautoattack import AutoAttack as Ensemble
 
@@ -121,7 +121,7 @@ def _pixels(split: Split, batch_size: int, trained: Trained) -> tuple[Tensor, Te
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collects what the attack's checks say."""
+    """Collects the warnings of the attack's checks."""
     logger, handler = logging.getLogger("auto-attack"), BufferingHandler(1000)
     found: list[str] = []
     disabled, propagate = logger.disabled, logger.propagate

@@ -1,4 +1,4 @@
-"""Are the probabilities of a network those of being right (Guo et al., 2017)?"""
+"""Calibration: whether a network's confidence equals its accuracy (Guo et al., 2017)."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ class Calibration(Measurement):
     """Expected calibration error, negative log-likelihood, Brier score, and the bins of a reliability diagram.
 
     Attributes:
-        bins: of equal width over the confidence, each (low, high].
+        bins: number of bins of equal width over the confidence, each (low, high].
 
     Example:
         >>> Calibration(bins=15).settings  # python -m spectral_repro.evaluate metrics=calibration
@@ -41,7 +41,7 @@ class Calibration(Measurement):
 
 
 def confidence_and_hits(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image the largest probability, and whether its class is right: both (N,) float64."""
+    """The largest probability of each image, and whether its class is right: both (N,) float64."""
     confidence, classes = probabilities.double().max(1)
     return confidence, (classes == labels).double()
 

@@ -1,4 +1,4 @@
-"""How far an image must move before a network with a known Lipschitz constant can change its mind."""
+"""Certified radii of networks with a known Lipschitz constant: no smaller perturbation changes the class."""
 
 import math
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ RADIUS = 36 / 255
 
 @dataclass(frozen=True)
 class Certificates(Measurement):
-    """Certified accuracy in percent at 36 / 255 and over ``radii`` / 255, and the mean certificate of what is right.
+    """Certified accuracy in percent at 36 / 255 and at ``radii`` / 255, and the mean certificate of correct predictions.
 
-    Logits are computed in float32. The Lipschitz constant is the network's own attribute ``lipschitz``, of images as it takes
-    them, divided by the smallest standard deviation of the normalisation.
+    Logits are computed in float32. The Lipschitz constant is the network's attribute ``lipschitz``, for normalised images,
+    divided by the smallest standard deviation of the normalisation.
 
     Args:
         radii: of the curve of certified accuracy, in units of 1 / 255 of a pixel's range.

@@ -32,14 +32,14 @@ class Corruptions(Measurement):
     """Accuracy in percent under each corruption at each severity, and the mean over all of them.
 
     Attributes:
-        source: "published" (CIFAR-10-C, CIFAR-100-C) or "generated" from the test images; the two are not comparable, so the
-            mean is called corruption_accuracy or generated_corruption_accuracy.
+        source: "published" (CIFAR-10-C, CIFAR-100-C) or "generated" from the test images. The two are not comparable, so the
+            mean is named corruption_accuracy or generated_corruption_accuracy.
         root: folder of the published or generated files; None: that of the data set.
-        download: fetch what is published if it is missing.
-        workers: processes that generate; 0: the one that asks.
+        download: download missing published files.
+        workers: processes that generate; 0: this one.
 
     Raises:
-        UserError: for an unknown name, and if images are to be generated and the package for it is missing.
+        UserError: for an unknown name, and if the package that generates corruptions is needed and missing.
 
     Example:
         >>> corruptions = Corruptions("generated", ["fog"], [1, 5], root=None, download=False, workers=0)
@@ -91,7 +91,7 @@ class Corruptions(Measurement):
         return generated_corruptions(dataset.name, trained.images.test, root, self.workers)
 
     def _count(self, trained: Trained) -> int | None:
-        """Of the published images as many as there are test images, the same ones; generated are those already."""
+        """The number of published images to use: as many as there are test images. Generated ones need no selection."""
         return trained.config.dataset.test_images if self.source == "published" else None
 
     def _parts(self) -> list[str]:

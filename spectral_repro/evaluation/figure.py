@@ -1,4 +1,4 @@
-"""evaluation.png: a panel for everything measured that has a shape."""
+"""evaluation.png: a panel for each measurement that can be drawn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +51,7 @@ def draw(entries: dict[str, dict[str, Any]]) -> Figure | None:
 
 
 def _reliability(axes: Axes, entry: dict[str, Any]) -> None:
-    """Share of right answers over the confidence, and in the background how many images there are."""
+    """Accuracy over the confidence, and the number of images in the background."""
     bins = entry["bins"]
     images, confidence, accuracy = (np.array(bins[key], float) for key in ("images", "confidence", "accuracy"))
     number, shown = len(images), images > 0

@@ -25,10 +25,11 @@ def measure(
     dataset: dict[str, Any] | None = None,
     force: bool = False,
 ) -> list[UserError]:
-    """Measures what evaluation.json lacks, or all of it by ``force``, and says so; returns why a measurement was not possible.
+    """Measures what evaluation.json lacks, or everything with ``force``, and prints it; returns the errors of failed
+    measurements.
 
     Raises:
-        UserError: if the network or its data cannot be had at all.
+        UserError: if the network or its data cannot be loaded.
     """
     record, failures = Record(subject.record), []
     subject_settings = subject.settings | _place(dataset or {})
@@ -64,7 +65,7 @@ def measure(
 
 
 def _place(dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the images lie, if that was given: another folder holds other images."""
+    """The folder of the images, if it was given: another folder holds other images."""
     return {"root": str(Path(dataset["root"]).expanduser().resolve())} if "root" in dataset else {}
 
 

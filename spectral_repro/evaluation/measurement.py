@@ -1,4 +1,4 @@
-"""What all measurements share."""
+"""The base class of measurements."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ from spectral_repro.evaluation.trained import Trained
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """Something measured of a trained network; a field with ``compare=False`` cannot change the result.
+    """A measurement of a trained network; a field with ``compare=False`` cannot change the result.
 
     Example:
         >>> class Confidence(Measurement):
@@ -23,15 +23,15 @@ class Measurement(ABC):
 
     @abstractmethod
     def __call__(self, trained: Trained) -> dict[str, Any]:
-        """What was measured, for JSON: ``conditions`` in a few words, ``images``, and numbers.
+        """The result for JSON: ``conditions`` in a few words, ``images``, and numbers.
 
         Raises:
-            UserError: if it cannot be measured of this network.
+            UserError: if it cannot be measured for this network.
         """
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Those beyond the project's own whose versions belong to the result."""
+        """Other packages whose versions belong to the result."""
         return ()
 
     @property

@@ -1,4 +1,4 @@
-"""Classes of images in files."""
+"""Predicted classes of image files."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -44,9 +44,9 @@ def _files(folder: Path, around: set[Path]) -> Iterator[Path]:
 def predict(
     trained: TrainedNetwork, paths: Sequence[Path], batch_size: int, workers: int
 ) -> Iterator[tuple[Path, Tensor | UserError]]:
-    """Of every file the probabilities of the classes (K,) float32, on the CPU, or why it cannot be read as an image.
+    """The class probabilities (K,) float32 of every file, on the CPU, or the error if it cannot be read as an image.
 
-    They are the softmax of the mean of the logits over the views that the evaluation of the training makes of an image.
+    They are the softmax of the mean logits over the views that the training uses in evaluation.
     """
     workers = min(workers, math.ceil(len(paths) / batch_size))
     batches = DataLoader(

@@ -1,4 +1,4 @@
-"""evaluation.json: what was measured of a checkpoint, under which settings, and where."""
+"""evaluation.json: the measurements of a checkpoint with their settings and environment."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ from spectral_repro.training.files import write_json
 
 
 class Record:
-    """The measurements of one file, by name; `add` changes it on disk.
+    """The measurements of one file by name; `add` writes to disk.
 
     Raises:
-        UserError: for a file that is there and cannot be read, or lacks something of a measurement.
+        UserError: for an existing file that cannot be read or lacks a part of a measurement.
     """
 
     def __init__(self, path: Path):

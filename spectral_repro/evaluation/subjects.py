@@ -1,4 +1,4 @@
-"""What is evaluated: runs, and checkpoints of one's own."""
+"""Runs and checkpoint files to evaluate."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def find(path: Path, which: str, weights: Weights = "model") -> Subject:
     """A file with its FILE.evaluation.json beside it, or a run's checkpoint (``which``) with evaluation.json in its folder.
 
     Raises:
-        UserError: for what is not there, and a folder that holds no finished run.
+        UserError: for a missing path, and a folder without a finished run.
     """
     if path.is_file():
         return Subject(str(path), path, path.with_suffix(".evaluation.json"), weights)
@@ -57,7 +57,7 @@ def state_of(path: Path) -> str | None:
     """The state of the run in this folder; None for a file.
 
     Raises:
-        UserError: for what is not there, and a folder that holds no run.
+        UserError: for a missing path, and a folder without a run.
     """
     if path.is_file():
         return None

@@ -39,16 +39,16 @@ class Trained:
 
     @cached_property
     def predictions(self) -> Predictions:
-        """Of the test images, in the precision of the training."""
+        """Predictions for the test images, in the precision of the training."""
         return self.predict(self.images.test, self.config.precision)
 
     @cached_property
     def exact_predictions(self) -> Predictions:
-        """Of the test images, in float32."""
+        """Predictions for the test images, in float32."""
         return self.predictions if self.config.precision == "float32" else self.predict(self.images.test, "float32")
 
     def predict(self, split: Split, precision: str) -> Predictions:
-        """Logits (N, classes) float32, of several views of an image their mean, and labels (N,), on the device."""
+        """Logits (N, classes) float32, averaged over the views of an image, and labels (N,), on the device."""
         batches = build_batches(self.config, split, self.device, train=False)
         autocast = torch.autocast(self.device.type, getattr(torch, precision), enabled=precision != "float32")
         with torch.no_grad(), autocast:
@@ -58,7 +58,7 @@ class Trained:
 
 
 class TrainedNetwork(NamedTuple):
-    """A network in evaluation mode, what makes its input of an image, and the names of its classes by number.
+    """A network in evaluation mode, the transforms from an image to its input, and the names of its classes by number.
 
     Args:
         network: in evaluation mode.
@@ -87,7 +87,7 @@ def load_trained(
         run: the folder of a finished run, or a checkpoint file that holds weights under ``model`` and their configuration under
             ``config``.
         checkpoint: of a run, that of its last or of its best epoch.
-        device: where the network shall be.
+        device: of the network.
         weights: "model", those after the last step of the checkpoint, or "ema", their average over the steps of a training with
             ``trainer.ema_decay``.
 
@@ -129,7 +129,7 @@ def restore(
 
     Args:
         batch_size: of the evaluation; None: that of the training.
-        dataset: keys of the data set that take other values than in the training.
+        dataset: keys of the data set with other values than in the training.
         weights: as for `load_trained`.
 
     Raises:
@@ -201,7 +201,7 @@ def _check(checkpoint: Path, values: dict[str, object]) -> None:
 
 @contextmanager
 def _errors_of_config(checkpoint: Path) -> Iterator[None]:
-    """Errors about the configuration in a checkpoint, such as a missing key, name the file."""
+    """Adds the name of the file to errors about the configuration in a checkpoint, such as a missing key."""
     try:
         yield
     except OmegaConfBaseException as error:

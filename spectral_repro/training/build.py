@@ -1,4 +1,4 @@
-"""The one place where objects are made from configuration."""
+"""Builds all objects of a run from its configuration."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Made = TypeVar("Made")
 
 
 def build_model(config: DictConfig) -> nn.Module:
-    """The network with the layer under study in it, its weights drawn from torch's global generator."""
+    """The network with the layer under study; its weights are drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
     for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
         raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
@@ -61,7 +61,7 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             model.eval()(images)
     except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
-        pass  # of which the training itself has more to say
+        pass  # the training itself reports it better
     except (RuntimeError, ValueError) as error:
         raise UserError(f"dataset.image_size={dataset.image_size}: too small for this network ({first_line(error)})") from error
     finally:
@@ -69,7 +69,7 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
 
 
 def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData, device: torch.device) -> None:
-    """Tries the network in training mode where the last batch, or a part of it, is one image, which some normalisations refuse.
+    """If the last batch, or a part of it, is one image, tries the network in training mode: some normalisations need more.
 
     Raises:
         UserError: if it does.
@@ -90,7 +90,7 @@ def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData
             f"for this network ({first_line(error)}): take another, set dataset.train_images, or dataset.drop_last=true"
         ) from error
     except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
-        pass  # of which the training itself has more to say
+        pass  # the training itself reports it better
 
 
 def _smallest_batch(config: DictConfig, count: int) -> int:
@@ -113,8 +113,8 @@ def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch
 
 
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of the network's parameters. A function in the place of its class also gets the network, to sort them by
-    what they are in it.
+    """The optimiser of the network's parameters. If it is made by a function and not by its class, the function also gets the
+    network, to group the parameters.
     """
     factory = _instantiate(config, "optimizer")
     parameters = trained_parameters(config, model) if "finetune" in config else _trained(model)
@@ -130,10 +130,10 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """The groups that config.finetune makes of the parameters, those that it freezes left out.
+    """The parameter groups of config.finetune, without the frozen parameters.
 
     Raises:
-        UserError: for a frozen part that the network does not have, or if nothing is left to train.
+        UserError: if the network lacks a frozen part, or if nothing is left to train.
     """
     finetune = config.finetune
     freeze(model, finetune.frozen)
@@ -147,7 +147,7 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, A
 
 
 def build_weight_control(config: DictConfig, model: nn.Module) -> WeightControl:
-    """The penalty, constraint and measured spectra that the configuration has, for a model on its device and not compiled."""
+    """The penalty, constraint and measured spectra of the configuration, for a model on its device that is not compiled."""
     shape = (config.dataset.channels, config.dataset.image_size, config.dataset.image_size)
     penalty = _instantiate(config, "penalty") if "penalty" in config else None
 
@@ -165,7 +165,7 @@ def load_images(config: DictConfig) -> ImageData:
     """The data set, with a validation split if the configuration asks for one.
 
     Raises:
-        UserError: if it is not what the configuration says of it, or makes no batch.
+        UserError: if it differs from what the configuration says, or makes no batch.
     """
     dataset = config.dataset
     images = _instantiate(config, "dataset.load")
@@ -190,7 +190,7 @@ def load_images(config: DictConfig) -> ImageData:
 def build_batches(
     config: DictConfig, split: Split, device: torch.device, train: bool, share: tuple[int, int] = (0, 1)
 ) -> Batches:
-    """Batches of a split: shuffled and augmented for training, as they stand or in several views for evaluation."""
+    """Batches of a split: shuffled and augmented for training, plain or in several views for evaluation."""
     dataset = config.dataset
     crop = {"crop_padding": dataset.get("crop_padding", 0), "crop_fill": dataset.get("crop_fill", "black")}
     augmentation = crop | {"flip": dataset.flip, "drop_last": dataset.get("drop_last", False)}
@@ -278,7 +278,7 @@ def build_measurement(config: DictConfig, name: str) -> Any:
     """Something to measure of a trained network.
 
     Raises:
-        UserError: if it cannot be measured here, such as for want of a package.
+        UserError: if it cannot be measured here, for example because a package is missing.
     """
     return _instantiate(config, name, _convert_="all")
 
@@ -287,7 +287,7 @@ def build_loggers(config: DictConfig) -> Loggers:
     """Where the run is shown while it trains.
 
     Raises:
-        UserError: for a logger whose package is missing or whose server does not let the user in.
+        UserError: for a logger whose package is missing or whose server denies access.
     """
     return Loggers([_instantiate(config, f"logger.{name}") for name in config.logger if is_main_process()])
 
@@ -308,7 +308,7 @@ def _instantiate(config: DictConfig, key: str, **arguments: Any) -> Any:
 
 
 def _named_errors(factory: Callable[..., Made], key: str) -> Callable[..., Made]:
-    """The factory, its complaints about arguments prefixed with the key that they were set under."""
+    """The factory; its errors about arguments are prefixed with their key."""
 
     def make(*arguments: Any, **options: Any) -> Made:
         try:
@@ -320,12 +320,12 @@ def _named_errors(factory: Callable[..., Made], key: str) -> Callable[..., Made]
 
 
 def _settable(config: DictConfig, key: str) -> str:
-    """The key itself, or that of the group which a layer takes in: backward.second for norm.backward.second."""
+    """The key itself, or that of a group that is interpolated into a layer: backward.second for norm.backward.second."""
     layer, _, inner = key.partition(".")
     return inner if inner and OmegaConf.is_interpolation(config[layer], inner.partition(".")[0]) else key
 
 
 def _under(key: str, error: Exception) -> str:
-    """The message of an error about the values under a key; where it begins with an argument's name, with that one's key."""
-    message = first_line(error)  # torch adds what its own code was at
+    """The message of an error about the values under a key, or about one argument if it begins with its name."""
+    message = first_line(error)  # torch adds lines about its own code
     return f"{key}.{message}" if re.match(r"\w+=", message) else f"{key}: {message}"

@@ -1,4 +1,4 @@
-"""Checkpoints: the training state, with the architecture and configuration that it belongs to; and the weights of others."""
+"""Checkpoints: the training state with its configuration, and weights from other sources."""
 
 import io
 import re
@@ -25,8 +25,8 @@ SHOWN = 4  # names in a message
 def save_checkpoint(
     path: Path, state: TrainingState, config: DictConfig, class_names: Sequence[str] = (), keep: Path | None = None
 ) -> None:
-    """Writes the state with the resolved config and the names of the classes beside it; the weights are under ``model``. Every
-    record of the file carries its CRC-32. The checkpoint that was there stays under the name ``keep``, if one is given.
+    """Writes the state, the resolved config and the names of the classes; the weights are under ``model``. Every record of the
+    file has a CRC-32. An existing checkpoint is renamed to ``keep``, if given.
     """
     if not is_main_process():
         return
@@ -38,8 +38,8 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a checkpoint file holds, among it weights under ``model``. Only tensors and plain values are read: a file that names
-    another type, which could be code, is refused.
+    """The content of a checkpoint file, with weights under ``model``. Only tensors and plain values are read: another type
+    could run code and raises an error.
 
     Raises:
         UserError: in one line that says what is wrong: no such file, a folder, a pipe or a device, damaged (`torch.load` does
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise UserError(f"{path}: a folder; name a file, such as checkpoints/last.pt of a run") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
-    except Exception as error:  # what is no checkpoint may raise anything
+    except Exception as error:  # a file that is no checkpoint may raise anything
         refused = REFUSED.search(str(error)) if isinstance(error, UnpicklingError) else None
         raise UserError(
             f"{path}: holds the type {refused[1]}, which could be code and is refused; save tensors and plain values alone, as "
@@ -97,7 +97,7 @@ def _unusual(value: Tensor) -> str | None:
 
 
 def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
-    """Restores a state from the first of these files that is whole; says on stderr which of them are not.
+    """Restores a state from the first of these files that can be read; names the others on stderr.
 
     Raises:
         UserError: if none can be read as a checkpoint of this network.
@@ -116,15 +116,15 @@ def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
 
 
 def renamed(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the network's own names, without what DataParallel, DistributedDataParallel, AveragedModel
-    (``module.``) or torch.compile (``_orig_mod.``) puts before them.
+    """The weights under the names of the network, without the prefixes of DataParallel, DistributedDataParallel, AveragedModel
+    (``module.``) and torch.compile (``_orig_mod.``).
     """
     own = {plain: name for name, plain in _plain_names(model.state_dict()).items()}
     return {own.get(plain, plain): weights[name] for name, plain in _plain_names(weights).items()}
 
 
 def _plain_names(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """What each name is without the wrappers; the counter of an AveragedModel is left out."""
+    """Each name without the prefixes of wrappers; the counter of an AveragedModel is left out."""
     plain = {name: name.replace("_orig_mod.", "") for name in weights if name != "n_averaged"}
     while plain and all(name.startswith("module.") for name in plain.values()):
         plain = {name: short.removeprefix("module.") for name, short in plain.items()}
@@ -132,7 +132,7 @@ def _plain_names(weights: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def differences(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
-    """Which tensors of a network the weights lack, have too many, or have in another shape; empty if they fit."""
+    """Which tensors are missing, unknown or of another shape, as text; empty if the weights fit."""
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [
@@ -145,6 +145,6 @@ def differences(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
 
 
 def shortly(names: Sequence[object]) -> str:
-    """The first of them, and how many there are besides."""
+    """The first of them, and the number of the others."""
     shown = ", ".join(map(str, names[:SHOWN])) or "none"
     return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

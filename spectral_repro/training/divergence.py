@@ -11,8 +11,8 @@ from spectral_repro.training.spectra import covariance_layers, smallest_gap
 
 
 class Diverged(Exception):
-    """A training that cannot go on: the step (counted from 0), the layer that broke first, what of it, and the smallest
-    relative gap between eigenvalues in that step, if any layer has them.
+    """Raised if a training diverged: the step (from 0), the first layer with a value that is not finite, what in it was not
+    finite, and the smallest relative gap between eigenvalues in that step, if any layer has them.
     """
 
     def __init__(self, step: int, layer: str | None = None, during: str | None = None, gap: float | None = None):
@@ -23,7 +23,7 @@ class Diverged(Exception):
 
 @dataclass
 class Failure:
-    """A layer, what of it broke, and the step's smallest relative gap between eigenvalues, if it decomposed anything."""
+    """A layer, what in it was not finite, and the smallest relative gap between eigenvalues in the step, if it has any."""
 
     layer: str
     during: str
@@ -31,10 +31,10 @@ class Failure:
 
 
 class Watch:
-    """Hooks on every layer that note the first value that is not finite; reading them synchronises with the device.
+    """Hooks on every layer that find the first value that is not finite. They synchronise with the device.
 
-    Used as a context manager around one training step. A layer breaks in the forward pass when its output is not finite, in the
-    backward pass when the gradient of its input or of a parameter is not, or when its decomposition refuses its input.
+    Used as a context manager around one training step. They check the output of a layer in the forward pass, the gradients of
+    its input and parameters in the backward pass, and whether a decomposition fails.
     """
 
     def __init__(self, model: nn.Module):

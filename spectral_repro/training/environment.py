@@ -1,4 +1,4 @@
-"""Where a run happens: device, versions, state of the code, memory."""
+"""The environment of a run: device, versions, state of the code, memory."""
 
 import ctypes
 import os
@@ -20,11 +20,11 @@ FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and, the last 
 
 
 def choose_device(name: str, job: int = 0) -> torch.device:
-    """The device that ``device=`` names; auto takes a GPU where there is one. Of several, the jobs of a sweep take theirs in
-    turn, and so do the processes of one run on a machine.
+    """The device that ``device=`` names; auto is a GPU if there is one. The jobs of a sweep use several GPUs in turn, and so do
+    the processes of one run on a machine.
 
     Raises:
-        UserError: if the processes of one run cannot have a GPU each.
+        UserError: if there is not a GPU for each process of a run.
     """
     count = torch.cuda.device_count()
     if name == "cpu" or not count:
@@ -43,9 +43,9 @@ def choose_device(name: str, job: int = 0) -> torch.device:
 
 
 def fastest_precision(device: torch.device) -> str:
-    """What precision=auto stands for: bfloat16 where the device has instructions for it, or else float32.
+    """The precision for precision=auto: bfloat16 if the device has instructions for it, otherwise float32.
 
-    A processor with them is two to three times faster in bfloat16 than in float32, one without them is slower.
+    With them a processor is two to three times faster in bfloat16 than in float32, without them it is slower.
     """
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -62,7 +62,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Platform, processors and memory, of a GPU also its memory, driver, CUDA and cuDNN; null for what is not known."""
+    """Platform, processors and memory; for a GPU also its memory, driver, CUDA and cuDNN; null for unknown values."""
     kibibytes = re.search(r"MemTotal: *(\d+)", _text(Path("/proc/meminfo")))
     machine = {
         "platform": platform.platform(),
@@ -81,14 +81,14 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 
 def versions(*more: str) -> dict[str, str]:
-    """Of Python, this package, what its numbers rest on, and the packages named."""
+    """Versions of Python, this package, its main dependencies and the packages named."""
     packages = ("torch", "torchvision", "hydra-core", "numpy", *more)
     own = {"python": platform.python_version(), "spectral_repro": __version__}
     return own | {package: version(package) for package in packages}
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout that the code runs from and whether it was changed; None for a copy that git does not track."""
+    """Commit of the checkout of this code and whether it has changes; None if git does not track it."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str:
@@ -135,7 +135,7 @@ def keep_freed(large: bool = True) -> None:
 
 
 def return_freed() -> None:
-    """Gives the memory of freed tensors back to the system. Does nothing with another library than glibc."""
+    """Returns the memory of freed tensors to the system. Does nothing without glibc."""
     if _has_glibc():
         ctypes.CDLL(None).malloc_trim(0)
 

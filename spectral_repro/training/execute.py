@@ -51,13 +51,13 @@ TORCH_THREADS = torch.get_num_threads()
 
 
 def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -> dict[str, Any]:
-    """Trains or measures what the configuration describes, a training going on where an earlier attempt stopped; does nothing
-    if it is over. ``job`` is its number in a sweep. Returns what summary.json says.
+    """Trains or measures what the configuration describes. A training continues where an earlier attempt stopped; nothing is
+    done if it is over. ``job`` is its number in a sweep. Returns the content of summary.json.
 
     Raises:
-        UserError: for objects that cannot be built, data that cannot be read, a run that another process is at work on or that
-            began with another number of processes, processes that were started together with different settings, and faults of
-            the machine (`explain`).
+        UserError: for objects that cannot be built, data that cannot be read, a run that another process works on or that began
+            with another number of processes, processes started together with different settings, and faults of the machine
+            (`explain`).
     """
     join()
     keep_freed()
@@ -74,14 +74,14 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):
-            raise UserError(fault)  # from here, where it holds on to no network
+            raise UserError(fault)  # raised here, so that it references no network
     return run.summary
 
 
 def _with_precision(config: DictConfig, device: torch.device) -> DictConfig:
-    """The configuration with a precision in the place of auto; the precision, never auto, belongs to the identity of a run.
+    """Replaces precision=auto by a precision, because the precision is part of the identity of a run.
 
-    A run that began with another precision, on another processor, keeps it. Processes of one run take that of the first.
+    A run that began with another precision, on another processor, keeps it. All processes of a run use that of the first.
     """
     if config.precision != "auto":
         return config
@@ -98,7 +98,7 @@ def _with(config: DictConfig, precision: str) -> DictConfig:
 
 
 def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: torch.device) -> str | None:
-    """Returns what went wrong, in one line, if it can be said so."""
+    """Returns what went wrong in one line; None if nothing did."""
     try:
         processes = run.summary.get("processes", 1) if run.checkpoints else replicas()
         if processes != replicas():
@@ -134,7 +134,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
 
 @contextmanager
 def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
-    """Writes into summary.json how a run ended that did not finish, if the file can still be written."""
+    """Writes into summary.json how an unfinished run ended, if the file can still be written."""
     try:
         yield
     except Diverged as failure:
@@ -152,7 +152,7 @@ def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Task:
-    """What a run does, in words, and the images that it reads."""
+    """What a run does, a description of it, and the images that it reads."""
 
     start: Callable[[], object]
     words: str
@@ -167,12 +167,12 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     check_smallest_batch(config, model, images, device)
     if "init" in config and not run.checkpoints:
         initialise(config, model, images.train, device)
-        optimizer = build_optimizer(config, model)  # of the weights as they are now, some of which it may put on the sphere
+        optimizer = build_optimizer(config, model)  # again, because it may put the new weights on the sphere
     if isinstance(optimizer, MixedOptimizer):
         print(optimizer.table(), flush=True)
     trainer = build_trainer(config, run, model, optimizer, weights, images, device, loggers)
     if config.trainer.compile:
-        model.compile(dynamic=False)  # a graph for each size of a batch, whatever sizes came before it
+        model.compile(dynamic=False)  # a graph for each batch size, whatever sizes came before
     words = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     if not config.trainer.extend or run.checkpoints:
         return Task(trainer.train, words, images)

@@ -21,13 +21,13 @@ MAY_DIFFER = ("trainer.epochs", "schedule")
 
 
 def check_extension(earlier: Path, config: DictConfig, trainer: Trainer) -> None:
-    """Holds a finished run against one of more epochs: are its steps the first steps of the longer one?
+    """Checks that the steps of a finished run are the first steps of a run with more epochs.
 
-    They are if the two differ in nothing but epochs and schedule, and both schedules give every step that is done the same
-    learning rate: ``schedule=constant`` does, and milestones that stay at their epochs.
+    This is so if the two differ only in epochs and schedule, and both schedules give the finished steps the same learning
+    rates, such as ``schedule=constant`` or milestones at the same epochs.
 
     Raises:
-        UserError: if they are not, for a run that has not finished, and for a folder that holds none.
+        UserError: if they are not, for a run that has not finished, and for a folder without a run.
     """
     place = f"trainer.extend={earlier}"
     try:

@@ -1,4 +1,4 @@
-"""What may end a run too early: a request to stop, and faults of the machine."""
+"""Requests to stop a run, and faults of the machine that end it early."""
 
 import signal
 import threading
@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from spectral_repro.errors import UserError, first_line
 
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
-WORKER_KILLED = "a process that decodes images was killed, often for want of memory"
+WORKER_KILLED = "a process that decodes images was killed, often because memory ran out"
 AGAIN = "the same command goes on from the last checkpoint"
 
 
 def explain(error: Exception, config: DictConfig) -> str | None:
-    """What is wrong and what to do; None for an error of the code, not of the machine or the user."""
+    """What is wrong and what to do; None for an error in the code rather than of the machine or the user."""
     if isinstance(error, UserError):
         return str(error)
     if is_out_of_memory(error):
@@ -34,20 +34,20 @@ def explain(error: Exception, config: DictConfig) -> str | None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Is it for want of memory, of the machine or of a GPU?"""
+    """Whether the machine or the GPU ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def is_of_workers(error: Exception, workers: int) -> bool:
-    """Was one of the processes that decode images killed?"""
+    """Whether one of the processes that decode images was killed."""
     torn = isinstance(error, ConnectionError | EOFError) and workers > 0  # while it hands over a batch
     return torn or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))
 
 
 class StopRequest:
-    """While active, Ctrl-C, SIGTERM and SIGUSR2 are only noted in ``asked``, by their number; a second one acts at once.
+    """While active, Ctrl-C, SIGTERM and SIGUSR2 only set ``asked`` to their number; a second signal acts at once.
 
-    In a thread other than the main one, which alone may handle signals, nothing is noted.
+    Only the main thread can handle signals; in other threads nothing happens.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class StopRequest:
 
 @contextmanager
 def unheard_children() -> Iterator[None]:
-    """Ignores the end of child processes: torch's data loader raises an error in the main program for each that is killed."""
+    """Ignores the end of child processes: torch's data loader raises an error in the main process for each killed one."""
     if not _in_main_thread():
         yield
         return

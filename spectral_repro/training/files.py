@@ -24,9 +24,9 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
-    """Writes a file so that under its name stands either the old or the new content, never a part of it, after a loss of power
-    as well. ``keep`` is the name under which the old content stays; a crash may leave that one alone. Of several processes that
-    train one network only the first writes.
+    """Writes a file atomically: it has either the old or the new content, even after a power failure. ``keep`` is a name for
+    the old content; after a crash, only the file of that name may exist. Of several processes that train one network, only the
+    first writes.
     """
     if not is_main_process():
         return
@@ -49,7 +49,7 @@ def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = Non
 
 
 def write_metrics(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """A row per epoch, with the columns of all of them: a run may go on with more or fewer than it began with."""
+    """A row per epoch, with the columns of all rows: a run may continue with more or fewer columns than it began with."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(dict.fromkeys(chain.from_iterable(rows))), lineterminator="\n")
     writer.writeheader()
@@ -58,10 +58,10 @@ def write_metrics(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 class Lock:
-    """A lock on a file in which its holder is named; the kernel takes it back however the holder ends.
+    """A lock on a file that names its holder; the kernel releases it however the holder ends.
 
-    It is the process's own: workers that it forks do not hold it, and taking it twice is taking it once. Of several processes
-    that train one network the first takes it.
+    It belongs to the process: forked workers do not hold it, and taking it twice has no effect. Of several processes that train
+    one network, the first takes it.
     """
 
     def __init__(self, path: Path):
@@ -71,7 +71,7 @@ class Lock:
     def take(self) -> None:
         """
         Raises:
-            UserError: if another process holds it, with the host and the number of that process.
+            UserError: if another process holds it, with its host and process number.
         """
         if self.file or not is_main_process():
             return

@@ -1,7 +1,7 @@
-"""Parts of a network that a training leaves as they are.
+"""Parts of a network that a training does not change.
 
 A part is frozen if it has parameters and none of them needs a gradient. It stays in evaluation mode: its running statistics do
-not move, neither in training nor when statistics are computed anew, and its dropout is off.
+not change, neither in training nor when statistics are recomputed, and its dropout is off.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from spectral_repro.errors import UserError
 
 
 def freeze(network: nn.Module, parts: Sequence[str]) -> None:
-    """The parameters whose names begin with one of these need no gradient.
+    """Freezes the parameters whose names begin with one of these parts.
 
     Args:
-        parts: such as features, stages.0 or stem, which is also the beginning of stem_norm. A number counts as a whole:
-            stages.1 is not the beginning of stages.10.
+        parts: such as features, stages.0 or stem, which also matches stem_norm. Numbers are matched as a whole: stages.1 does
+            not match stages.10.
 
     Raises:
-        UserError: for a beginning that no parameter has.
+        UserError: for a part that matches no parameter.
     """
     for part in parts:
         frozen = [parameter for name, parameter in network.named_parameters() if _begins_with(name, part)]

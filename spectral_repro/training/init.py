@@ -37,12 +37,12 @@ def is_file_name(value: str) -> bool:
 
 @dataclass(frozen=True)
 class FromCheckpoint:
-    """Weights of a checkpoint whose names and shapes agree. They lie under ``model``. Names that DistributedDataParallel
-    or torch.compile made are understood.
+    """The weights of a checkpoint, under ``model``, whose names and shapes are those of the network. Prefixes of
+    DistributedDataParallel and torch.compile are removed.
 
     Attributes:
         checkpoint: a file of a run, or one's own with ``{"model": network.state_dict()}``.
-        content: the `file_digest` that it must have; None: any.
+        content: the required `file_digest`; None: any.
 
     Raises:
         UserError: when called, if the file cannot be read as a checkpoint, or nothing in it fits.
@@ -67,12 +67,12 @@ class FromCheckpoint:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights that torchvision publishes for a network of its own, those that `translate` finds a place for.
+    """Weights that torchvision publishes for one of its networks, as far as `translate` can use them.
 
     They are downloaded, checked against their hash and kept by `torch.hub`.
 
     Raises:
-        UserError: when called, if there are no such weights, they cannot be had, or nothing in them fits.
+        UserError: when called, if there are no such weights, they cannot be downloaded, or none of them fits.
     """
 
     network: Networks
@@ -90,9 +90,9 @@ class Pretrained:
         try:
             state = published[self.weights].get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
             source.load_state_dict(state, assign=True)
-        except Exception as error:  # of the network, the disk or a damaged file
+        except Exception as error:  # of the connection, the disk or a damaged file
             url, folder = published[self.weights].url, Path(torch.hub.get_dir()) / "checkpoints"
-            raise UserError(f"{place}: {url} is neither to be had nor in {folder} ({first_line(error)})") from error
+            raise UserError(f"{place}: {url} cannot be downloaded and is not in {folder} ({first_line(error)})") from error
         try:
             weights = translate(source, model)
         except ValueError as error:
@@ -101,8 +101,8 @@ class Pretrained:
 
 
 def take(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
-    """Puts the weights whose names and shapes are the network's own into it, and prints which it is left without. A whitening
-    layer in the place of a batch norm makes its running statistic from the running variance.
+    """Loads the weights whose names and shapes match the network, and prints which are missing. A whitening layer in place of a
+    batch norm computes its running statistic from the running variance.
 
     Raises:
         UserError: if there are none.

@@ -1,4 +1,4 @@
-"""Data of one's own for a training: tensors, and PyTorch's data loaders."""
+"""Training data of other kinds: tensors and PyTorch's data loaders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from spectral_repro.layers.replicas import replicas
 
 
 class EpochBatches(Protocol):
-    """What a training reads: `Batches`, or a `LoaderBatches`. ``views`` is how often every image comes in a row.
+    """The interface of training data: `Batches` or `LoaderBatches`. Every image appears ``views`` times in a row.
 
     Example:
         >>> batches = Batches(digits().train, batch_size=64, mean=[0.3], std=[0.4])
@@ -27,7 +27,7 @@ class EpochBatches(Protocol):
         """Batches in an epoch."""
 
     def length(self, index: int) -> int:
-        """Images in a batch, those of all processes."""
+        """Images in a batch, over all processes."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Inputs and labels of every batch of an epoch, from batch ``start`` on; the same for the same epoch."""
@@ -37,10 +37,10 @@ Data = EpochBatches | DataLoader | tuple[Tensor, Tensor]
 
 
 def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shuffle: bool) -> EpochBatches:
-    """The data as a training reads them.
+    """Turns data into batches for a training.
 
     Args:
-        data: batches as they are, a data loader, or inputs (N, ...) and labels (N,).
+        data: batches, a data loader, or inputs (N, ...) and labels (N,).
         device: where the batches of a loader and of tensors go.
         seed, batch_size, shuffle: for tensors; the seed also for what a loader draws.
 
@@ -70,8 +70,8 @@ def _pairs(data: tuple[Tensor, Tensor]) -> TensorDataset:
 class LoaderBatches:
     """The batches of a data loader, each a pair of inputs and labels, on a device.
 
-    What the loader draws from torch's generator depends on the seed and the epoch alone, so that a training that goes on sees
-    the batches that it would have seen.
+    The loader's random numbers from torch's generator depend only on the seed and the epoch, so a resumed training sees the
+    same batches.
 
     Raises:
         ValueError: in one of several processes, which would all see the same images.
@@ -109,7 +109,7 @@ class LoaderBatches:
 
 @contextmanager
 def drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """Meanwhile torch's default generator of the CPU draws what this one would."""
+    """Inside the block torch's default CPU generator continues this generator."""
     with torch.random.fork_rng(devices=()):
         torch.set_rng_state(generator.get_state())
         yield

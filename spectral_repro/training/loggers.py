@@ -1,4 +1,4 @@
-"""Where a run shows how it goes: loggers, and a progress bar in a terminal."""
+"""Loggers of a run, and a progress bar in a terminal."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ RESULTS = (
     "train/loss",
     "train/accuracy",
     "study/",
-)  # scalars that say how good a run is
+)  # scalars that measure the quality of a run
 
 
 class Logger(Protocol):
@@ -44,7 +44,7 @@ class Logger(Protocol):
     """
 
     def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
-        """Begins with a run that has done ``step`` steps, or goes on with it."""
+        """Starts or continues the log of a run that has done ``step`` steps."""
 
     def log(self, scalars: dict[str, float], step: int) -> None: ...
 
@@ -85,17 +85,17 @@ class Loggers:
 
 
 class TensorBoard:
-    """Event files in the run's folder; a run that goes on replaces the events after its step.
+    """Event files in the run's folder; a resumed run replaces the events after its step.
 
-    They begin with the configuration as text, and end with the values that decide the result as hyperparameters, beside the
-    metrics of the run.
+    They begin with the configuration as text, and end with the values that determine the result as hyperparameters, together
+    with the metrics of the run.
     """
 
     def open(self, run: RunFolder, config: DictConfig, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         if any(run.folder.glob(f"events.out.tfevents.{int(time.time())}.*")):
-            time.sleep(1)  # files are read in the order of their names, which tell seconds apart
+            time.sleep(1)  # files are read in the order of their names, which contain the second
         self.writer = SummaryWriter(str(run.folder), purge_step=step + 1)
         self.values = identity(config)
         self.metrics: set[str] = set()
@@ -118,7 +118,7 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         written = {key: json.dumps(value) for key, value in self.values.items() if value is None or isinstance(value, list)}
-        metrics = dict.fromkeys(self.metrics, 0.0)  # whose values the plugin reads where they are logged
+        metrics = dict.fromkeys(self.metrics, 0.0)  # the plugin reads their values from the log
         events = self.writer._get_file_writer()
         for summary in hparams(self.values | written, metrics):
             events.add_summary(summary)
@@ -131,7 +131,7 @@ def is_project(value: str) -> bool:
 
 
 class WandB:
-    """A Weights & Biases run with this run's id, files in its folder; a run that goes on continues it.
+    """A Weights & Biases run with the id of this run and files in its folder; a resumed run continues it.
 
     Raises:
         UserError: if the package is missing, or the server cannot be reached or does not know the user.
@@ -178,7 +178,7 @@ class WandB:
         self._log(scalars, step)
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
-        if step >= self.twin.starting_step:  # what came after the checkpoint is there already
+        if step >= self.twin.starting_step:  # steps after the checkpoint were logged before
             self.twin.log(values, step)
 
     def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
@@ -200,7 +200,7 @@ class WandB:
 class Progress:
     """Progress over the steps of a run.
 
-    Throughput and time left are those of this process: steps done before an interruption do not count.
+    Throughput and remaining time are those of this process: steps before an interruption do not count.
     """
 
     def __init__(self, name: str, steps: int, done: int, epochs: int):

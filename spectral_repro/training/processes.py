@@ -1,5 +1,4 @@
-"""One run in several processes, as torchrun or srun start them: each does what a single one would do, with its part of every
-batch.
+"""One run in several processes, started by torchrun or srun. Each does what a single one would do, on its part of every batch.
 
 All of them hold the same state at any step. Only the main process writes files and prints.
 """
@@ -46,8 +45,8 @@ def join() -> None:
 
 
 def slurm_task(environment: Mapping[str, str]) -> dict[str, str]:
-    """What torchrun would put into the environment of a process, for a task that srun has started together with others; empty
-    for any other process, such as a batch script. ``MASTER_ADDR`` and ``MASTER_PORT`` stay as they are given.
+    """The environment variables that torchrun would set, for a task that srun started together with others; empty for any other
+    process, such as a batch script. ``MASTER_ADDR`` and ``MASTER_PORT`` are kept if they are set.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")
     if "SLURM_STEP_ID" not in environment or int(tasks) == 1:
@@ -69,24 +68,24 @@ def slurm_task(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def first_node(nodes: str) -> str:
-    """The first name of a list of nodes as Slurm writes it: gpu07 of "gpu[07-09,12],login"."""
+    """The first name of a Slurm list of nodes: gpu07 of "gpu[07-09,12],login"."""
     (first,) = re.findall(r"^([^,\[]*)(?:\[([^],-]*)[^]]*\])?([^,]*)", nodes)
     return "".join(first)
 
 
 def tasks_by_node(counts: str) -> list[int]:
-    """How many tasks each node has, of a text as Slurm writes it: 2, 2, 2, 1 of "2(x3),1"."""
+    """The number of tasks on each node from Slurm's text: 2, 2, 2, 1 of "2(x3),1"."""
     pairs = re.findall(r"(\d+)(?:\(x(\d+)\))?", counts)
     return [int(count) for count, repeats in pairs for _ in range(int(repeats or 1))]
 
 
 def is_main_process() -> bool:
-    """Is this the process that writes files and prints?"""
+    """Whether this is the process that writes files and prints."""
     return rank() == 0
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set in any process. The processes wait for each other, but not for the device."""
+    """Whether the flag is set in any process. Synchronises the processes, but not with the device."""
     if replicas() == 1:
         return flag
     flags = torch.tensor(flag, dtype=torch.int)
@@ -95,7 +94,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def summed(x: Tensor) -> Tensor:
-    """The sum over the processes, which takes the place of ``x``."""
+    """The sum over the processes, in place."""
     if replicas() > 1:
         dist.all_reduce(x)
     return x
@@ -116,7 +115,7 @@ def of_all_ranks(value: Any) -> list[Any]:
 
 
 def replicated(model: nn.Module) -> nn.Module:
-    """The network as a training calls it: weights and buffers begin as those of the first process, statistics are those of the
-    whole batch, gradients are averaged.
+    """The network as a training calls it: all processes start with the weights and buffers of the first one, statistics are
+    those of the whole batch, and gradients are averaged.
     """
     return DistributedDataParallel(synchronise(model)) if replicas() > 1 else model

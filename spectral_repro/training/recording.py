@@ -1,4 +1,4 @@
-"""What a training leaves behind."""
+"""Records of a training: checkpoints, metrics, logs."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ PICTURES = 32  # of the first batch, for the loggers
 
 
 class Recorder:
-    """Called by a `Trainer` at its events; this one keeps nothing.
+    """Callbacks of a `Trainer`; this base class keeps nothing.
 
     Attributes:
-        name: what the progress bar calls the training.
+        name: of the training in the progress bar.
         spectra: the file for the singular values of every epoch; None: they are not written.
 
     Example:
@@ -49,13 +49,13 @@ class Recorder:
         """With the first batch of a training."""
 
     def log(self, scalars: dict[str, float], step: int) -> None:
-        """With every reading of the loss."""
+        """At every reading of the loss."""
 
     def log_histograms(self, values: dict[str, Tensor], step: int) -> None:
         """After every epoch."""
 
     def save(self, state: TrainingState) -> None:
-        """Within an epoch, where a checkpoint is due."""
+        """Within an epoch, when a checkpoint is due."""
 
     def finish_epoch(self, state: TrainingState, best: dict[str, float] | None, is_best: bool) -> None:
         """After every epoch; its row is the last of ``state.rows``, ``best`` that of the best epoch so far."""
@@ -65,13 +65,13 @@ class Recorder:
 
 
 class RunRecorder(Recorder):
-    """Keeps checkpoints, metrics.csv and summary.json in the folder of a run, and tells the loggers.
+    """Writes checkpoints, metrics.csv and summary.json to the folder of a run, and calls the loggers.
 
     Args:
         best_by: the column by which the best epoch is chosen.
-        train_images: how many there are.
+        train_images: number of training images.
         class_names: by number, for the checkpoints.
-        as_pictures: makes images in [0, 1] of those of a batch.
+        as_pictures: turns images of a batch into images in [0, 1].
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class RunRecorder(Recorder):
         self.run.update(state="finished")
 
     def _write(self, state: TrainingState, best: dict[str, float] | None) -> None:
-        """Brings metrics.csv and summary.json up to the state."""
+        """Updates metrics.csv and summary.json to the state."""
         write_metrics(self.run.folder / "metrics.csv", state.rows)
         final = state.rows[-1]
         self.run.update(

@@ -29,10 +29,10 @@ def folder_of(config: DictConfig) -> Path | None:
 
 
 class RunFolder:
-    """One training, found again by its identity whatever name it was started under.
+    """The folder of one training, found by its identity whatever name it was started with.
 
-    ``summary`` is what summary.json holds; `update` changes it on disk. Within a with statement the folder belongs to this
-    process alone, from the beginning or, if it is new, from `open` on.
+    ``summary`` is the content of summary.json; `update` writes changes to disk. Within a with statement the folder is locked by
+    this process, from the beginning or, if it is new, from `open` on.
     """
 
     def __init__(self, config: DictConfig, name: str):
@@ -62,12 +62,12 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the state of the training is kept."""
+        """The file of the training state."""
         return self.folder / "checkpoints" / "last.pt"
 
     @property
     def previous(self) -> Path:
-        """Where the state before that one is kept."""
+        """The file of the training state before that one."""
         return self.checkpoint.with_name("previous.pt")
 
     @property
@@ -76,8 +76,8 @@ class RunFolder:
         return [path for path in (self.checkpoint, self.previous) if path.exists() and not self.anew]
 
     def open(self, config: DictConfig, overrides: list[str]) -> None:
-        """Makes the folder, or empties it if the run is forced anew, and writes the configuration into it. Of several processes
-        the first does, when all have read what was there, and the others wait for it.
+        """Makes the folder, or empties it with force=true, and writes the configuration into it. Of several processes the first
+        does so when all have read the old content, and the others wait for it.
         """
         any_rank(False)
         if is_main_process():
@@ -98,7 +98,7 @@ class RunFolder:
             OmegaConf.save(OmegaConf.create(overrides), hydra_folder / "overrides.yaml")
 
     def adopt(self, earlier: Path) -> None:
-        """Begins where another run has ended, with its checkpoints and the singular values of its epochs."""
+        """Copies the checkpoints and the singular values of another run, to continue where it ended."""
         for name in ("spectra.csv", "checkpoints/best.pt", "checkpoints/last.pt"):
             if (earlier / name).exists():
                 (self.folder / name).parent.mkdir(exist_ok=True)
@@ -115,7 +115,7 @@ class RunFolder:
         new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
         try:
             return new if self.anew else new | check_summary(read_json(self.folder / "summary.json"))
-        except (OSError, ValueError):  # not there, or damaged; the checkpoints decide how the run goes on
+        except (OSError, ValueError):  # missing or damaged; the checkpoints decide how the run continues
             return new
 
     @contextmanager
@@ -126,7 +126,7 @@ class RunFolder:
             raise UserError(f"results_dir={results_dir}: {self.folder} cannot be written ({error.strerror})") from error
 
     def _clear(self) -> None:
-        """Removes what a killed process left half-written, and everything if the run is forced anew."""
+        """Removes half-written files of a killed process, or everything with force=true."""
         for path in self.folder.iterdir() if self.anew else self.folder.rglob(f"*{PARTIAL}"):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -135,7 +135,7 @@ class RunFolder:
 
 
 def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:
-    """The keys in whose values two configurations are different runs."""
+    """The keys with different values in the identities of two configurations."""
     values, others = (json.loads(json.dumps(identity(each))) for each in (config, other))
     return sorted(key for key in values.keys() | others.keys() if values.get(key) != others.get(key))
 

@@ -1,4 +1,4 @@
-"""What a training measures of its layers' covariances and of the network's outputs."""
+"""Measurements of the covariances of layers and of the outputs of a network."""
 
 from collections.abc import Iterable
 
@@ -22,9 +22,9 @@ def smallest_gap(layers: dict[str, CovarianceNorm]) -> Tensor:
 
 
 def relative_gaps(eigenvalues: Tensor) -> Tensor:
-    """(lambda_i - lambda_{i+1}) / lambda_i of (..., d) eigenvalues, (..., d - 1); infinite where both are 0: no direction.
+    """(lambda_i - lambda_{i+1}) / lambda_i of (..., d) eigenvalues, (..., d - 1); infinite where both are 0.
 
-    NaN, of a method that finds no eigenvalues, stays NaN.
+    NaN, from a method that computes no eigenvalues, stays NaN.
     """
     larger, smaller = eigenvalues[..., :-1], eigenvalues[..., 1:]
     return torch.where(larger <= 0, torch.inf, (larger - smaller) / larger)
@@ -58,9 +58,9 @@ def log_eigenvalues(layers: dict[str, CovarianceNorm]) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def output_gap(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """The mean over batches of images, each divided among the processes, of the `singular_value_gap` of the network's outputs.
+    """The mean `singular_value_gap` of the network's outputs over batches of images, each divided among the processes.
 
-    Its mode is left as it is (daneshmand2021, Figure 3b).
+    The mode of the network does not change (daneshmand2021, Figure 3b).
     """
     outputs = (network(images).double() for images, _ in batches)
     grams = torch.stack([each.mT @ each for each in outputs])

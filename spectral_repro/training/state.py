@@ -1,4 +1,4 @@
-"""Everything that decides how a training goes on."""
+"""The state of a training: everything that determines how it continues."""
 
 import copy
 import random
@@ -38,8 +38,8 @@ def restore_generators(states: dict[str, Any], device: torch.device) -> None:
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
-    """Of the full learning rate, at a step of a training of so many steps: the schedule at the middle of the step, so that none
-    has the rate 0 at which a warm-up begins and a decay ends.
+    """The factor of the learning rate at a step of a training of ``steps`` steps: the schedule at the middle of the step, so
+    that no step has the rate 0 at which a warm-up begins and a decay ends.
     """
     return schedule(Fraction(2 * step + 1, 2 * steps))
 
@@ -48,8 +48,8 @@ class TrainingState:
     """Network, averaged weights, optimiser, schedule, scaler and constraint, the step reached, the sums of the running epoch,
     the metrics so far, and the random generators.
 
-    On the device, ``sums`` holds the running epoch's summed loss, correct predictions and images, ``extremes`` its largest
-    gradient norm and its smallest relative gap between eigenvalues.
+    ``sums`` on the device holds the summed loss, correct predictions and images of the current epoch, ``extremes`` its largest
+    gradient norm and smallest relative gap between eigenvalues.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class TrainingState:
         self.extremes.copy_(torch.tensor([0.0, torch.inf]))
 
     def schedule_learning_rate(self) -> None:
-        """Gives the optimiser the learning rates of this step."""
+        """Sets the learning rates of this step."""
         factor = rate_factor(self.schedule, self.step, self.steps)
         for group, full_rate in zip(self.optimizer.param_groups, self.full_rates, strict=True):
             group["lr"] = full_rate * factor
 
     def snapshot(self) -> dict[str, Any]:
-        """A copy that later steps do not touch."""
+        """A copy that later steps do not change."""
         return copy.deepcopy(self.state_dict())

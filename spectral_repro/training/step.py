@@ -17,12 +17,12 @@ from spectral_repro.training.processes import replicated, summed
 from spectral_repro.training.spectra import covariance_layers, smallest_gap
 from spectral_repro.training.state import TrainingState
 
-OF_TRANSFORMS = (0, 2)  # behind seed and step: other numbers than those of data sets, which are drawn for seed and epoch
+OF_TRANSFORMS = (0, 2)  # after seed and step: other random numbers than those of data sets, which depend on seed and epoch
 BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TrainingStep:
-    """Forward, backward and a step of the optimiser on a batch; nothing in it waits for the device.
+    """Forward pass, backward pass and a step of the optimiser on a batch, without synchronising with the device.
 
     Attributes:
         latest: norm of the gradient and smallest relative gap between eigenvalues in the last step, on the device.
@@ -45,7 +45,7 @@ class TrainingStep:
         self.latest = norm, gap
         state.extremes[0] = torch.maximum(state.extremes[0], norm)
         state.extremes[1] = torch.minimum(state.extremes[1], gap)
-        if self.settings.max_norm is not None:  # what the scaler multiplied is shortened by the factor of the true gradient
+        if self.settings.max_norm is not None:  # the scaled gradient is clipped by the factor of the true one
             torch.nn.utils.clip_grads_with_norm_(state.model.parameters(), self.settings.max_norm, norm)
         state.schedule_learning_rate()
         state.scaler.step(state.optimizer)
@@ -57,21 +57,21 @@ class TrainingStep:
         state.sums += summed(sums)
 
     def advance_hybrids(self, step: int) -> None:
-        """Tells the methods that change during the training where it stands."""
+        """Tells the progress of the training to the methods that change during it."""
         for hybrid in self.hybrids:
             hybrid.advance(step / self.state.steps)
 
     def _transformed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch as it is trained on; the random numbers for it depend on the seed and the step alone."""
+        """The transformed batch; random numbers depend only on the seed and the step."""
         if self.batch_transform is None:
             return images, labels
         with drawing_from(seeded_generator(self.settings.seed, self.state.step, *OF_TRANSFORMS)):
             return self.batch_transform(images, labels)
 
     def _accumulate(self, images: Tensor, labels: Tensor, whole: int) -> tuple[Tensor, Tensor]:
-        """Adds up the gradient of the loss, part by part. Returns what `sums_of` says of all parts, and the smallest gap."""
+        """Adds up the gradient of the loss, part by part. Returns the `sums_of` of all parts, and the smallest gap."""
         state = self.state
-        # as many parts on every process, since the layers of all processes exchange their statistics
+        # the same number of parts on every process, because layers exchange their statistics
         number = min(self.settings.accumulate, whole // replicas())
         parts = list(zip(images.tensor_split(number), labels.tensor_split(number), strict=True))
         sums, gap = torch.zeros_like(state.sums), torch.full((), torch.inf, device=state.device)
@@ -81,7 +81,7 @@ class TrainingStep:
                     logits = self.replica(inputs)
                     loss = cross_entropy(logits, targets, label_smoothing=self.settings.label_smoothing)
                 images_of_batch = 1 if self.settings.reduction == "sum" else whole
-                # its average over the processes, which is what they step along, is the loss of the whole batch
+                # its average over the processes is the loss of the whole batch
                 loss_of_batch = loss * (len(targets) * replicas() / images_of_batch)
                 if place == number:
                     loss_of_batch = state.weights.penalised(loss_of_batch)

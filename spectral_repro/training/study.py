@@ -1,4 +1,4 @@
-"""A run of a study, which measures random networks and trains none."""
+"""Runs a study, which measures random networks without training."""
 
 from collections.abc import Callable
 from itertools import count, islice
@@ -16,7 +16,7 @@ from spectral_repro.training.run_folder import RunFolder
 
 
 def image_batches(config: DictConfig, split: Split, device: torch.device) -> Tensor:
-    """The first ``study.batches`` whole training batches, of as many epochs as it takes: (batches, batch size, C, S, S).
+    """The first ``study.batches`` full training batches, of several epochs if needed: (batches, batch size, C, S, S).
 
     Raises:
         UserError: if there are fewer images than a batch has.
@@ -38,9 +38,7 @@ def measure(
     device: torch.device,
     loggers: Loggers,
 ) -> None:
-    """Calls the study with a generator of the run's seed and the images that it is given; metrics.csv and the loggers get its
-    rows all at once.
-    """
+    """Calls the study with a generator of the run's seed and the images, and writes its rows to metrics.csv and the loggers."""
     loggers.open(run, config, 0)
     rows = study(torch.Generator(device).manual_seed(config.seed), *images)
     write_metrics(run.folder / "metrics.csv", rows)

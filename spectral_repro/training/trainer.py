@@ -1,4 +1,4 @@
-"""The one trainer."""
+"""The trainer."""
 
 import math
 import time
@@ -32,8 +32,9 @@ class Trainer:
     """Trains a classifier epoch by epoch and evaluates it.
 
     Every ``log_every`` steps, and at the end of an epoch, it reads the sums of loss and accuracy from the device, logs them and
-    checks that the loss is finite; in between it does not wait for the device. It keeps the state of the last check that
-    passed. After a loss that is not finite it repeats the steps since then under `Watch` to find the layer that broke.
+    checks that the loss is finite; in between it does not synchronise with the device. It keeps the state of the last
+    successful check. If the loss is not finite, it repeats the steps since then under `Watch` to find the first layer with a
+    value that is not finite.
 
     Args:
         model: maps inputs (B, ...) to logits (B, K); on its device.
@@ -43,19 +44,19 @@ class Trainer:
         validation, test: the same for evaluation; None: none. The best epoch is that of the highest validation accuracy, or
             where there are no validation data, test accuracy.
         settings: see `TrainerSettings`.
-        schedule: factor of the learning rates by the part of the training that is done, see ``spectral_repro.optim.schedules``;
-            None: 1.
+        schedule: factor of the learning rates by the completed fraction of the training, see
+            ``spectral_repro.optim.schedules``; None: 1.
         weights: penalty, constraint and measurement of the weights; None: none.
-        batch_transform: applied to every training batch, such as `torchvision.transforms.v2.MixUp`. Of several processes, each
-            transforms its share of a batch. Labels may become probabilities (B, K).
-        recorder: what the training leaves behind; None: nothing.
+        batch_transform: applied to every training batch, such as `torchvision.transforms.v2.MixUp`. Each process transforms its
+            share of a batch. Labels may become probabilities (B, K).
+        recorder: writes checkpoints and metrics; None: nothing is written.
 
     Raises:
         TypeError, ValueError: for data that are no pairs of inputs and labels, or make no batch.
         ValueError: in one of several processes, for a data loader, and for a training batch with fewer images than processes.
 
     Attributes:
-        state: everything that decides how the training goes on.
+        state: everything that determines how the training continues.
 
     Example:
         >>> import torch
@@ -100,20 +101,20 @@ class Trainer:
         schedule, weights = schedule or Constant(), weights or WeightControl(model)
         ema = AveragedWeights(model, settings.ema_decay) if settings.ema_decay is not None else None
         if ema and replicas() > 1:
-            synchronise(ema.module)  # where its statistics are computed anew, those of the whole batch
+            synchronise(ema.module)  # its recomputed statistics are those of the whole batch
         self.state = TrainingState(model, optimizer, schedule, steps, settings.precision, weights, ema)
         self._step = TrainingStep(self.state, settings, batch_transform)
         self.stop = StopRequest()
 
     def train(self) -> list[dict[str, float]]:
-        """Trains up to the last epoch, from the state of the recorder if it has one.
+        """Trains to the last epoch, from the state of the recorder if it has one.
 
         Returns:
             A row for each epoch: the columns of metrics.csv.
 
         Raises:
             Diverged: if the loss is not finite.
-            KeyboardInterrupt: if it was asked to stop, after the step that it was in.
+            KeyboardInterrupt: if a stop was requested, after the current step.
         """
         state = self.state
         if self.recorder.restore(state):
@@ -136,8 +137,8 @@ class Trainer:
         self._step(images, labels, whole)
 
     def evaluate(self) -> dict[str, float]:
-        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent on validation and test data, also of the
-        averaged weights, and the output gap if that is asked for. The network is left in evaluation mode.
+        """Loss, accuracy and, for more than 5 classes, top-5 accuracy in percent on validation and test data, also for the
+        averaged weights, and the output gap if requested. The network is then in evaluation mode.
         """
         networks = {"": self.model} | ({EMA: self.state.ema.module} if self.state.ema else {})
         found: dict[str, float] = {}
@@ -177,13 +178,13 @@ class Trainer:
             raise KeyboardInterrupt(self.stop.asked)
 
     def _save(self, stopping: bool) -> None:
-        """A checkpoint within an epoch, after its last step at the latest; ends the training if that was asked for."""
+        """Writes a checkpoint within an epoch; ends the training if a stop was requested."""
         self.recorder.save(self.state)
         if stopping:
             raise KeyboardInterrupt(self.stop.asked)
 
     def _log_and_check(self) -> None:
-        """Reads the sums from the device, checks that the loss is finite, and logs what is new since the last check."""
+        """Reads the sums from the device, checks that the loss is finite, and logs the change since the last check."""
         state, now = self.state, time.monotonic()
         latest = torch.stack([each.to(state.sums) for each in self._step.latest or ()])
         *new, norm, gap = torch.cat([state.sums, latest]).tolist()
@@ -240,7 +241,7 @@ class Trainer:
         return max(evaluated, key=lambda row: row[self.best_by], default=None)
 
     def _measure(self, network: nn.Module, batches: EpochBatches) -> dict[str, float]:
-        """Loss, accuracy and, of more than 5 classes, top-5 accuracy in percent, with one synchronisation.
+        """Loss, accuracy and, for more than 5 classes, top-5 accuracy in percent, with one synchronisation.
 
         The logits of an image are the mean over its views.
         """
@@ -260,25 +261,25 @@ class Trainer:
         return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
 
     def _recalibrate(self, network: nn.Module) -> None:
-        """Computes the running statistics anew, from the first training batches of an epoch, if that is asked for."""
+        """Recomputes the running statistics from the first training batches of an epoch, if requested."""
         if self.settings.recalibrate_batches:
             with self.state.autocast:
                 batches = self._first_batches(self.settings.recalibrate_batches)
                 recalibrate(network, (images for images, _ in batches), frozen_parts(network))
 
     def _first_batches(self, number: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of the first epoch; None: all."""
+        """The first ``number`` batches of epoch 0; None: all."""
         return self._stoppable(islice(self.train_batches.epoch(0), number))
 
     def _stoppable(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches after an epoch, up to the moment when the run is asked to stop."""
+        """The batches of an evaluation; ends the training when a stop is requested."""
         for batch in batches:
-            if self.stop.asked and replicas() == 1:  # several, whose batches are not as many, stop after the last
+            if self.stop.asked and replicas() == 1:  # several processes may have different numbers of batches, and stop later
                 self._save(stopping=True)
             yield batch
 
     def _replay(self, end: int) -> Diverged:
-        """Repeats the steps from the last check that passed to ``end``, watching every layer: which broke first?"""
+        """Repeats the steps from the last successful check to ``end`` to find the layer that failed first."""
         state, per_epoch = self.state, len(self.train_batches)
         state.load_state_dict(self.good)
         train_mode(self.model)
@@ -309,7 +310,7 @@ def _check_shares(batches: EpochBatches) -> None:
 
 
 def _tag(column: str) -> str:
-    """What the loggers call a column: test/loss for test_loss, ema_test/loss for ema_test_loss, train/output_gap."""
+    """The name of a column for the loggers: test/loss for test_loss, ema_test/loss for ema_test_loss, train/output_gap."""
     for split in ("validation", "test"):
         for prefix in (split, f"{EMA}{split}"):
             if column.startswith(f"{prefix}_"):

@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 class LargestSingularValues:
-    """Of every convolution, linear layer and TT layer, which counts as one with the kernel of its three factors.
+    """Measures all convolutions, linear layers and TT layers; a TT layer counts as one kernel composed of its three factors.
 
     Args:
         network: on its device, not yet compiled.
@@ -53,7 +53,7 @@ class LargestSingularValues:
 
 
 def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
-    """Puts an epoch behind those before it in spectra.csv; what a run that goes on has written of later ones goes."""
+    """Appends an epoch to spectra.csv; rows of later epochs, from before a run was resumed, are removed."""
     before = []
     if path.exists():
         with path.open(encoding="utf-8") as file:
@@ -64,12 +64,12 @@ def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
 class AveragedWeights:
     """A copy of a network whose weights and buffers are averaged over the steps, ema <- d ema + (1 - d) weights.
 
-    The first step's weights are where the average begins. This is `torch.optim.swa_utils.AveragedModel` with ``use_buffers``,
-    which waits for the device in every step; whole numbers, such as counts of batches, are those of the network.
+    The average starts at the weights of the first step. `torch.optim.swa_utils.AveragedModel` with ``use_buffers`` is the same
+    but synchronises with the device in every step. Integers, such as counts of batches, are copied.
 
     Attributes:
         module: the copy.
-        steps: how many steps it has averaged.
+        steps: number of averaged steps.
     """
 
     def __init__(self, network: nn.Module, decay: float):
@@ -77,7 +77,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Takes in the weights of the network after a step."""
+        """Adds the weights of the network after a step to the average."""
         by_dtype: defaultdict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
         for average, value in zip(_tensors(self.module), _tensors(network), strict=True):
             averages, values = by_dtype[average.dtype]
@@ -98,7 +98,7 @@ def _tensors(network: nn.Module) -> Iterator[Tensor]:
 
 @dataclass(frozen=True)
 class WeightControl:
-    """A penalty in the loss, a constraint after every step, a measurement after every epoch, or any of them."""
+    """A penalty in the loss, a constraint after every step and a measurement after every epoch; each is optional."""
 
     network: nn.Module
     penalty: Callable[[nn.Module], Tensor] | None = None
@@ -114,7 +114,7 @@ class WeightControl:
 
     @torch.no_grad()
     def after_epoch(self, epoch: int, path: Path | None) -> tuple[dict[str, float], dict[str, float]]:
-        """The columns of metrics.csv and the scalars for the loggers; the singular values go to a file at ``path``."""
+        """The columns of metrics.csv and the scalars for the loggers; the singular values are written to ``path``."""
         columns, scalars = {}, {}
         if self.penalty:
             columns["penalty"] = self.penalty(self.network).item()

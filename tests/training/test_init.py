@@ -58,7 +58,7 @@ def test_published_weights(published, capsys):
 
 def test_published_weights_are_nothing_but_weights(published):
     torch.save({"conv1.weight": print}, published)
-    with pytest.raises(UserError, match=r"^init\.weights=IMAGENET1K_V1: .*resnet18-.*\.pth is neither to be had nor in"):
+    with pytest.raises(UserError, match=r"^init\.weights=IMAGENET1K_V1: .*resnet18-.*\.pth cannot be downloaded and is not in"):
         start(RESNET)
 
 
