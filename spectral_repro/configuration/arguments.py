@@ -1,4 +1,4 @@
-"""What the arguments of a class or function may be, as its annotated signature says."""
+"""Rules for the arguments of a class or function, from its annotated signature."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from spectral_repro.errors import UserError
 
 OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
-# what the classes of torch that conf/ names do not say in their annotations
+# bounds that the annotations of torch's classes in conf/ do not contain
 BOUNDS = {
     "torch.nn.BatchNorm2d": {"eps": number(above=0), "momentum": number(above=0, most=1)},
     "torch.optim": {
@@ -27,13 +27,13 @@ BOUNDS = {
 
 
 def check_arguments(config: Mapping[str, Any], prefix: str = "") -> None:
-    """Checks every key and value of the nodes that name a class or function by its signature, before any is called.
+    """Checks all keys and values of nodes with a class or function against its signature, before any is called.
 
     A value must be of its annotation: bool, int, float, str, a Literal, None, unions and lists of these, and bounds in
-    ``Annotated`` (annotated-types). What an annotation says otherwise, such as Module, is left to the class.
+    ``Annotated`` (annotated-types). Other annotations, such as Module, are not checked here.
 
     Raises:
-        UserError: for the first that cannot be imported, argument that it does not have, or value that does not fit.
+        UserError: for the first name that cannot be imported, unknown argument, or invalid value.
     """
     for key, node in config.items():
         if isinstance(node, Mapping):
@@ -45,7 +45,7 @@ def check_arguments(config: Mapping[str, Any], prefix: str = "") -> None:
 def _check_node(node: Mapping[str, Any], key: str) -> None:
     name = node["_target_"]
     known, open_ended = parameters(locate(name, f"{key}._target_"))
-    if open_ended:  # it hands the other arguments on to what else it is given, as `layers.convert` does to its layer
+    if open_ended:  # it passes other arguments to another target, as `layers.convert` does to its layer
         for argument, inner in node.items():
             if isinstance(inner, Mapping) and "_target_" in inner:
                 others, open_ended = parameters(locate(inner["_target_"], f"{key}.{argument}._target_"))
@@ -67,9 +67,7 @@ def _bounds_of(name: str) -> dict[str, Rule]:
 
 
 def parameters(made: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
-    """The annotations of the arguments by name, those that a class hands on to its bases among them, and whether there may be
-    others.
-    """
+    """The annotations of the arguments by name, including those passed on to base classes, and whether there may be others."""
     known: dict[str, Any] = {}
     for function in _signatures(made):
         open_ended = False
@@ -98,7 +96,7 @@ def _signature(made: Callable[..., Any]) -> inspect.Signature:
 
 
 def rule_of(annotation: Any) -> Rule | None:
-    """The rule that an annotation stands for; None if anything may fit."""
+    """The rule for an annotation; None if any value is allowed."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _narrowed(rule_of(parts[0]), parts[1:])
@@ -119,8 +117,8 @@ def rule_of(annotation: Any) -> Rule | None:
 
 
 def _narrowed(rule: Rule | None, metadata: Sequence[object]) -> Rule | None:
-    """The rule within the bounds of ``Annotated``. A predicate says in its docstring what it allows, or, if that begins with
-    "with", what it asks beyond the annotation.
+    """The rule with the bounds of ``Annotated``. The docstring of a predicate says what it allows or, if it begins with "with",
+    what it requires in addition.
     """
     atoms = [atom for each in metadata for atom in (each if isinstance(each, annotated_types.GroupedMetadata) else [each])]
     bounds = {name: getattr(atom, name) for atom in atoms for name in ("gt", "ge", "lt", "le") if hasattr(atom, name)}

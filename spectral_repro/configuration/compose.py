@@ -1,4 +1,4 @@
-"""How the commands read their configuration."""
+"""Reads the configuration of the commands."""
 
 import copy
 import functools
@@ -35,11 +35,11 @@ for launcher in options("hydra/launcher"):
 
 
 def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[DictConfig], object]], Callable[[], None]]:
-    """Makes a function of the configuration into a command: Hydra's command line, errors with what is allowed instead.
+    """Turns a function of the configuration into a command with Hydra's command line and helpful errors.
 
     Args:
         config_name: a file of conf/.
-        texts: keys whose values are taken literally, not by Hydra's grammar.
+        texts: keys whose values are used literally, without Hydra's grammar.
     """
 
     def decorate(job: Callable[[DictConfig], object]) -> Callable[[], None]:
@@ -104,7 +104,7 @@ def _arguments_read() -> Iterator[None]:
             )
         if key in FOLDERS_OF_HYDRA and "${" not in value:
             _make_folder(key, value.strip("'\""))
-    several = [each for each in arguments if each in ("-m", "--multirun")]  # behind overrides, Hydra takes none after them
+    several = [each for each in arguments if each in ("-m", "--multirun")]  # Hydra accepts them before the overrides only
     sys.argv[1:] = several[:1] + spelled_for_hydra([each for each in arguments if each not in several])
     before = os.environ.get(OWN_FOLDERS, "")
     _, completed = _without_own_folders(os.environ.get("COMP_LINE", "").split())  # the line on which TAB was pressed
@@ -154,7 +154,7 @@ def replace_unprintable() -> None:
 
 
 def _print_allowed(error: BaseException | None) -> None:
-    """What Hydra leaves out: the keys beside an unknown one."""
+    """Prints the allowed keys in the place of an unknown one, which Hydra does not."""
     cause = getattr(error, "__cause__", None)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
@@ -162,9 +162,9 @@ def _print_allowed(error: BaseException | None) -> None:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """The configuration of a run for these overrides, as on the command line of train, without Hydra's own part.
+    """The configuration of a run for overrides of train's command line, without Hydra's own part.
 
-    Where no override is Hydra's, that part is not even composed: it would take as long as all the rest.
+    If no override is for Hydra, that part is not composed, because it would take as long as the rest.
     """
     if not any(override.lstrip("+~").startswith("hydra") for override in overrides):
         overrides = [*overrides, *WITHOUT_HYDRA]

@@ -13,11 +13,11 @@ from spectral_repro.errors import UserError, first_line
 _PACKAGE = Path(__file__).resolve().parent.parent
 CONF = next(path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir())
 OWN_FOLDERS = "SPECTRAL_REPRO_CONFIG_DIR"
-NOT_CHOSEN = ("claim", "table")  # folders whose files describe papers: no option of a run
+NOT_CHOSEN = ("claim", "table")  # folders whose files describe papers and are no options of a run
 
 
 def folders() -> list[Path]:
-    """conf/, then the user's folders: those that --config-dir or the environment variable `OWN_FOLDERS` names."""
+    """conf/ and the user's folders, named by --config-dir or the environment variable `OWN_FOLDERS`."""
     named = [Path(each).expanduser().absolute() for each in os.environ.get(OWN_FOLDERS, "").split(os.pathsep) if each]
     return [CONF, *(folder for folder in dict.fromkeys(named) if folder.is_dir())]
 
@@ -27,7 +27,7 @@ def is_group(name: str) -> bool:
 
 
 def files(folder: Path, group: str) -> list[str]:
-    """The YAML files of a group in one folder, without their ending; of conf/ they are listed once in a process."""
+    """The YAML files of a group in one folder, without the suffix; those of conf/ are cached."""
     return _listed(folder / group) if folder == CONF else _listed.__wrapped__(folder / group)
 
 
@@ -38,10 +38,10 @@ def _listed(place: Path) -> list[str]:
 
 
 def find(group: str, name: str) -> Path:
-    """The file of an option, in the first folder that has it.
+    """The file of an option in the first folder that has it.
 
     Raises:
-        UserError: none has.
+        UserError: if no folder has it.
     """
     for folder in folders():
         if (path := folder / group / f"{name}.yaml").is_file():
@@ -51,10 +51,10 @@ def find(group: str, name: str) -> Path:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, read as OmegaConf reads it: 1e-3 is a number, and no key may stand twice.
+    """The content of a YAML file, read like OmegaConf does: 1e-3 is a number, and duplicate keys are errors.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: if it cannot be read.
     """
     try:
         return _parsed(path, path.stat().st_mtime_ns)
@@ -68,7 +68,7 @@ def _parsed(path: Path, changed: int) -> object:
 
 
 class _Loader(yaml.CSafeLoader):
-    """The fast loader of PyYAML with OmegaConf's numbers and its refusal of a key that stands twice."""
+    """The fast loader of PyYAML with OmegaConf's numbers and its error for duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]

@@ -1,4 +1,4 @@
-"""The groups of options, and how one is named on the command line."""
+"""Groups of options and their names on the command line."""
 
 import os
 import re
@@ -12,7 +12,7 @@ NO_OPTION = re.compile(r"true|false|nan|[-+]?inf|[-+]?[\d.].*|\{.*", re.IGNORECA
 
 
 def options(group: str) -> list[str]:
-    """The options of a group in all folders, those in its own folders as folder/option; of experiments, the rows of tables."""
+    """The options of a group in all folders, in subfolders as folder/option; those of experiments are the rows of tables."""
     found = {option for folder in folders() for option in files(folder, group)}
     return sorted(found | {row for folder in folders() for row in row_names(folder)} if group == "experiment" else found)
 
@@ -25,11 +25,10 @@ FOR_HYDRA = re.compile(r"""null|['"\[].*|.*\$\{.*|(choice|glob|range|sort|shuffl
 
 
 def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
-    """norm=null as ~norm, which is how Hydra leaves out a group, and paths in the quotes that its grammar asks for.
+    """Overrides in Hydra's grammar: ~norm for norm=null, and paths in quotes.
 
     Raises:
-        UserError: for a group that is given a number or the like, which Hydra would answer with a traceback, and for a path
-            that the operating system refuses.
+        UserError: for a group with a value such as a number, for which Hydra would print a traceback, and for an invalid path.
     """
     spelled = []
     for override in overrides:
@@ -47,8 +46,8 @@ def spelled_for_hydra(overrides: Sequence[str]) -> list[str]:
 
 
 def path_spelled(path: str, key: str) -> str:
-    """A path in quotes, ~ replaced by the home folder. What is a list, a sweep or quoted already is left as it is. A comma
-    separates paths, unless there is a file or folder of that name.
+    """A path in quotes, with ~ replaced by the home folder. Lists, sweeps and quoted texts do not change. A comma separates
+    paths, unless a file or folder has that name.
     """
     exists = os.path.exists(os.path.expanduser(path))
     if not path or (FOR_HYDRA.fullmatch(path) and not exists):
@@ -66,7 +65,7 @@ def _check_path(key: str, path: str) -> None:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        pass  # of which each command has more to say
+        pass  # each command reports it better
     except (OSError, ValueError) as error:
         raise UserError(f"{key}={path}: no such path is possible here ({getattr(error, 'strerror', error)})") from error
 

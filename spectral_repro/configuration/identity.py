@@ -1,4 +1,4 @@
-"""The identity of a run: its resolved configuration without what cannot change the result."""
+"""The identity of a run: its resolved configuration without values that cannot change the result."""
 
 import functools
 import hashlib
@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from spectral_repro.errors import UserError
 
 IGNORED_BY_ID = (
-    "backward",  # counts where a layer takes it in
+    "backward",  # counts where a layer uses it
     "dataset.download",
-    "dataset.epochs",  # counts where trainer.epochs follows it
+    "dataset.epochs",  # counts through trainer.epochs
     "dataset.load.download",
     "dataset.load.folder",  # counts by its content
     "dataset.load.memory_limit_gib",
@@ -40,7 +40,7 @@ IGNORED_BY_ID = (
     "trainer.threads",
 )
 
-AS_BEFORE = {  # younger keys, and the values that mean what was done before there were such keys
+AS_BEFORE = {  # newer keys, with the values that mean the behaviour before they existed
     "dataset.content": None,
     "dataset.drop_last": False,
     "dataset.test_fraction": 0.2,
@@ -63,7 +63,9 @@ READ_BY_A_STUDY = ("study", "seed", "device", "results_dir", "force", "scale", "
 
 
 def config_read(config: DictConfig) -> DictConfig:
-    """What a run reads of its configuration: all of it; but a study no network, no training, and no images without batches."""
+    """The part of its configuration that a run reads: all of it, or for a study no network, no training, and images only for
+    batches.
+    """
     return OmegaConf.masked_copy(config, _read(config)) if "study" in config else config
 
 
@@ -74,7 +76,7 @@ def _read(config: Mapping[str, Any]) -> list[str]:
 
 
 def flatten(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The resolved values by dotted key, of a configuration or of the plain values of one; lists stay whole."""
+    """The resolved values of a configuration, or of its plain values, by dotted key; lists are not flattened."""
 
     def walk(node: object, prefix: str) -> dict[str, Any]:
         if not isinstance(node, dict):
@@ -94,14 +96,14 @@ def _prefixes(parents: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def identity(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
-    """The values that decide the result, by dotted key, of a configuration or of the plain values of one."""
+    """The values of a configuration, or of its plain values, that determine the result, by dotted key."""
     values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else config_read(config)
     values = {key: value for key, value in flatten(values).items() if not within(key, IGNORED_BY_ID)}
     return {key: value for key, value in values.items() if key not in AS_BEFORE or value != AS_BEFORE[key]}
 
 
 def digest(values: dict[str, Any]) -> str:
-    """8 hexadecimal digits of the values, independent of their order; 0 and 0.0 are one value."""
+    """8 hexadecimal digits of a hash of the values, independent of their order; 0 and 0.0 are equal."""
     return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:8]
 
 

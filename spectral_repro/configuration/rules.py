@@ -1,4 +1,4 @@
-"""What every value of a configuration may be."""
+"""Rules for the values of a configuration."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ OF_THE_DATA_SET = {
     "model.image_size": "dataset.image_size",
 }
 
-OF_A_GROUP = {  # what each option of a group has; others of its keys may be set elsewhere as well, such as by scale
+OF_A_GROUP = {  # a key of every option of a group; other keys may also be set elsewhere, such as by scale
     **dict.fromkeys(("model", "optimizer", "schedule"), "_target_"),
     "dataset": "load",
     "trainer": "log_every",
@@ -88,7 +88,7 @@ def check(config: DictConfig) -> None:
     """Checks every key and value by its rule, or by the signature of the class or function that it is an argument of.
 
     Raises:
-        UserError: for the first key that is unknown or value that breaks its rule, with what is allowed.
+        UserError: for the first unknown key or invalid value, with the allowed ones.
     """
     for group, key in OF_A_GROUP.items():
         if not config.get(group) or key not in config[group]:

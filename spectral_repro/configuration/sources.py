@@ -1,4 +1,4 @@
-"""How Hydra reads the folders of options: with `FolderSource` instead of its own reader of files."""
+"""Makes Hydra read the folders of options with `FolderSource` instead of its own file reader."""
 
 import pickle
 from pathlib import Path
@@ -22,11 +22,11 @@ EXPERIMENT = "experiment"
 class FolderSource(ConfigSource):
     """A folder of options, and the rows of its tables as options of the group experiment.
 
-    Options in folders of a group are listed as the group's own: in help, errors, glob(...) and shell completion. A file is read
-    once in a process, and refused if it names code that it must not.
+    Options in subfolders of a group are listed as options of the group: in help, errors, glob(...) and shell completion. A file
+    is read once in a process. A file that names code that is not allowed is an error.
     """
 
-    _read: ClassVar[dict[tuple[str, str], bytes]] = {}  # pickled, the fastest way to copies
+    _read: ClassVar[dict[tuple[str, str], bytes]] = {}  # pickled, the fastest way to copy them
 
     @staticmethod
     def scheme() -> str:
@@ -84,7 +84,7 @@ class FolderSource(ConfigSource):
 
 
 def _package(path: Path) -> str | None:
-    """What the comment in the first line of a file names: # @package _global_"""
+    """The package in the first line of a file: # @package _global_"""
     first, *_ = path.read_text(encoding="utf-8").splitlines() or [""]
     return first.removeprefix("# @package ").strip() if first.startswith("# @package ") else None
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 
 class NotEmpty(Callback):
-    """Ends a sweep with an error where a key has no values, such as glob(...) that matches nothing: it would run no job."""
+    """Ends a sweep with an error if a key has no values, such as a glob(...) that matches nothing: no job would run."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         texts = [f"{key}={values}" for key, values in (config.hydra.sweeper.params or {}).items()]
@@ -24,7 +24,7 @@ class NotEmpty(Callback):
 
 
 class SamePrecision(Callback):
-    """Resolves precision=auto once for all jobs of a sweep: the runs of a table share one precision on all machines."""
+    """Resolves precision=auto once for all jobs of a sweep, so that the runs of a table share one precision on all machines."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         task = config.hydra.overrides.task

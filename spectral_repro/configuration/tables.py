@@ -1,4 +1,4 @@
-"""Papers and the rows of their tables, as conf/paper and conf/table describe them: each row is an experiment."""
+"""Papers and the rows of their tables in conf/paper and conf/table. Each row is an experiment."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ FORMATTED = ("name", "label", "series", "at")  # fields in which a row with a gr
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a row of a table runs.
+    """The run of a row of a table.
 
     Attributes:
-        protocol: the file of conf/protocol that it begins with; None for the defaults of train.yaml.
-        overrides: as on the command line, after those that all rows of the table share.
+        protocol: the file of conf/protocol that it is based on; None for the defaults of train.yaml.
+        overrides: as on the command line, after those of the whole table.
     """
 
     protocol: str | None
     overrides: tuple[str, ...]
 
     def config(self, place: str) -> dict[str, Any]:
-        """The same as a file of Hydra's: a defaults list and values.
+        """The experiment as a Hydra file: a defaults list and values.
 
         Raises:
-            UserError: an override cannot be read, or is a sweep or the like.
+            UserError: for an override that cannot be read, or is a sweep or similar.
         """
         groups: dict[str, Any] = {}
         values: dict[str, Any] = {}
@@ -61,24 +61,24 @@ class Experiment:
 
 
 def experiment(name: str, *places: Path) -> Experiment | None:
-    """The experiment paper/row, if a table in one of these folders describes it, or in any folder of options."""
+    """The experiment paper/row in a table of these folders, by default of all folders of options; None if there is none."""
     paper, _, row = name.partition("/")
     found = (_experiments(folder, paper).get(row) for folder in places or folders())
     return next(filter(None, found), None)
 
 
 def row_names(folder: Path) -> list[str]:
-    """The experiments that the tables in one folder describe, as paper/row."""
+    """The experiments of the tables in one folder, as paper/row."""
     places = (folder / "table").glob("*/")
     return sorted(f"{place.name}/{row}" for place in places for row in _experiments(folder, place.name))
 
 
 def read_paper(name: str) -> dict[str, Any]:
-    """What the files say of a paper: its own, under ``claims`` that of conf/claim, and under ``tables`` each of its tables by
-    name, in the order that the paper gives them, every row with the override that runs it.
+    """The description of a paper: its own file, under ``claims`` that of conf/claim, and under ``tables`` its tables by name,
+    in the order of the paper, each row with the override that runs it.
 
     Raises:
-        UserError: there is no such paper, a file is missing or says something unknown, or a row is not described.
+        UserError: if there is no such paper, a file is missing or has unknown keys, or a row has no description.
     """
     path = find("paper", name)
     settings = _mapping(path, _mapping(path, read_yaml(path)).get("paper"), PAPER)
@@ -98,10 +98,10 @@ def read_paper(name: str) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The content of a table's file, its grids written out as rows.
+    """The content of a table's file, with grids expanded to rows.
 
     Raises:
-        UserError: it has an unknown key, or a row that is not complete.
+        UserError: for an unknown key, or an incomplete row.
     """
     table = _mapping(path, read_yaml(path), TABLE)
     _check_overrides(path, table)
@@ -144,7 +144,7 @@ def _written_out(place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _experiments(folder: Path, paper: str) -> dict[str, Experiment]:
-    """Of every row with overrides in the tables of a paper in one folder; the same row may stand in several places."""
+    """The experiments of all rows with overrides in the tables of a paper in one folder. A row may appear several times."""
     paths = [folder / "table" / paper / f"{file}.yaml" for file in files(folder, f"table/{paper}")]
     return _described(paper, tuple((path, path.stat().st_mtime_ns) for path in paths))
 

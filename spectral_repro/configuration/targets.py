@@ -1,7 +1,7 @@
-"""Which classes a configuration may name: an untrusted file must not run code.
+"""The classes that a configuration may name, so that an untrusted file cannot run code.
 
-Hydra 1.3 refuses the targets that it knows to be dangerous; here all are refused but those of `PACKAGES`, and of the packages
-that the user names in the environment variable `TRUSTED`, separated by colons.
+Hydra 1.3 blocks targets known to be dangerous. Here only `PACKAGES` are allowed, and the packages in the environment variable
+`TRUSTED`, separated by colons.
 """
 
 import functools
@@ -27,10 +27,10 @@ NAMING_CODE = ("_target_", "()", "class")  # for Hydra, and for logging
 
 
 def instantiate(config: DictConfig, **arguments: Any) -> Any:
-    """`hydra.utils.instantiate` of a configuration of which every target is allowed.
+    """`hydra.utils.instantiate` of a configuration, after a check that all its targets are allowed.
 
     Raises:
-        UserError: for the first that is not.
+        UserError: for the first target that is not allowed.
     """
     for key, name in targets(OmegaConf.to_container(config, resolve=True)):
         locate(name, f"{config._get_full_key(None)}.{key}".lstrip("."))
@@ -55,7 +55,7 @@ def locate(name: object, key: str) -> Callable[..., Any]:
 
 
 def _imported(name: str) -> object:
-    """An attribute counts before the submodule of its name."""
+    """An attribute takes precedence over a submodule of the same name."""
     first, *others = name.split(".")
     found, path = importlib.import_module(first), first
     for part in others:
@@ -67,17 +67,17 @@ def _imported(name: str) -> object:
 
 
 def check_file(content: object, source: str) -> None:
-    """Checks the targets of a file that has not been composed yet; those of Hydra's plugins are allowed as well.
+    """Checks the targets of a file before it is composed; those of Hydra's plugins are also allowed.
 
     Raises:
-        UserError: for the first that is not.
+        UserError: for the first target that is not allowed.
     """
     for key, name in targets(content):
         check_name(name, f"{source}: {key}", OF_HYDRA)
 
 
 def targets(node: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Whatever names code, by dotted key."""
+    """All values that name code, by dotted key."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         if key in NAMING_CODE:
@@ -106,7 +106,7 @@ def _within(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def _own_name(found: object) -> str:
-    """The name that an object has where it is defined: allowed modules hold what they import from others."""
+    """The name of an object where it is defined, because allowed modules import objects of other modules."""
     if isinstance(found, functools.partial):
         return _own_name(found.func)
     if isinstance(found, ModuleType):

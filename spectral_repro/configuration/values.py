@@ -1,4 +1,4 @@
-"""What a value of a configuration may be."""
+"""Rules for single values of a configuration."""
 
 import operator
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Rule:
     def check(self, key: str, value: object) -> None:
         """
         Raises:
-            UserError: for a value that breaks the rule, with what is allowed.
+            UserError: for a value that breaks the rule, with the allowed values.
         """
         if not self.holds(value):
             raise UserError(f"{key}={'null' if value is None else value}: must be {self.allowed}")
@@ -29,7 +29,7 @@ class Rule:
 def bounded(
     rule: Rule, gt: float | None = None, ge: float | None = None, lt: float | None = None, le: float | None = None
 ) -> Rule:
-    """The rule of a number between bounds; those that are None or infinite are none."""
+    """The rule for a number within bounds; None and infinity mean no bound."""
     signs = ((">", operator.gt, gt), (">=", operator.ge, ge), ("<", operator.lt, lt), ("<=", operator.le, le))
     known = [(sign, compare, bound) for sign, compare, bound in signs if bound is not None and abs(bound) < float("inf")]
     words = " and ".join(f"{sign} {bound:.15g}" for sign, _, bound in known)
