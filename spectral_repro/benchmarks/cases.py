@@ -56,7 +56,8 @@ class Case:
     @cached_property
     def given(self) -> tuple[Tensor, Tensor]:
         """A and dL/dF as the methods get them."""
-        return tuple(x.to(self.device, DTYPES[self.dtype_name]) for x in (self.problem.matrices, self.problem.incoming))
+        dtype = DTYPES[self.dtype_name]
+        return self.problem.matrices.to(self.device, dtype), self.problem.incoming.to(self.device, dtype)
 
     def refusal(self, method: Backward) -> str | None:
         """Why the method has no meaning here."""

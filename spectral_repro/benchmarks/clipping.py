@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -55,7 +56,7 @@ class Clipping:
         weight = deviation * torch.randn(outputs, inputs, kernel, kernel, device=self.device)
         largest = conv_norm(weight, size, stride).item()
         start = torch.randn(1, inputs, size, size, device=self.device)
-        ways = {
+        ways: dict[tuple[str, str], Callable[[], Any]] = {
             ("clip", NAIVE): partial(naive_clip, weight, size, stride, self.clip_to),
             ("clip", "half of the spectrum, Gram matrices"): partial(gram_clip, weight, size, stride, self.clip_to),
             ("clip", "clip_conv"): partial(clip_conv, weight, size, self.clip_to, stride),
@@ -65,12 +66,12 @@ class Clipping:
             ("largest", "conv_norm"): partial(conv_norm, weight, size, stride),
             ("largest", "two power iterations"): partial(conv_power_iteration, weight, start, stride, kernel // 2),
         }
-        results = {}
+        results: dict[tuple[str, str], Tensor] = {}
         jobs = {"|".join(way): job(way, run, results) for way, run in ways.items()}
         frame = time_interleaved(jobs, self.device, self.seconds, self.rounds, warm_up=self.rounds > 1)
         frame[["operation", "way"]] = frame.pop("name").str.split("|", expand=True).to_numpy()
         difference = (results["clip", "clip_conv"] - results["clip", NAIVE]).abs().max().item()
-        named = {"network": network, "layer": " × ".join(map(str, layer[:5])), "count": count}
+        named: dict[str, Any] = {"network": network, "layer": " × ".join(map(str, layer[:5])), "count": count}
         columns = {"ms": frame["forward_ms"], "rounds": frame["rounds"], "difference": difference}
         return frame[["operation", "way"]].assign(**named, **columns)
 

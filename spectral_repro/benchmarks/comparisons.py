@@ -73,7 +73,7 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
     layout, name = (torch.channels_last, "NHWC") if channels_last else (torch.contiguous_format, "NCHW")
     features = torch.randn(*shape, device=device).contiguous(memory_format=layout)
     channels = shape[1]
-    layers = {"BatchNorm2d": nn.BatchNorm2d(channels)}
+    layers: dict[str, nn.Module] = {"BatchNorm2d": nn.BatchNorm2d(channels)}
     layers |= {f"ZCA, d = {d}": ZCAWhitening(channels, d) for d in group_sizes}
     middle = group_sizes[len(group_sizes) // 2]
     layers |= {f"ZCA, d = {middle}, {key}": ZCAWhitening(channels, middle, method) for key, method in METHODS.items()}
@@ -92,21 +92,21 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
 
 
 def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], many: Sequence[int]) -> Comparison:
-    few, middling, many = (torch.randn(*shape, device=device).relu() for shape in (few, middling, many))
-    layer = CovariancePooling(few.shape[1])
-    upper = torch.triu_indices(few.shape[1], few.shape[1], device=device)
+    x_few, x_middling, x_many = (torch.randn(*shape, device=device).relu() for shape in (few, middling, many))
+    layer = CovariancePooling(few[1])
+    upper = torch.triu_indices(few[1], few[1], device=device)
     by_svd = Function(lambda x: svd_pooling(x.flatten(2))[:, upper[0], upper[1]].float())
     whole_size = Function(lambda x: sqrtm(covariance(x.double().flatten(2)))[:, upper[0], upper[1]].float())
-    matrices = covariance(many.double().flatten(2))
+    matrices = covariance(x_many.double().flatten(2))
     jobs = {
-        "few positions": passes(layer, few),
-        "few positions, SVD of the whole": passes(by_svd, few),
-        "middling": passes(layer, middling),
-        "middling, eigh of the whole": passes(whole_size, middling),
-        "many": passes(layer, many),
+        "few positions": passes(layer, x_few),
+        "few positions, SVD of the whole": passes(by_svd, x_few),
+        "middling": passes(layer, x_middling),
+        "middling, eigh of the whole": passes(whole_size, x_middling),
+        "many": passes(layer, x_many),
         "eigh alone": whole(lambda: torch.linalg.eigh(matrices)),
     }
-    shapes = [" × ".join(map(str, x.shape)) for x in (few, middling, many)]
+    shapes = [" × ".join(map(str, shape)) for shape in (few, middling, many)]
     targets = [
         Target(
             f"SVD-based pooling / pooling, {shapes[0]}", "few positions", "few positions, SVD of the whole", 20, faster=True
@@ -119,7 +119,8 @@ def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], m
 
 def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]]]) -> Comparison:
     """Every shape of a network's convolutions once. ``within``: all below 98 % and 67 % of the bound."""
-    jobs, targets = {}, []
+    jobs: dict[str, Job] = {}
+    targets: list[Target] = []
     for network, shapes in networks.items():
         kernels = []
         for outputs, inputs, kernel, size, stride in shapes:
@@ -185,7 +186,7 @@ def pipeline(device: torch.device, images: int, width: int) -> Comparison:
     crop, mirror = transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()
     augment = transforms.Compose([crop, mirror, transforms.ToTensor(), transforms.Normalize(mean, std)])
     loader = DataLoader(ImageListDataset(pixels, labels, augment), 128, shuffle=True, num_workers=2)
-    model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=torch.channels_last)
+    model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
     batch = next(iter(batches.epoch(0)))
     jobs = {
@@ -218,7 +219,7 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
     images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
 
     def stepping(layout: torch.memory_format, dtype: torch.dtype, compile_it: bool = False) -> Job:
-        model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=layout)
+        model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=layout)  # type: ignore[call-overload]
         if compile_it:
             model.compile()
         optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)

@@ -70,8 +70,8 @@ class Cuda:
         for name, dtype in DTYPES.items():
             given = matrices.to(dtype)
             ways: dict[str, Callable[[], Tensor]] = {
-                "eigh": lambda given=given: root(*torch.linalg.eigh(given)),
-                "newton_schulz, 12": lambda given=given: newton_schulz(given, 12),
+                "eigh": partial(_root_of, given),
+                "newton_schulz, 12": partial(newton_schulz, given, 12),
             }
             frame = time_interleaved({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
             for row in frame.itertuples():
@@ -88,9 +88,13 @@ class Cuda:
 
     def waits(self) -> Iterator[dict[str, Any]]:
         """A row for each layer with SGD, and for each optimiser: how often a step waits for the device, and where."""
-        normed = {f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()}
+        normed: dict[str, Callable[[], Any]] = {
+            f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()
+        }
         normed |= {"ZCA, d = 64": partial(ZCAWhitening, 64, 64), "PCA": partial(PCADenoising, 32)}
-        pooled = {f"pooling, {name}": partial(CovariancePooling, 32, backward=m) for name, m in METHODS.items()}
+        pooled: dict[str, Callable[[], Any]] = {
+            f"pooling, {name}": partial(CovariancePooling, 32, backward=m) for name, m in METHODS.items()
+        }
         sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
         for name, make in normed.items():
             layer = make()
@@ -126,9 +130,14 @@ def network(channels: int, *layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), *layers, nn.LazyLinear(10))
 
 
-def by_rule(kind: type[MixedOptimizer], flag: str, params: Iterable[Tensor], **options: object) -> MixedOptimizer:
+def _root_of(matrices: Tensor) -> Tensor:
+    return root(*torch.linalg.eigh(matrices))
+
+
+def by_rule(kind: Callable[..., MixedOptimizer], flag: str, params: Iterable[Tensor], **options: Any) -> MixedOptimizer:
     """The kernels of convolutions by the optimiser's own rule, the other parameters by SGD."""
-    kernels, rest = [], []
+    kernels: list[Tensor] = []
+    rest: list[Tensor] = []
     for parameter in params:
         (kernels if parameter.dim() == 4 else rest).append(parameter)
     return kind([{"params": kernels, flag: True}, {"params": rest, flag: False}], lr=0.1, **options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -157,7 +158,7 @@ def errors(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{"largest gain": gains.map(short)}).reset_index()
 
 
-def _error(row: tuple) -> str:
+def _error(row: Any) -> str:
     if row.non_finite == 1:
         return "not finite"
     return short(row.error) + (f" ({row.angle_deg:.0f}°)" if row.angle_deg >= 1 else "")

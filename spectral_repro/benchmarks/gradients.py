@@ -114,7 +114,7 @@ class Gradients:
     def left_out(self) -> list[str]:
         """What has no meaning, or would take too long."""
         lines = [f"{name} is run up to d = {size}." for name, size in self.largest.items() if size < max(self.sizes)]
-        refused = {function: [] for function in TASKS}
+        refused: dict[str, list[str]] = {function: [] for function in TASKS}
         for case in self.cases(self.problem(NAMED["separated"], min(self.sizes))):
             refused[case.function_name] += [name for name, method in self.methods.items() if case.refusal(method)]
         lines += [f"{function} has no {', '.join(dict.fromkeys(names))}." for function, names in refused.items() if names]

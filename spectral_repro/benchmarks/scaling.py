@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -86,7 +87,7 @@ def exponents(numbers: pd.DataFrame) -> pd.DataFrame:
     for layer, axis in PANELS:
         frame = numbers.query("layer == @layer and axis == @axis")
         upper = frame.iloc[len(frame) // 2 - 1 :] if len(frame) > 2 else frame
-        row = {"layer": layer, "axis": axis.replace("_", " ")}
+        row: dict[str, Any] = {"layer": layer, "axis": axis.replace("_", " ")}
         for measure, name in (("ms", "time"), ("mib", "memory")):
             row |= {name: _slope(upper["value"], upper[measure])}
             row |= {f"{name}, theory": _slope(upper["value"], _expected(layer, measure, axis, upper["value"]))}

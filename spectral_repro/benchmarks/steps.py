@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
@@ -66,7 +66,9 @@ class Steps:
     def measure(self) -> SuiteResult:
         any_of(TEXT, list_of(TEXT)).check("experiments", self.experiments)
         list_of(TEXT).check("overrides", self.overrides)
-        jobs, parts, about = {}, {}, []
+        jobs: dict[Any, Job] = {}
+        parts: dict[str, Any] = {}
+        about: list[dict[str, Any]] = []
         for name in tqdm(self.names(), "networks", disable=None):
             torch.manual_seed(self.seed)
             config = compose([f"experiment={name}", *self.overrides])
@@ -84,8 +86,8 @@ class Steps:
     def names(self) -> list[str]:
         """The rows that the patterns match, in the order of the patterns and the tables."""
         known = [f"{paper}/{row}" for paper in options("paper") for row in labels(paper)]
-        found = {}
-        for pattern in [self.experiments] if isinstance(self.experiments, str) else self.experiments:
+        found: dict[str, None] = {}
+        for pattern in [self.experiments] if isinstance(self.experiments, str) else self.experiments or ():
             matches = [name for name in known if fnmatchcase(name, pattern)]
             if not matches:
                 raise UserError(f"experiments={pattern}: no row of a paper's tables is named so; rows are written paper/row")
@@ -104,7 +106,7 @@ class Steps:
 
 def labels(paper: str) -> dict[str, str]:
     """The labels of a paper's rows by name, in the order of its tables."""
-    found = {}
+    found: dict[str, str] = {}
     for table in read_paper(paper)["tables"].values():
         for row in table["rows"]:
             found.setdefault(row["name"], row["label"])
@@ -114,7 +116,8 @@ def labels(paper: str) -> dict[str, str]:
 def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tensor, Tensor]]:
     """A trainer for a configuration, and a batch of random images of its data set's shape; its initial weights are random."""
     if config.precision == "auto":
-        config = OmegaConf.merge(config, {"precision": fastest_precision(device)})
+        config = config.copy()
+        config.precision = fastest_precision(device)
     dataset = config.dataset
     images = random_images(dataset.num_classes, dataset.channels, dataset.image_size, dataset.batch_size, 1)
     model = place(config, build_model(config), device)

@@ -32,6 +32,7 @@ def write(result: SuiteResult, measured_on: str, out: Path) -> list[str]:
 
 
 def markdown(display: Display, measured_on: str) -> str:
+    assert display.table is not None
     alignment = ["left", *["right"] * (len(display.table.columns) - 1)]
     table = display.table.astype(str).to_markdown(index=False, disable_numparse=True, colalign=alignment)
     return f"{display.title}. {display.caption} {measured_on}\n\n{table}\n"

@@ -7,7 +7,7 @@ import pickle
 import platform
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
 PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # by which entries are made and read
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
-Mapper = Callable[[Callable[[Item], Value], Iterable[Item]], Iterable[Value]]  # as the built-in map
+Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # as the built-in map
 
 
 def place() -> Path:
@@ -41,7 +41,8 @@ def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value], mapper: M
     A fault of the cache only costs time: an entry that cannot be read is computed again, a damaged file is removed,
     and nothing is kept where nothing can be written.
     """
-    known = _with_database(lambda database: _read(database, set(keys.values())), otherwise={})
+    nothing: dict[str, Any] = {}
+    known = _with_database(lambda database: _read(database, set(keys.values())), otherwise=nothing)
     missing = [item for item, key in keys.items() if key not in known]
     computed = dict(zip(missing, mapper(compute, missing), strict=True))
     new = {keys[item]: value for item, value in computed.items()}

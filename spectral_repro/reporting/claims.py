@@ -33,15 +33,17 @@ class Number:
     @property
     def rows(self) -> list[str]:
         """The rows of the table that it is made of."""
-        return [row for row in (self.row, self.difference_to, self.ratio_to) if row]
+        return [row for row in (self.row, self.difference_to, self.ratio_to) if isinstance(row, str)]
 
     @property
     def words(self) -> str:
         if self.file:
-            return " per ".join(f"{self.column} of {_words(each)}" for each in (self.where, self.ratio_to) if each)
+            return " per ".join(
+                f"{self.column} of {_words(each)}" for each in (self.where, self.ratio_to) if each and isinstance(each, dict)
+            )
         if self.difference_to:
             return f"{self.row} − {self.difference_to}"
-        return f"{self.row} / {self.ratio_to}" if self.ratio_to else self.row
+        return f"{self.row} / {self.ratio_to}" if self.ratio_to else str(self.row)
 
     @property
     def bounds(self) -> str:

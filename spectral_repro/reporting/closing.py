@@ -24,7 +24,7 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
     runs = list({run.id: run for run in map(run_of, jobs)}.values())
     if not runs:
         return ""
-    config = jobs[0].cfg
+    config: Any = jobs[0].cfg
     if paper := OmegaConf.select(config, "paper.name"):
         command = shlex.join([*REPORT, f"paper={paper}", f"runs={config.results_dir}"])
     else:
@@ -34,7 +34,7 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
 
 def run_of(job: JobReturn) -> Run:
     """The run of a job, read from its folder; of a job that failed before it had one, its configuration alone."""
-    config = job.cfg
+    config: Any = job.cfg
     try:
         values = identity(pinned(config))
     except UserError:  # of a folder that is missing, for which the job failed as well

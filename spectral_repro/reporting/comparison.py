@@ -4,6 +4,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import yaml
@@ -65,12 +66,12 @@ def compare(
             f"best_over=[{','.join(best_over)}]: no run has a validation accuracy to choose by; train with images set aside, "
             "such as dataset.validation_images=5000"
         )
-    groups = defaultdict(list)
+    by_protocol = defaultdict(list)
     for run in runs:
-        groups[_protocol(run, compared, tuned)].append(run)
-    groups = [group for group in groups.values() if not tuned or any(map(_validated, group))]
-    unvalidated = len(runs) - sum(map(len, groups))
-    groups = [_rows(group, compared, tuned) for group in groups]
+        by_protocol[_protocol(run, compared, tuned)].append(run)
+    kept = [group for group in by_protocol.values() if not tuned or any(map(_validated, group))]
+    unvalidated = len(runs) - sum(map(len, kept))
+    groups = [_rows(group, compared, tuned) for group in kept]
     several = [rows for rows in groups if len(rows) > 1]
     left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
     paper = Paper("comparison", "Comparison", "", compared, (), command)
@@ -130,7 +131,7 @@ def differences(runs: Iterable[Run]) -> list[str]:
     """
     keys = [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
     chosen = {key.removesuffix(f".{naming.TARGET}"): naming.group(key) for key in keys if key.endswith(naming.TARGET)}
-    names = {}
+    names: dict[str, None] = {}
     for key in keys:
         around = [group for prefix, group in chosen.items() if within(key, (prefix,))]
         names[around[0] if around else key] = None
@@ -238,9 +239,9 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
     values = [{key: each[key] for key in differing if key in each} for each in identities]
     keys = naming.distinguishing(identities)
     along = naming.axis_key(identities, keys)
-    rows = []
+    rows: list[Row] = []
     for own, each in zip(identities, values, strict=True):
-        point = {}
+        point: dict[str, Any] = {}
         if along in own:
             others = [key for key in keys if key != along]
             series = naming.label(own, others) if others else naming.symbol(along)
@@ -250,14 +251,18 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
         chosen = {key: None for key in tuned}
         rows.append(Row(f"{label} ({again + 1})" if again else label, (), each | chosen, {}, **point))
     protocol = {key: value for key, value in identities[0].items() if key not in differing}
-    axis = Axis(naming.axis_label(along), naming.is_logarithmic(row.at for row in rows if row.series)) if along else None
+    axis = (
+        Axis(naming.axis_label(along), naming.is_logarithmic(row.at for row in rows if row.series and row.at is not None))
+        if along
+        else None
+    )
     data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", "runs"))
     words = ", ".join(dict.fromkeys(naming.group(key) for key in keys)) or "one row"
     title = f"{words[0].upper()}{words[1:]} on {data}"
     table = Table(data, title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
     entries = []
-    for row, own in zip(rows, groups, strict=True):
-        runs, choice = _choose(own, tuned)
+    for row, members in zip(rows, groups, strict=True):
+        runs, choice = _choose(members, tuned)
         entries.append(Entry(row, tuple(sorted(runs, key=lambda run: run.seed)), choice))
     lines = list(dict.fromkeys(row.series for row in rows))
     entries.sort(key=lambda entry: lines.index(entry.row.series))
@@ -288,7 +293,10 @@ def report_command(runs: Sequence[Run], place: str) -> str:
     """The command that makes a page of what differs between these runs, which lie in a folder."""
     tuned = _tuned(runs)
     compared = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
-    shared = {"dataset.name": {run.identity.get("dataset.name") for run in runs}, "scale": {run.scale for run in runs}}
+    shared: dict[str, set[Any]] = {
+        "dataset.name": {run.identity.get("dataset.name") for run in runs},
+        "scale": {run.scale for run in runs},
+    }
     where = [f"{key}={values.pop()}" for key, values in shared.items() if len(values) == 1 and None not in values]
     asked = f"[{','.join(compared)}]" if compared else "auto"
     best = [f"best_over=[{','.join(tuned)}]"] if tuned and compared else []

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -53,7 +54,8 @@ def draw_curves(section: Section) -> Figure | None:
         return None
     metrics = list(dict.fromkeys((LOSS, table.metric)))
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
-    values = sorted({entry.row.at for entry in ended if entry.row.series}) if len(table.series) > 1 else []
+    places_on_axis = {entry.row.at for entry in ended if entry.row.series and entry.row.at is not None}
+    values = sorted(places_on_axis) if len(table.series) > 1 else []
     blocks = _blocks(table, ended, values)
     with matplotlib.rc_context(STYLE):
         height = 0.5 + 1.7 * len(metrics) if values else 2.7
@@ -112,7 +114,7 @@ def _panels(place: FigureBase, table: Table, metrics: list[Metric], values: list
     if not values:
         return place.subplots(1, len(metrics), squeeze=False).T
     panels = place.subplots(len(metrics), len(values), sharex=True, sharey="row", squeeze=False)
-    place.suptitle(table.axis.label, fontsize="medium")
+    place.suptitle(table.axis.label if table.axis else "", fontsize="medium")
     for axes, value in zip(panels[0], values, strict=True):
         axes.set_title(f"{value:g}")
     return panels
@@ -132,7 +134,7 @@ def _scale_together(metric: Metric, panels: list[Axes]) -> None:
 
 
 def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) -> None:
-    curves = defaultdict(list)
+    curves: defaultdict[str, list[Any]] = defaultdict(list)
     for line, entry in lines:
         curves[line] += _by_seed(entry.in_state("finished") or entry.in_state("interrupted"), metric)
     for line, look in look_of.items():

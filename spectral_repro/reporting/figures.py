@@ -104,7 +104,8 @@ def _caption_of_curves(section: Section) -> str:
 
 
 def _against_axis(section: Section) -> str:
-    return f"{section.table.metric.words} against {section.table.axis.label}"
+    axis = section.table.axis
+    return f"{section.table.metric.words} against {axis.label if axis else 'the rows'}"
 
 
 def _against_epoch(section: Section) -> str:
@@ -292,10 +293,10 @@ def draw_profiles(section: Section) -> Figure | None:
         for line in drawn:
             _draw_profile(axes, line, runs_of[line], table.metric.name, look_of[line])
         for row in table.rows if section.published else ():
-            if "mean" in row.published:
+            if "mean" in row.published and row.series and row.over:
                 axes.plot(row.over, [row.published["mean"]] * 2, color=look_of[row.series].colour, **PUBLISHED_LINE)
         if axis.log:
-            ticks = sorted({at for row in table.rows for at in row.over})
+            ticks = sorted({at for row in table.rows for at in row.over or ()})
             axes.set_xscale("log")
             axes.set_xticks(ticks, labels=[f"{at:g}" for at in ticks])
             axes.xaxis.set_minor_locator(NullLocator())

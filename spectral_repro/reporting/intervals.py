@@ -1,14 +1,14 @@
 """Confidence intervals and tests of a few values, one for each seed."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 Statistic = Literal["mean", "median"]
-Values = pd.Series | np.ndarray
+Values: TypeAlias = "pd.Series | np.ndarray"
 LEVEL = 0.05
 FEWEST = 3  # seeds that decide anything
 MOST = 1000  # seeds that are worth naming

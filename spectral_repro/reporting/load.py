@@ -141,7 +141,8 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     """
     places = tuple(places)
     paths = [Path(path) for place in places for path in _matching(place)]
-    runs, notices = {}, []
+    runs: dict[str, Run] = {}
+    notices: list[str] = []
     for folder in (path for path in paths if path.is_dir()):
         found, remarks = read_runs(folder, made_by)
         runs |= {run.id: run for run in found if run.id not in runs}

@@ -30,7 +30,8 @@ def distinguishing(rows: Sequence[Values]) -> list[str]:
     A key that only differs along with others, such as an option that one choice has and another lacks, is left out.
     """
     keys = sorted(differing_keys(rows), key=lambda key: (not _is_choice(key), key.startswith("dataset.load.")))
-    chosen, parts = [], [()] * len(rows)
+    chosen = []
+    parts: list[tuple[object, ...]] = [()] * len(rows)
     for key in keys:
         finer = [(*part, _value(row, key)) for part, row in zip(parts, rows, strict=True)]
         if len(set(finer)) > len(set(parts)):
@@ -103,7 +104,7 @@ def group(key: str) -> str:
 @functools.cache
 def _options(group: str, key: str) -> dict[str, str]:
     """The options of a group by what they have under a key; of several with the same the one with the shortest name."""
-    found = {}
+    found: dict[str, str] = {}
     for option in sorted(options(group), key=len, reverse=True):
         content = read_yaml(find(group, option))
         target = flatten(content).get(key) if isinstance(content, dict) else None

@@ -119,7 +119,7 @@ def render(
         around: the site that it is a page of, if any.
     """
     speeds = speeds or Speeds(run for section in report.sections for run in section.runs)
-    views = {table.name: [] for table in report.paper.tables}
+    views: dict[str, list[Any]] = {table.name: [] for table in report.paper.tables}
     for section in report.sections:
         views[section.table.name].append(_view(section, drawn[section.name], speeds))
     claims = [claim(judgement, report.paper) for judgement in judgements]
@@ -168,8 +168,8 @@ def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
 
 def _commands(judgement: Judgement, paper: Paper) -> list[str]:
     """What runs the rows of its missing numbers, or of all of them if none is missing."""
-    tables = {table.name: table for table in paper.tables}
-    commands = {}
+    tables: dict[str | None, Any] = {table.name: table for table in paper.tables}
+    commands: dict[str, None] = {}
     for number in judgement.missing or judgement.claim.numbers:
         rows = [row for row in tables[number.table].rows if row.label in number.rows]
         commands |= {shlex.join([*TRAIN, "-m", *row.overrides, SEEDS]): None for row in rows}
@@ -183,7 +183,7 @@ def _metric(number: Number, paper: Paper) -> Metric:
 
 
 def _finding(finding: Finding, paper: Paper) -> list[str]:
-    titles = {table.name: table.title for table in paper.tables}
+    titles: dict[str | None, str] = {table.name: table.title for table in paper.tables}
     number, form = finding.number, finding.form
     what = number.words if number.file else f"{titles[number.table]}: {number.words}"
     measured = "success (%)" if number.metric == SUCCESS else METRICS[number.metric].label if number.metric else ""
@@ -197,7 +197,7 @@ def _finding(finding: Finding, paper: Paper) -> list[str]:
         text(finding.published, form),
         finding.verdict or "does not count",
         _needed(finding.needed) if finding.needed else UNKNOWN,
-        finding.section.label if finding.section else number.file,
+        finding.section.label if finding.section else str(number.file),
     ]
 
 
@@ -352,5 +352,5 @@ def duration(seconds: float) -> str:
 
 
 def _all_images(values: Values) -> int | None:
-    images = IMAGES.get(values.get("dataset.name"))
+    images = IMAGES.get(values.get("dataset.name", ""))
     return images + SVHN_EXTRA if images and values.get("dataset.extra") else images

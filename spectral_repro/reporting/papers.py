@@ -195,7 +195,8 @@ def load_paper(settings: DictConfig | dict[str, Any], runs: Sequence[Run] | None
         UserError: a table has an unknown metric or an axis that does not fit its rows, or rows of one table differ in what the
             paper does not compare.
     """
-    settings = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
+    content: Any = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
+    settings = content
     compare = tuple(settings["compare"])
     rows_of = {name: [tuple(row["overrides"]) for row in table["rows"]] for name, table in settings["tables"].items()}
     composed = identities([rows[0] for rows in rows_of.values() if rows], mapper)
@@ -245,7 +246,8 @@ def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
     metric, *also = (METRICS[name] for name in names)
-    rows, protocols = [], []
+    rows: list[Row] = []
+    protocols: list[Any] = []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
         values, protocol = parts.get(overrides, (None, None))
@@ -338,7 +340,7 @@ def supply_times(paper: Paper, path: Path) -> Paper:
     return replace(paper, tables=tuple(tables)) if times else paper
 
 
-def _supplied(table: Table, settings: object, place: str) -> Table:
+def _supplied(table: Table, settings: Any, place: str) -> Table:
     _known(_mapping(settings, place), KEYS_OF_A_FILE, place)
     rows = _mapping(settings.get("rows"), f"{place}.rows")
     _known(rows, [row.label for row in table.rows], f"{place}.rows")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +70,7 @@ def _finite(x: object, y: object) -> tuple[np.ndarray, np.ndarray]:
     return x[known], y[known]
 
 
-def _scale(values: np.ndarray, first: float, last: float) -> Callable[[float], float]:
+def _scale(values: np.ndarray, first: float, last: float) -> Callable[[Any], Any]:
     least, most = values.min(), values.max()
     width = most - least or 1.0
     return lambda each: first + (last - first) * (each - least + (most == least) / 2) / width

@@ -230,7 +230,7 @@ def _read(folder: Path) -> Contents:
         raise ValueError(f"finished, but {METRICS_FILE} has no complete last row")
     evaluation = _checked(folder / EVALUATION, check_evaluation) if (folder / EVALUATION).exists() else {}
     for metric in EVALUATED:
-        entry = evaluation.get(metric.measurement, {})
+        entry = evaluation.get(metric.measurement or "", {})
         if entry.get(metric.name) is not None and is_of_last(entry):
             metrics.loc[metrics.index[-1:], metric.name] = float(entry[metric.name])
     return Contents(config, summary, metrics, evaluation, _read_spectra(folder / SPECTRA))

@@ -75,7 +75,7 @@ class Entry:
 
 def by_seed(values: Iterable[tuple[int, float]], statistic: Callable[[Iterable[float]], float] = fmean) -> pd.Series:
     """One value for each seed, in their order: the mean of its runs, or another statistic; of a seed without any, NaN."""
-    found = defaultdict(list)
+    found: defaultdict[int, list[float]] = defaultdict(list)
     for seed, value in values:
         found[seed] += [value] if value == value else []
     seeds = sorted(found)
@@ -185,7 +185,7 @@ class Section:
         if self.exact:
             return ()
         for scale in sorted({run.scale for run in self.runs} & {*options("scale")}):
-            asked = (f"scale={scale}",)
+            asked: tuple[str, ...] = (f"scale={scale}",)
             for _ in range(2):
                 (values,) = identities([(*self.table.rows[0].overrides, *asked)]).values()
                 _, protocol = split(values, self.paper.compare)
@@ -256,14 +256,14 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
         groups[hashable(values), hashable(protocol)].append((run, protocol))
     tables_of = defaultdict(list)
     for table in paper.tables:
-        for values in dict.fromkeys(hashable(row.values) for row in table.rows if row.values is not None):
-            tables_of[values].append(table)
+        for row_values in dict.fromkeys(hashable(row.values) for row in table.rows if row.values is not None):
+            tables_of[row_values].append(table)
     protocols = {table.name: [table.protocol] for table in paper.tables}
     elsewhere = 0
-    for (values, _), members in groups.items():
+    for (run_values, _), members in groups.items():
         protocol = members[0][1]
         own = [run for run, _ in members if run.paper in (paper.name, None)]
-        distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[values]}
+        distances = {table.name: len(differing(protocol, table.protocol)) for table in tables_of[run_values]}
         for name, distance in distances.items():
             full = protocols[name][0]
             same_data = protocol.get("dataset.name") == full.get("dataset.name")
@@ -286,10 +286,9 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     ]
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, not each.exact, each.label))
+    remarks: tuple[str, ...] = ()
     if not any(section.runs for section in sections):
         remarks = (f"no run belongs to a row of paper={paper.name}; all of them are made by {paper.command}",)
     elif elsewhere:
         remarks = (f"{counted(elsewhere, 'run')} left out: no row of paper={paper.name} has their values and protocol",)
-    else:
-        remarks = ()
     return Report(paper, tuple(sections), remarks)

@@ -67,7 +67,7 @@ def write(
     Raises:
         UserError: nothing can be written there.
     """
-    notices = []
+    notices: list[Any] = []
     if drawn is None:
         (drawn,), notices = draw([report], mapper)
     entries = [entry for section in report.sections for entry in section.entries]
@@ -118,7 +118,7 @@ class Chapter:
     @cached_property
     def states(self) -> Counter:
         """How many rows have a result under the published protocol ("full"), under another alone ("reduced"), or none."""
-        best = {}
+        best: dict[tuple[str, str], str] = {}
         for section in self.report.sections:
             for entry in section.entries:
                 state = ("full" if section.full else "reduced") if entry.measured or entry.in_state("diverged") else "missing"

@@ -129,7 +129,7 @@ def _written(figure: Figure, dpi: float) -> Iterator[None]:
         figure.dpi = before
 
 
-def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Series) -> Panel:
+def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Mapping[Any, Sequence[Any]]) -> Panel:
     """One pair of axes.
 
     Args:

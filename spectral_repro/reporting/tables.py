@@ -150,11 +150,11 @@ def evaluations(section: Section) -> pd.DataFrame:
     Columns (conditions, metric): the conditions name the weights where they are not those after the last step; numbers under
     other conditions never meet. Empty if nothing was measured.
     """
-    found = defaultdict(lambda: defaultdict(list))
+    found: defaultdict[Any, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for place, entry in enumerate(section.entries):
         for run in entry.runs:
             for metric in EVALUATED:
-                part = run.evaluation.get(metric.measurement, {})
+                part = run.evaluation.get(metric.measurement or "", {})
                 if part.get(metric.name) is not None:
                     found[metric, _conditions(part)][place].append((run.seed, part[metric.name]))
     places = sorted({place for values in found.values() for place in values})
@@ -180,7 +180,7 @@ def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
     return [(group, len(list(members))) for group, members in groupby(groups)] if any(groups) else []
 
 
-def _measured(row: tuple, entry: Entry, form: str) -> str:
+def _measured(row: Any, entry: Entry, form: str) -> str:
     if row.seeds:
         return _mean_and_std(row.mean, row.std, form)
     return "diverged" if row.diverged else "no finished run" if row.unfinished else "not measured" if entry.runs else "no run"
@@ -190,7 +190,7 @@ def _means_and_stds(frame: pd.DataFrame, means: str, stds: str, form: str) -> li
     return [_mean_and_std(*pair, form) for pair in zip(frame[means], frame[stds], strict=True)]
 
 
-def _with_interval(row: tuple, form: str) -> str:
+def _with_interval(row: Any, form: str) -> str:
     median = text(row.median, form)
     return median if pd.isna(row.median_low) else f"{median} [{row.median_low:{form}}–{row.median_high:{form}}]"
 

@@ -134,6 +134,7 @@ def _judgement(claim: Claim, report: Report, results: Path) -> Judgement:
     measured = {finding.number.table for finding in counted}
     complete = not any(number.table in measured for number in missing)
     verdicts = {finding.verdict for finding in counted}
+    verdict: Verdict
     needed = None
     if claim.full and not full:
         verdict = "undecided"
@@ -158,7 +159,7 @@ def _largest(findings: list[Finding]) -> dict[str | None, Section | None]:
         images = section.sizes.get("train") or protocol.get("dataset.train_images") or 0
         return images * protocol.get("trainer.epochs", 1), protocol.get("model.width") or 0, len(section.results)
 
-    sections = {finding.number.table: None for finding in findings}
+    sections: dict[str | None, Section | None] = {finding.number.table: None for finding in findings}
     for section in (finding.section for finding in findings if finding.section):
         known = sections[section.table.name]
         sections[section.table.name] = max(known or section, section, key=size)
@@ -168,7 +169,7 @@ def _largest(findings: list[Finding]) -> dict[str | None, Section | None]:
 def _decided(findings: list[Finding]) -> list[Finding]:
     """The findings that count with their verdicts, corrected for their number."""
     corrected = holm(np.array([finding.p for finding in findings]))
-    verdicts = [
+    verdicts: list[Verdict] = [
         ("agrees" if finding.within else "disagrees") if p <= LEVEL else "undecided"
         for finding, p in zip(findings, corrected, strict=True)
     ]
@@ -190,8 +191,8 @@ def _needed(undecided: list[Finding], complete: bool) -> float | None:
     outside = [finding.needed for finding in undecided if finding.needed and not finding.within]
     if outside:
         return min(outside)
-    known = [finding.needed for finding in undecided]
-    return max(known) if complete and all(known) else None
+    known = [finding.needed for finding in undecided if finding.needed]
+    return max(known) if complete and len(known) == len(undecided) else None
 
 
 def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding]:
@@ -214,7 +215,7 @@ def _test(number: Number) -> Callable[..., np.ndarray]:
 
 
 def _read(number: Number, frame: pd.DataFrame) -> float:
-    def largest(where: dict[str, Any]) -> float:
+    def largest(where: Any) -> float:
         return frame[(frame[list(where)] == pd.Series(where)).all(axis=1)][number.column].max()
 
     return largest(number.where) / (largest(number.ratio_to) if number.ratio_to else 1)
