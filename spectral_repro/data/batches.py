@@ -47,7 +47,7 @@ class Batches:
             Together they make the batches of a single process, without duplicates; a share without images is left out.
 
     Raises:
-        ValueError: for ten crops of images in memory, which are cut already, images that are not uint8 or not as many as the
+        ValueError: for ten crops of images in memory, which are already cut, images that are not uint8 or not as many as the
             labels, a batch size below 1, and another number of means or standard deviations than channels, or one <= 0.
 
     Example:
@@ -76,7 +76,7 @@ class Batches:
         share: tuple[int, int] = (0, 1),
     ):
         if views == "ten_crop" and isinstance(split.images, Tensor):
-            raise ValueError("views=ten_crop: images in memory are cut already")
+            raise ValueError("views=ten_crop: images in memory are already cut")
         _check(split, batch_size, mean, std)
         self.views, self.seed, self.device, self.share = VIEWS[views], seed, device, share
         self.batch_size = max(batch_size // self.views, 1) * self.views

@@ -17,8 +17,8 @@ from spectral_repro.listing import visible
 
 
 def files_in(place: Path) -> list[Path]:
-    """The file itself, or all files in a folder and its subfolders, in the order of their paths, without those that operating
-    systems leave. A link to a folder that it lies in is passed over.
+    """The file itself, or all files in a folder and its subfolders by path, without files of the operating system. A link to a
+    folder that it lies in is passed over.
 
     Raises:
         UserError: if there are none.

@@ -42,7 +42,7 @@ def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shu
     Args:
         data: batches, a data loader, or inputs (N, ...) and labels (N,).
         device: where the batches of a loader and of tensors go.
-        seed, batch_size, shuffle: for tensors; the seed also for what a loader draws.
+        seed, batch_size, shuffle: for tensors; the seed also for the random numbers of a loader.
 
     Raises:
         TypeError: for data of another kind.

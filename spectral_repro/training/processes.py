@@ -20,8 +20,7 @@ from spectral_repro.layers.replicas import rank, replicas, synchronise
 
 
 def join() -> None:
-    """Initialises the process group of the processes that torchrun, or of the tasks that srun has started together, once in a
-    process; does nothing without either.
+    """Initialises the process group of processes started together by torchrun or srun; does nothing otherwise.
 
     Raises:
         UserError: if their variables in the environment are not complete, or the processes do not find each other.
