@@ -33,7 +33,8 @@ def time_interleaved(
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.
     """
     keep_freed(large=keep_memory)
-    rounds, start = [], perf_counter()
+    rounds: list[dict[str, tuple[float, float]]] = []
+    start = perf_counter()
     while len(rounds) < least or (len(rounds) < most and perf_counter() - start < seconds):
         rounds.append({name: _timed(job, device, warm_up, keep_memory) for name, job in jobs.items()})
     return pd.DataFrame([{"name": name} | _summary([times[name] for times in rounds]) for name in jobs])

@@ -162,7 +162,7 @@ class Batches:
         return range(*(first + images * part // self.share[1] * self.views for part in (self.share[0], self.share[0] + 1)))
 
     def _tables(self, order: Tensor, cut: Tensor | None, sizes: list[int]) -> tuple[Tensor, Iterable[Tensor]]:
-        """Where each image lies in the table of pixels that its batch, one of these sizes, is taken from, and those tables."""
+        """The row of each image in the table of pixels of its batch, and these tables; ``sizes`` are those of the batches."""
         if self.reader is None or cut is None:
             assert self.pixels is not None
             return order, repeat(self.pixels)

@@ -33,7 +33,7 @@ def corner_or_centre(image: Picture, size: int, choice: int, resize: Resize) -> 
 
 
 def random_place(image: Picture, size: int, choice: int, resize: Resize) -> Picture:
-    """A square at a random place, all alike."""
+    """A square at a random place, all places equally likely."""
     image = _resized(image, resize)
     with _seeded(choice):
         return functional.crop(image, *RandomCrop.get_params(image, (size, size)))

@@ -124,7 +124,7 @@ class ImageReader:
 
         Args:
             numbers: of the images.
-            choices: that the cut makes of every image, in the form of ``numbers``; None: 0.
+            choices: random numbers for the cut of every image, shaped like ``numbers``; None: 0.
 
         Raises:
             UserError: for the first file that cannot be decoded.

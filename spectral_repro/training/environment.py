@@ -121,8 +121,8 @@ LARGE = 32 * 2**20  # bytes: the size up to which glibc, left alone, learns to k
 def keep_freed(large: bool = True) -> None:
     """Lets this process keep the memory of freed tensors, where glibc would return large blocks to the system.
 
-    Pages come back one by one and filled with zeros, which is half the time of batch norm on 128 x 64 x 32 x 32 numbers. The
-    process stays as large as it once was. Does nothing with another library than glibc.
+    New pages are mapped one by one and filled with zeros, which takes half the time of batch norm on 128 x 64 x 32 x 32
+    numbers. The process keeps its largest size. Does nothing without glibc.
 
     Args:
         large: False: as glibc does after a while in any process, which returns blocks of more than 32 MiB.
