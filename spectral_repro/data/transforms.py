@@ -16,7 +16,7 @@ class EvaluationTransforms:
     """The transform of evaluation images: resize, crop the centre, (x / 255 - mean) / std.
 
     Takes a PIL image of any size and mode or a uint8 tensor (..., 1 or 3, H, W). Orientation tags are applied, transparency is
-    laid on white (`spectral_repro.data.image_files.as_channels`). The resizing is bilinear and antialiased.
+    laid on white (``spectral_repro.data.image_files.as_channels``). The resizing is bilinear and antialiased.
 
     Attributes:
         channels: C, 1 (grey) or 3 (red, green, blue), of the result.
