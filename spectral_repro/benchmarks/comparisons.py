@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,9 +23,11 @@ from spectral_repro.benchmarks.references import looped_whitening, step, svd_poo
 from spectral_repro.benchmarks.steps import ready
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data.batches import Batches
+from spectral_repro.data.cuts import random_resized
+from spectral_repro.data.image_files import ImageFiles
 from spectral_repro.data.images import Split
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
-from spectral_repro.linalg import clip_conv, conv_norm, sqrtm
+from spectral_repro.linalg import clip_conv, conv_norm, conv_singular_values, sqrtm
 from spectral_repro.linalg.backward import Exact, NewtonSchulz, PowerIteration, Taylor
 from spectral_repro.linalg.feature_covariance import covariance
 from spectral_repro.models import resnet18
@@ -59,6 +62,7 @@ class Comparison:
     Args:
         rounds: where fewer than elsewhere do.
         sums: names for sums of medians times factors, which a target may have beside it.
+        keep_memory: see `time_interleaved`.
         clean: removes what the jobs leave.
     """
 
@@ -66,29 +70,56 @@ class Comparison:
     targets: Sequence[Target]
     rounds: int | None = None
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    keep_memory: bool = True
     clean: Callable[[], None] = lambda: None
 
 
-def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int], channels_last: bool) -> Comparison:
-    layout, name = (torch.channels_last, "NHWC") if channels_last else (torch.contiguous_format, "NCHW")
-    features = torch.randn(*shape, device=device).contiguous(memory_format=layout)
-    channels = shape[1]
-    layers: dict[str, nn.Module] = {"BatchNorm2d": nn.BatchNorm2d(channels)}
-    layers |= {f"ZCA, d = {d}": ZCAWhitening(channels, d) for d in group_sizes}
-    middle = group_sizes[len(group_sizes) // 2]
-    layers |= {f"ZCA, d = {middle}, {key}": ZCAWhitening(channels, middle, method) for key, method in METHODS.items()}
+def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int]) -> Comparison:
+    """Both memory layouts in one round. ``frozen``: images without a gradient."""
+    channels, middle = shape[1], group_sizes[len(group_sizes) // 2]
     first = f"ZCA, d = {group_sizes[0]}, SVD-PI"
-    layers[first] = ZCAWhitening(channels, group_sizes[0], PowerIteration(19))
-    layers["PCA"] = PCADenoising(channels, min(16, channels))
-    jobs = {key: passes(layer.to(device), features) for key, layer in layers.items()}
-    jobs |= {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
-    jobs["loops of SVD-PI"] = passes(Function(partial(looped_whitening, group_size=group_sizes[0])), features)
-    whitenings = [key for key in layers if key.startswith("ZCA")]
-    targets = [Target(f"{key} / BatchNorm2d, {name}", key, "BatchNorm2d", 2) for key in whitenings]
-    targets += [Target(f"ZCA, d = {d} / roofline, {name}", f"ZCA, d = {d}", f"roofline, d = {d}", 1.5) for d in group_sizes]
-    targets.append(Target(f"PCA / roofline, {name}", "PCA", f"roofline, d = {channels}", 1.5))
-    targets.append(Target(f"loops of SVD-PI / {first}, {name}", first, "loops of SVD-PI", 4, faster=True))
+    jobs: dict[str, Job] = {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
+    targets, whitenings = [], []
+    for name, features in in_both_layouts(torch.randn(*shape, device=device)).items():
+        layers: dict[str, nn.Module] = {"BatchNorm2d": nn.BatchNorm2d(channels)}
+        layers |= {f"ZCA, d = {d}": ZCAWhitening(channels, d) for d in group_sizes}
+        layers |= {f"ZCA, d = {middle}, {key}": ZCAWhitening(channels, middle, method) for key, method in METHODS.items()}
+        layers[first] = ZCAWhitening(channels, group_sizes[0], PowerIteration(19))
+        layers["PCA"] = PCADenoising(channels, min(16, channels))
+        whitenings = [key for key in layers if key.startswith("ZCA")]
+        jobs |= {f"{key}, {name}": passes(layer.to(device), features) for key, layer in layers.items()}
+        jobs[f"frozen, {name}"] = passes(ZCAWhitening(channels, middle).to(device), features, frozen=True)
+        loops = Function(partial(looped_whitening, group_size=group_sizes[0]))
+        jobs[f"loops of SVD-PI, {name}"] = passes(loops, features)
+        for key in whitenings:
+            bound = 2 if key.startswith("ZCA, d = 64") else 1.5
+            targets.append(Target(f"{key} / BatchNorm2d, {name}", f"{key}, {name}", f"BatchNorm2d, {name}", bound))
+        for key, d in ((f"ZCA, d = {d}", d) for d in group_sizes):
+            targets.append(Target(f"{key} / roofline, {name}", f"{key}, {name}", f"roofline, d = {d}", 1.3))
+        trained = f"ZCA, d = {middle}, {name}"
+        targets += [
+            Target(f"PCA / roofline, {name}", f"PCA, {name}", f"roofline, d = {channels}", 1.3),
+            Target(f"frozen input / trained one, ZCA, d = {middle}, {name}", f"frozen, {name}", trained, 0.6),
+            Target(f"loops of SVD-PI / {first}, {name}", f"{first}, {name}", f"loops of SVD-PI, {name}", 3.5, faster=True),
+        ]
+    targets += [Target(f"{key}, NHWC / NCHW", f"{key}, NHWC", f"{key}, NCHW", 1.05) for key in whitenings]
     return Comparison(jobs, targets)
+
+
+def new_memory(device: torch.device, shape: Sequence[int], group_size: int) -> Comparison:
+    """Whitening in a process that gives freed memory back, as one that is no training does."""
+    jobs, targets = {}, []
+    for name, features in in_both_layouts(torch.randn(*shape, device=device)).items():
+        jobs[f"BatchNorm2d, {name}"] = passes(nn.BatchNorm2d(shape[1]).to(device), features)
+        jobs[f"ZCA, {name}"] = passes(ZCAWhitening(shape[1], group_size).to(device), features)
+        what = f"ZCA, d = {group_size} / BatchNorm2d, {name}, memory given back"
+        targets.append(Target(what, f"ZCA, {name}", f"BatchNorm2d, {name}", 2))
+    targets.append(Target(f"ZCA, d = {group_size}, NHWC / NCHW, memory given back", "ZCA, NHWC", "ZCA, NCHW", 1.05))
+    return Comparison(jobs, targets, keep_memory=False)
+
+
+def in_both_layouts(features: Tensor) -> dict[str, Tensor]:
+    return {"NHWC": features.contiguous(memory_format=torch.channels_last), "NCHW": features}
 
 
 def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], many: Sequence[int]) -> Comparison:
@@ -138,6 +169,21 @@ def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]
             Target(f"clip_conv, all within 67 % / Gram eigh, {network}", f"{network}, at 67 %", f"{network}, Gram", 0.25),
         ]
     return Comparison(jobs, targets, rounds=1)
+
+
+def norms(device: torch.device, channels: int, size: int) -> Comparison:
+    """The norm of kernels whose blocks have one norm, beside all their singular values."""
+    empty = torch.empty(channels, channels, 3, 3, device=device)
+    one_tap = torch.zeros_like(empty)
+    one_tap[:, :, 1, 1] = nn.init.orthogonal_(torch.empty(channels, channels, device=device))
+    kernels = {"random": torch.randn_like(empty), "dirac": nn.init.dirac_(empty.clone()), "zero": torch.zeros_like(empty)}
+    kernels["orthogonal"] = one_tap
+    jobs, targets = {}, []
+    for name, weight in kernels.items():
+        jobs[name] = whole(partial(conv_norm, weight, size))
+        jobs[f"{name}, all"] = whole(partial(conv_singular_values, weight, size))
+        targets.append(Target(f"conv_norm / all singular values, {name}", name, f"{name}, all", 1))
+    return Comparison(jobs, targets)
 
 
 def _each(kernels: Sequence[tuple[Tensor, int, int, float]], clip: Callable[..., object]) -> None:
@@ -201,6 +247,28 @@ def pipeline(device: torch.device, images: int, width: int) -> Comparison:
     return Comparison(jobs, targets, sums={"epoch of steps": {"ResNet-18": len(batches)}})
 
 
+def photographs(device: torch.device, images: int, size: int) -> Comparison:
+    """Decoding, random cut, mirror and normalisation of photographs of 500 x 375 pixels in this process."""
+    folder = tempfile.TemporaryDirectory()
+    noise, paths = np.random.default_rng(0), []
+    for number in range(images):
+        pixels = noise.integers(256, size=(24, 32, 3), dtype=np.uint8)
+        paths.append(f"{folder.name}/{number}.jpg")
+        Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC).save(paths[-1], quality=90)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    split = Split(ImageFiles(paths, 3, size, 0, random_resized), torch.zeros(images, dtype=torch.long))
+    batches = Batches(split, images, mean, std, flip=True, device=device)
+    cut = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip()]
+    plain = transforms.Compose([*cut, transforms.ToTensor(), transforms.Normalize(mean, std)])
+
+    def by_pillow() -> Tensor:
+        return torch.stack([plain(Image.open(path).convert("RGB")) for path in paths]).to(device)
+
+    jobs = {"batches": whole(lambda: list(batches.epoch(0))), "Pillow": whole(by_pillow)}
+    target = Target("a photograph decoded, cut, mirrored / by torchvision's transforms of Pillow", "batches", "Pillow", 0.62)
+    return Comparison(jobs, [target], clean=folder.cleanup)
+
+
 class ImageListDataset(Dataset):
     """Images as PIL opens them, transformed one by one."""
 
@@ -253,9 +321,17 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
         made.step(*batch)
 
     dtype, network = getattr(torch, config.precision), type(bare).__name__
-    jobs = {"trainer": whole(trained), "bare loop": whole(lambda: step(bare, bare_optimizer, *batch, dtype))}
-    target = Target(f"a step of the trainer / a bare loop, {network}", "trainer", "bare loop", 1.03)
-    return Comparison(jobs, [target])
+    jobs = {
+        "trainer": whole(trained),
+        "bare loop": whole(lambda: step(bare, bare_optimizer, *batch, dtype)),
+        "snapshot": whole(made.state.snapshot),
+    }
+    every = made.settings.log_every
+    targets = [
+        Target(f"a step of the trainer / a bare loop, {network}", "trainer", "bare loop", 1.03),
+        Target(f"a copy of the state / the {every} steps that it covers, {network}", "snapshot", "covered", 0.01),
+    ]
+    return Comparison(jobs, targets, sums={"covered": {"trainer": every}})
 
 
 def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:

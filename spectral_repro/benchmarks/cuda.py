@@ -31,7 +31,7 @@ class Cuda:
     Args:
         sizes, numbers: of the matrices, and how many of them are taken at once.
         entries: most numbers in all matrices together; larger batches are left out.
-        whitening, pooling, optimizers: options of the comparisons of these names; None: left out.
+        whitening, pooling, optimizers: options of the comparisons of these names.
         seconds, rounds: for each size; see `time_interleaved`.
         device, seed: where, and which random numbers.
     """
@@ -39,7 +39,7 @@ class Cuda:
     sizes: Sequence[int]
     numbers: Sequence[int]
     entries: int
-    whitening: Sequence[Mapping[str, Any]]
+    whitening: Mapping[str, Any]
     pooling: Mapping[str, Any]
     optimizers: Mapping[str, Any]
     seconds: float
@@ -80,8 +80,11 @@ class Cuda:
                 yield about | {"ms": row.total_ms, "error": float(error)}
 
     def layers(self) -> Iterator[pd.DataFrame]:
-        comparisons = [whitening(self.device, **options) for options in self.whitening]
-        comparisons += [pooling(self.device, **self.pooling), optimizers(self.device, **self.optimizers)]
+        comparisons = [
+            whitening(self.device, **self.whitening),
+            pooling(self.device, **self.pooling),
+            optimizers(self.device, **self.optimizers),
+        ]
         for number, comparison in enumerate(comparisons):
             frame = time_interleaved(comparison.jobs, self.device, self.seconds, self.rounds)
             yield frame[["name", "total_ms", "rounds"]].assign(comparison=number)

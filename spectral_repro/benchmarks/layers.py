@@ -60,14 +60,15 @@ class Layers:
         return frame
 
 
-def passes(layer: nn.Module, features: Tensor) -> Job:
-    """A forward pass, and a backward pass to features and parameters."""
+def passes(layer: nn.Module, features: Tensor, frozen: bool = False) -> Job:
+    """A forward pass, and a backward pass to features, unless they are ``frozen``, and parameters."""
     incoming = torch.randn_like(layer(features))
 
     def forward() -> Callable[[], object]:
-        leaf = features.detach().requires_grad_()
+        leaf = features.detach().requires_grad_(not frozen)
         result = layer(leaf)
-        return lambda: torch.autograd.grad(result, [leaf, *layer.parameters()], incoming)
+        leaves = [*layer.parameters()] if frozen else [leaf, *layer.parameters()]
+        return lambda: torch.autograd.grad(result, leaves, incoming)
 
     return forward
 

@@ -1,6 +1,10 @@
 """Where and when something was measured, in a sentence."""
 
+import platform
+import re
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 import torch
 
@@ -15,3 +19,24 @@ def measured_on(device: torch.device) -> str:
     if state := git_state():
         parts.append(f"commit {state['commit'][:7]}{' with changes' if state['dirty'] else ''}")
     return f"Measured on {', '.join(parts)}."
+
+
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")  # the fastest products that a processor has, best first
+
+
+def processor() -> dict[str, str]:
+    """Name, vector instructions, caches of a core in KiB, and the release of torch: what ratios of times depend on."""
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # which older releases of torch do not have
+    caches = [known[key] // 1024 for key in ("l1d_cache_size", "l2_cache_size") if known.get(key)]
+    return {
+        "processor": str(known.get("cpu_name") or platform.machine()),
+        "features": " ".join(name for name in VECTORS if known.get(name)),
+        "caches": " + ".join(map(str, caches)),
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def short_name() -> str:
+    """The processor and its best vector instructions as a part of a file's name: amd_epyc_avx512_bf16."""
+    found = processor()
+    return re.sub(r"\W+", "_", " ".join([found["processor"], *found["features"].split()[:1]]).lower()).strip("_")

@@ -11,14 +11,17 @@ from tqdm import tqdm
 
 from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.comparisons import Comparison
+from spectral_repro.benchmarks.machine import processor, short_name
 from spectral_repro.benchmarks.results import Display, SuiteResult, short
 from spectral_repro.benchmarks.scaling import Scaling
-from spectral_repro.errors import first_line
+from spectral_repro.errors import UserError, first_line
 
 NOTE = (
     "Ratios of medians of interleaved rounds within one process: forward and backward pass, or a step, each right after a run "
-    "that is not timed. References are the plain algorithms, written from their definitions."
+    "that is not timed. The process keeps the memory that it freed, as a training does, but where a line says that it is given "
+    "back. References are the plain algorithms, written from their definitions."
 )
+MOVED = 1.3
 
 
 @dataclass(frozen=True)
@@ -29,19 +32,25 @@ class Performance:
         comparisons: by name; each of the device and the options of that name.
         options: of the comparisons that are held.
         scaling: the layers whose time and memory are followed over sizes.
+        against: an earlier performance_*.csv, whose ratios these are compared with; None: nothing is.
         seconds, rounds: for each comparison; see `time_interleaved`.
         device, seed: where, and which random numbers.
+
+    Raises:
+        UserError: for a file to compare with that is none.
     """
 
     comparisons: Mapping[str, Callable[..., Comparison]]
     options: Mapping[str, Mapping[str, Any]]
     scaling: Scaling
+    against: str | None
     seconds: float
     rounds: int
     device: torch.device
     seed: int
 
     def measure(self) -> SuiteResult:
+        earlier = None if self.against is None else read_ratios(self.against)
         torch.manual_seed(self.seed)
         held, failures = [], []
         for name in tqdm(self.options, "performance", disable=None):
@@ -53,15 +62,19 @@ class Performance:
         scaled = self.scaling.measure(self.device)
         caption = " ".join([f"{int(targets['met'].sum())} of {len(targets)} targets are met.", *failures])
         table = Display("performance", "What it costs", caption, table=texts(targets))
-        numbers = {"performance": targets, "times": times, "scaling": scaled}
-        return SuiteResult("At the machine's limit", [NOTE], numbers, [table, *self.scaling.displays(scaled)])
+        numbers = {f"performance_{short_name()}": targets.assign(**processor()), "times": times, "scaling": scaled}
+        displays = [table, *self.scaling.displays(scaled)]
+        if earlier is not None:
+            changed = moved(targets, earlier)
+            caption = f"{len(changed)} of {len(targets)} ratios are {MOVED} times as large or small as in {self.against}."
+            displays.insert(1, Display("moved", "What has changed", caption, table=changed))
+        return SuiteResult("At the machine's limit", [NOTE], numbers, displays)
 
     def held(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """A row for each target of a comparison, and one for each of its jobs."""
         comparison = self.comparisons[name](device=self.device, **self.options[name])
-        frame = time_interleaved(
-            comparison.jobs, self.device, 0 if comparison.rounds else self.seconds, comparison.rounds or self.rounds
-        )
+        seconds, rounds = (0, comparison.rounds) if comparison.rounds else (self.seconds, self.rounds)
+        frame = time_interleaved(comparison.jobs, self.device, seconds, rounds, keep_memory=comparison.keep_memory)
         times = frame.set_index("name")["total_ms"].to_dict()
         sums = {key: sum(factor * times[job] for job, factor in parts.items()) for key, parts in comparison.sums.items()}
         times |= sums
@@ -81,6 +94,27 @@ class Performance:
         del comparison
         gc.collect()
         return pd.DataFrame(rows), frame.assign(comparison=name)
+
+
+def read_ratios(path: str) -> pd.DataFrame:
+    """The columns what and reached of a table that this suite wrote.
+
+    Raises:
+        UserError: if there is no such table.
+    """
+    try:
+        return pd.read_csv(path)[["what", "reached"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"against={path}: no table of suite=performance ({first_line(error)})") from error
+
+
+def moved(targets: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The ratios that changed by more than a factor of `MOVED`, in either direction."""
+    both = targets[["what", "reached"]].merge(earlier, on="what", suffixes=("", "_before"))
+    both["factor"] = both["reached"] / both["reached_before"]
+    both = both[(both["factor"] > MOVED) | (both["factor"] < 1 / MOVED)]
+    columns = {"before": both["reached_before"], "now": both["reached"], "factor": both["factor"]}
+    return pd.DataFrame({"what": both["what"]} | {key: values.map("{:.3g}".format) for key, values in columns.items()})
 
 
 def texts(targets: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """suite=performance and suite=cuda at their smallest; `pytest -m benchmark` repeats every ratio at full size."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -9,12 +10,15 @@ import torch
 from hydra.utils import instantiate
 
 from spectral_repro.benchmarks.comparisons import Target
+from spectral_repro.benchmarks.machine import processor, short_name
+from spectral_repro.benchmarks.performance import moved, read_ratios
 from spectral_repro.benchmarks.scaling import PANELS, exponents, theory
 from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.folders import CONF
+from spectral_repro.errors import UserError
 
 CONTESTS = (
-    *("whitening", "whitening_nchw", "pooling", "clipping", "optimizers", "pipeline", "networks"),
+    *("whitening", "new_memory", "pooling", "clipping", "norms", "optimizers", "pipeline", "photographs", "networks"),
     *("trainer", "trainer_common_ground", "processes"),
 )
 
@@ -24,6 +28,19 @@ def test_an_aim_is_a_ratio_of_times():
     slower, faster = Target("", "ours", "plain", 0.5), Target("", "ours", "plain", 1.4, faster=True)
     assert slower.reached(times) == pytest.approx(2 / 3) and not slower.met(times)
     assert faster.reached(times) == 1.5 and faster.met(times)
+
+
+def test_ratios_that_moved():
+    now = pd.DataFrame({"what": list("abcd"), "reached": [1.0, 1.29, 1.31, 0.7]})
+    before = pd.DataFrame({"what": list("bcda"), "reached": [1.0, 1.0, 1.0, 1.0]})
+    assert moved(now, before)["what"].tolist() == ["c", "d"]
+
+
+def test_a_table_to_compare_with_must_be_one(tmp_path: Path):
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for path in (tmp_path / "other.csv", tmp_path / "none.csv"):
+        with pytest.raises(UserError, match=r"against=.*: no table of suite=performance"):
+            read_ratios(str(path))
 
 
 def test_exponents_of_power_laws():
@@ -43,8 +60,13 @@ def test_theory_counts_operations_and_numbers():
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_every_ratio_has_a_row_and_the_scaling_a_figure(suite, tmp_path: Path):
-    printed = write(suite("performance").measure(), "Measured here.", tmp_path)
-    rows = pd.read_csv(tmp_path / "performance.csv")
+    earlier = {"what": ["conv_norm / all singular values, dirac", "not measured any more"], "reached": [1e9, 1.0]}
+    pd.DataFrame(earlier).to_csv(tmp_path / "earlier.csv")
+    made = replace(suite("performance"), against=str(tmp_path / "earlier.csv"))
+    printed = write(made.measure(), "Measured here.", tmp_path)
+    rows = pd.read_csv(tmp_path / f"performance_{short_name()}.csv")
+    assert rows["torch"].eq(processor()["torch"]).all()
+    assert "1 of" in printed[1] and printed[1].count("dirac") == 1
     assert set(rows["comparison"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
     assert all(f"| {what}" in printed[0] for what in rows["what"])
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
