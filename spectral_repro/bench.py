@@ -1,4 +1,4 @@
-"""Gradient methods, layers or clipping measured side by side: python -m spectral_repro.bench suite=gradients [out=...]"""
+"""Measures gradient methods, layers or clipping side by side: python -m spectral_repro.bench suite=gradients [out=...]"""
 
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
 
 
 def _make(out: Path) -> None:
-    """The folder, before anything is measured in vain."""
+    """Makes the folder, so that errors come before the measurements."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()

@@ -20,7 +20,7 @@ def each_once(values: Sequence[object]) -> bool:
 
 
 def training_fraction(value: str | float | Fraction) -> Fraction:
-    """The fraction of a training that a value such as 0.5, "1/2" or "100/350" stands for.
+    """The fraction of a training from a value such as 0.5, "1/2" or "100/350".
 
     Raises:
         ValueError: if it is not a number in [0, 1].

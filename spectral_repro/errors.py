@@ -1,4 +1,4 @@
-"""The error for what the user can correct, and errors in one line."""
+"""The error for faults that the user can correct, and errors in one line."""
 
 import traceback
 from pathlib import Path
@@ -16,8 +16,9 @@ def first_line(error: BaseException) -> str:
 
 
 def in_one_line(error: Exception) -> str:
-    """What a user error says; of any other its kind, the first line of its message, and the last line of this
-    package on the way to it."""
+    """The message of a user error; for other errors the type, the first line of the message, and the last line of this package
+    in the traceback.
+    """
     if isinstance(error, UserError):
         return str(error)
     places = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]

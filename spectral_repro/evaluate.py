@@ -1,4 +1,4 @@
-"""Trained networks beyond accuracy: python -m spectral_repro.evaluate run=results/runs/<run> metrics=[calibration,...]"""
+"""Evaluates trained networks: python -m spectral_repro.evaluate run=results/runs/<run> metrics=[calibration,...]"""
 
 import sys
 from pathlib import Path
@@ -53,7 +53,7 @@ def main(config: DictConfig) -> None:
                 continue
             subject = find(path, config.checkpoint, config.weights)
             found = list(map(str, measure(subject, measurements, device, config.batch_size, dataset, config.force)))
-        except Exception as error:  # the others of a folder do not depend on this one
+        except Exception as error:  # the other runs of a folder do not depend on this one
             if not (config.runs or isinstance(error, UserError)):
                 raise
             fault = str(error) if isinstance(error, UserError) else in_one_line(error)
@@ -69,7 +69,7 @@ def check(config: DictConfig, chosen: list[str]) -> None:
     """Checks every value by its rule, or by the signature of the measurement that it is an argument of.
 
     Raises:
-        UserError: for the first key that is unknown, value that breaks its rule, or if it is not clear what to evaluate.
+        UserError: for the first unknown key or invalid value, or if it is not clear what to evaluate.
     """
     for key, value in flatten(config).items():
         if within(key, tuple(chosen)):

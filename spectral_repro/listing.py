@@ -1,4 +1,4 @@
-"""What of a folder counts."""
+"""Lists folders without hidden files and files of the operating system."""
 
 from operator import attrgetter
 from pathlib import Path
@@ -9,7 +9,7 @@ LEFT_BY_SYSTEMS = frozenset(  # of Windows, macOS, Linux and network drives, in 
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what is hidden (``.DS_Store``, ``._x``) and what operating systems leave there.
+    """The content of a folder by name, without hidden files (``.DS_Store``, ``._x``) and files of the operating system.
 
     Raises:
         OSError: for a folder that cannot be read.

@@ -1,4 +1,4 @@
-"""Classes of your own images: python -m spectral_repro.predict run=results/runs/<run> images=FOLDER [out=predictions.csv]"""
+"""Predicts classes of images: python -m spectral_repro.predict run=results/runs/<run> images=FOLDER [out=predictions.csv]"""
 
 import csv
 import sys

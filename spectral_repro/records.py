@@ -1,4 +1,4 @@
-"""What the JSON files of a run hold: summary.json and evaluation.json."""
+"""The content of the JSON files of a run: summary.json and evaluation.json."""
 
 import json
 import math
@@ -27,10 +27,10 @@ LAST = "last.pt"
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, with None in the place of NaN and infinity.
+    """The content of a JSON file, with None instead of NaN and infinity.
 
     Raises:
-        OSError, ValueError: it cannot be read.
+        OSError, ValueError: if it cannot be read.
     """
     try:
         return finite(json.loads(path.read_bytes()))
@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The same with None in the place of NaN and infinity, which JSON does not have."""
+    """The same with None instead of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -48,10 +48,10 @@ def finite(value: Any) -> Any:
 
 
 def check_summary(summary: Any) -> dict[str, Any]:
-    """The content of a summary.json, without what is null.
+    """The content of a summary.json, without null values.
 
     Raises:
-        ValueError: it is not an object, or a value has another type.
+        ValueError: if it is not an object, or a value has the wrong type.
     """
     _check(summary, SUMMARY, "")
     return {key: value for key, value in summary.items() if value is not None}
@@ -61,7 +61,7 @@ def check_evaluation(entries: Any) -> dict[str, dict[str, Any]]:
     """The content of an evaluation.json: measurements by name.
 
     Raises:
-        ValueError: it is something else, or a measurement lacks what all of them have.
+        ValueError: if it is something else, or a measurement lacks a common entry.
     """
     _check(entries, {ANY: MEASUREMENT}, "")
     for name, entry in entries.items():

@@ -1,4 +1,4 @@
-"""python -m spectral_repro.train: one run, or with -m many."""
+"""Trains a network: python -m spectral_repro.train, with -m for many runs."""
 
 import re
 import signal
@@ -25,7 +25,7 @@ def main(config: DictConfig) -> dict[str, object]:
     replace_unprintable()  # a launcher may run this function in a process of its own
     hydra = HydraConfig.get()
     choices = hydra.runtime.choices
-    chosen = {group: choices[group] for group in choices if choices[group]}  # ~norm leaves no choice of norm
+    chosen = {group: choices[group] for group in choices if choices[group]}  # after ~norm there is no choice of norm
     try:
         check(config)
         name = chosen.get("experiment") or chosen.get("study") or run_name(chosen, config.dataset.name)
@@ -34,11 +34,11 @@ def main(config: DictConfig) -> dict[str, object]:
         job = hydra.job.num if hydra.mode == RunMode.MULTIRUN else 0
         return execute(config, name.replace("/", "_"), list(hydra.overrides.task), job)
     except KeyboardInterrupt as stop:
-        if signal.SIGUSR2 in stop.args:  # of submitit, whose handler puts the job back into the queue
+        if signal.SIGUSR2 in stop.args:  # from submitit, whose handler queues the job again
             signal.raise_signal(signal.SIGUSR2)
         raise
     except UserError as error:
-        if hydra.mode == RunMode.MULTIRUN:  # whose own errors come when all jobs are done
+        if hydra.mode == RunMode.MULTIRUN:  # whose own errors come after all jobs
             print(f"job {hydra.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
     except Exception:
@@ -48,7 +48,7 @@ def main(config: DictConfig) -> dict[str, object]:
 
 
 def run_name(chosen: dict[str, str], dataset: str) -> str:
-    """Model, normalisation, convolutions and data set, and the other choices that are not the defaults of train.yaml."""
+    """Model, normalisation, convolutions and data set, and other choices that differ from the defaults of train.yaml."""
     defaults: dict[str, str | None] = {}
     for each in read_yaml(CONF / "train.yaml")["defaults"]:
         defaults |= each if isinstance(each, dict) else {}

@@ -1,8 +1,8 @@
 """How an image of any size becomes a square one.
 
-A cut takes an image, a tensor (C, H, W) uint8 or one of PIL, the side S of the square and a number that makes the choices, if
-there are any. It returns an image of the same kind. ``resize`` comes first: a number is what the shorter side becomes, a pair
-is height and width whatever they were (bilinear, antialiased).
+A cut takes an image, a tensor (C, H, W) uint8 or a PIL image, the side S of the square and a number that seeds its random
+choices, if any. It returns an image of the same kind. The image is resized first (bilinear, antialiased): ``resize`` is the new
+shorter side, or a pair of height and width.
 """
 
 from collections.abc import Callable, Iterator, Sequence

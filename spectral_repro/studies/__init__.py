@@ -1,4 +1,4 @@
-"""What networks with random weights do to their inputs, measured without training: a study is called and returns rows."""
+"""Studies measure random networks without training. A study is called and returns rows."""
 
 from spectral_repro.studies.depth import Depth
 from spectral_repro.studies.gaussian import GaussianStudy

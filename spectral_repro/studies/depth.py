@@ -1,4 +1,4 @@
-"""What depth does to the columns of a random network."""
+"""The effect of depth on the columns of a random network."""
 
 from dataclasses import dataclass
 from itertools import islice

@@ -46,9 +46,9 @@ class GaussianStudy:
         samples: n, the columns of H.
         batch_norm: whether BN is there.
         activation: F, one of `ACTIVATIONS`; its sigmoid is tanh(x) + 1.
-        start: H_1: of every column but the first, its parts along the first one, which is the first axis, and along an axis of
-            its own; None: standard normal entries.
-        layers: to measure.
+        start: H_1: the components of every column but the first along the first one, which is the first axis, and along an axis
+            of its own; None: standard normal entries.
+        layers: number of layers to measure.
         repeats: independent networks of each width.
 
     Example:
@@ -76,7 +76,7 @@ class GaussianStudy:
             raise ValueError(f"samples={self.samples}: must be at most the width {width}, or start=null")
 
     def representations(self, width: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """H_1, H_2, ... without end, each (repeats, d, n) in float64 on the generator's device."""
+        """An endless iterator of H_1, H_2, ..., each (repeats, d, n) in float64 on the generator's device."""
         activation = ACTIVATIONS[self.activation]
         columns = self._first(width, generator)
         while True:

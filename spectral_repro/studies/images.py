@@ -1,4 +1,4 @@
-"""What depth does to batches of images in a random ReLU network."""
+"""The effect of depth on batches of images in a random ReLU network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class ImageDepth:
 
     Attributes:
         width: units or channels of every layer but the input.
-        layers: to measure, the input among them.
-        batches: of training images, one value of each mean and standard deviation.
+        layers: number of layers to measure, including the input.
+        batches: of training images; each gives one value of the mean and standard deviation.
         batch_norm: whether BN is there.
-        convolutional: convolutions, or an MLP on images as vectors.
+        convolutional: convolutions; False: an MLP on images as vectors.
 
     Example:
         >>> study = ImageDepth(width=32, layers=4, batches=2, batch_norm=True, convolutional=False)

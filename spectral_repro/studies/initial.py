@@ -1,4 +1,4 @@
-"""What an MLP gives before any training, by how it starts."""
+"""Outputs of MLPs before training, by initialisation."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,14 +18,14 @@ from spectral_repro.studies.summary import rows
 class InitialGap:
     """Singular value gap of the 10 outputs of MLPs that have only been initialised, by depth (daneshmand2021, Figures 3 and 4).
 
-    The first layers of one network, ReLU behind each, with its classifier, are the network of every smaller depth: weights do
-    not depend on what comes after them, and the classifier is as random for all. In float32, Gram matrices in float64.
+    The first layers of one network, each with ReLU, and its classifier serve as the network of every smaller depth: weights do
+    not depend on later layers, and the classifier is equally random for all. In float32, Gram matrices in float64.
 
     Attributes:
         width: units of every layer but the classifier.
-        depth: linear layers of the deepest network, the classifier among them; the least is 2.
+        depth: linear layers of the deepest network, including the classifier; at least 2.
         batches: of training images, one value of each mean and standard deviation; the initialisation gets the same images.
-        init: gives a network its weights, those of a layer independent of what comes after it.
+        init: sets the weights of a network, those of a layer independently of later layers.
 
     Example:
         >>> from spectral_repro.models.init import xavier

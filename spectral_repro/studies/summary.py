@@ -11,7 +11,7 @@ def rows(index: str, values: Sequence[int], measured: dict[str, Tensor]) -> list
 
     Args:
         index: name of the first column.
-        values: what stands there.
+        values: those of the first column.
         measured: by name, a value for each row and network (rows, networks).
 
     Returns:

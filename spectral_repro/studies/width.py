@@ -1,4 +1,4 @@
-"""How the distance from the mean Gram matrix falls with the width."""
+"""The distance from the mean Gram matrix, by width."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
