@@ -1,8 +1,8 @@
 """A paper's page."""
 
 import shlex
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from math import isfinite
 from statistics import median
@@ -19,8 +19,8 @@ from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.papers import TRAIN, Paper, Row, network
 from spectral_repro.reporting.protocols import Values, counted
 from spectral_repro.reporting.runs import Run
-from spectral_repro.reporting.sections import Report, Section
-from spectral_repro.reporting.statistics import statistics
+from spectral_repro.reporting.sections import Entry, Report, Section
+from spectral_repro.reporting.statistics import best_within_noise, statistics
 from spectral_repro.reporting.tables import (
     METHOD,
     UNKNOWN,
@@ -123,15 +123,49 @@ def render(
     for section in report.sections:
         views[section.table.name].append(_view(section, drawn[section.name], speeds))
     claims = [claim(judgement, report.paper) for judgement in judgements]
-    whole = {"paper": report.paper, "views": views, "claims": claims, "costs": COSTS}
+    main = next((section for section in report.sections if drawn[section.name]), None)
+    opening = {"main": main and main.name, "main_table": main and main.table.name, "found": _found(main, judgements)}
+    whole = {"paper": report.paper, "views": views, "claims": claims, "costs": COSTS} | opening
     return TEMPLATES.get_template("paper.html.j2").render(**whole, **vars(around))
+
+
+def _found(main: Section | None, judgements: Sequence[Judgement]) -> str:
+    """What was found, in a sentence: the best row of the main table, and the verdicts."""
+    parts = []
+    if main and (best := best_within_noise(main)):
+        metric = main.table.metric
+        means = {entry.row.label: _mean(main, entry) for entry in main.entries if entry.row.label in best}
+        label = (max if metric.best == "max" else min)(means, key=means.__getitem__)
+        measured = sum(bool(entry.measured) for entry in main.entries)
+        others = f"{len(best) - 1} of the other {measured - 1}" if len(best) > 1 else "none of the others"
+        parts.append(
+            f"{main.table.title}: {label} has the {'highest' if metric.best == 'max' else 'lowest'} {metric.words.lower()} of "
+            f"{measured} methods, {text(means[label], metric.form)}{f' {metric.unit}' if metric.unit else ''}, and {others} "
+            f"{'is' if len(best) <= 2 else 'are'} within its noise"
+        )
+    if judgements:
+        parts.append(verdict_counts(judgements))
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _mean(section: Section, entry: Entry) -> float:
+    return section.values(entry, section.table.metric).mean()
+
+
+def verdict_counts(judgements: Iterable[Judgement]) -> str:
+    """How many claims have which verdict: 3 claims: 2 agree, 1 undecided."""
+    verdicts = Counter(judgement.words for judgement in judgements)
+    parts = [
+        f"{number} {words if number == 1 else words.replace('agrees', 'agree')}" for words, number in verdicts.most_common()
+    ]
+    return f"{counted(verdicts.total(), 'claim')}: {', '.join(parts)}"
 
 
 def claim(judgement: Judgement, paper: Paper) -> dict[str, Any]:
     """A claim's verdict in words, with its numbers and the commands that measure it."""
     seeds = " to ".join(map(str, judgement.seeds))
     words = ["" if seeds or not judgement.findings else "exact"]
-    words += [f"{judgement.scale} scale"] if seeds and judgement.verdict == "undecided" else []
+    scale = f"{judgement.scale} scale" if seeds and judgement.verdict == "undecided" else ""
     words += [f"{seeds} seed{'s' * (judgement.seeds != [1])}"] if seeds else []
     if judgement.missing and judgement.findings:
         words.append(f"{counted(len(judgement.missing), 'number')} of {len(judgement.claim.numbers)} not measured")
@@ -144,6 +178,8 @@ def claim(judgement: Judgement, paper: Paper) -> dict[str, Any]:
         "claim": judgement.claim.claim,
         "published": judgement.claim.published,
         "verdict": judgement.words,
+        "badge": f"{judgement.words} at {scale}" if scale else judgement.words,
+        "scale": scale,
         "evidence": ", ".join(filter(None, words)),
         "missing": judgement.missing,
         "commands": [judgement.claim.command] if judgement.claim.command else _commands(judgement, paper),
@@ -158,11 +194,12 @@ def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
     """The verdicts on a paper's claims in Markdown, each with the table of its numbers."""
     parts = [f"# Claims of {paper.name}"]
     for each in (claim(judgement, paper) for judgement in judgements):
-        evidence = f" ({each['evidence']})" if each["evidence"] else ""
+        words = ", ".join(filter(None, (each["scale"], each["evidence"])))
+        evidence = f" ({words})" if words else ""
         parts.append(f"**{each['verdict']}**{evidence}: {each['claim']} Published: {each['published'] or 'no figure'}")
         if rows := each["findings"]["rows"]:
             columns = [("", name) for name in each["findings"]["columns"]]
-            parts.append(grid(pd.DataFrame([[label, *cells] for label, cells, _ in rows], columns=columns)))
+            parts.append(grid(pd.DataFrame([[label, *cells] for label, cells, *_ in rows], columns=columns)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -206,7 +243,7 @@ def _needed(seeds: float) -> str:
 
 
 def _plain(columns: list[str], rows: list[list[str]]) -> dict[str, Any]:
-    return {"spans": [], "columns": columns, "rows": [(row[0], row[1:], False) for row in rows]}
+    return {"spans": [], "columns": columns, "rows": [(row[0], row[1:], False, False) for row in rows]}
 
 
 def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, Any]:
@@ -219,7 +256,7 @@ def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, A
         "terms": section.terms,
         "metric": metric.label,
         "measurement": measurement(section),
-        "ran": _table(frame[ran], series),
+        "ran": _table(frame[ran], series, best_within_noise(section)),
         "unrun": _table(unrun.loc[:, (unrun != UNKNOWN).any()], series),
         "notes": notes(section),
         "evaluated": _table(evaluations(section), series),
@@ -296,14 +333,14 @@ def _statistics(section: Section) -> dict[str, Any]:
     return {"statistics": _plain(columns, rows), "compared": compared}
 
 
-def _table(frame: pd.DataFrame, series: pd.Series) -> dict[str, Any]:
-    """Columns and rows of cells; a row that begins a series says so."""
+def _table(frame: pd.DataFrame, series: pd.Series, best: Set[str] = frozenset()) -> dict[str, Any]:
+    """Columns and rows of cells; a row that begins a series says so, and so does one of the best ones."""
     own = series[frame.index]
     return {
         "spans": spans(frame.columns),
         "columns": [name for _, name in frame.columns],
         "rows": [
-            (cells[0], cells[1:], first)
+            (cells[0], cells[1:], first, cells[0] in best)
             for cells, first in zip(frame.itertuples(index=False, name=None), own != own.shift(), strict=True)
         ],
     }

@@ -13,7 +13,7 @@ from spectral_repro.reporting.comparison import compare_treatments
 from spectral_repro.reporting.figures import NotDrawn, Picture, pictures
 from spectral_repro.reporting.latex import document, latex
 from spectral_repro.reporting.load import write_archive
-from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, claims, render
+from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, claims, render, verdict_counts
 from spectral_repro.reporting.papers import Paper
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.run_page import Place, render_run
@@ -245,11 +245,7 @@ def _state_words(states: Counter) -> str:
 
 
 def _verdicts(chapters: Iterable[Chapter]) -> str:
-    verdicts = Counter(judgement.words for chapter in chapters for judgement in chapter.judgements)
-    parts = [
-        f"{number} {words if number == 1 else words.replace('agrees', 'agree')}" for words, number in verdicts.most_common()
-    ]
-    return f"{counted(verdicts.total(), 'claim')}: {', '.join(parts)}"
+    return verdict_counts(judgement for chapter in chapters for judgement in chapter.judgements)
 
 
 def _headlines(sections: Iterable[Section]) -> list[str]:

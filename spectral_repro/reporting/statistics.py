@@ -38,6 +38,28 @@ def statistics(section: Section) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else COLUMNS)
 
 
+def best_within_noise(section: Section) -> set[str]:
+    """The labels of the best mean and of those that cannot be told from it: the 95 % t interval of the differences over common
+    seeds holds 0. Empty where noise cannot be judged, as the best has one seed, and for a metric of which no value is better.
+    """
+    metric = section.table.metric
+    values = {entry.row.label: section.values(entry, metric) for entry in section.entries}
+    values = {label: own[np.isfinite(own)] for label, own in values.items()}
+    means = {label: own.mean() for label, own in values.items() if len(own)}
+    if metric.best is None or len(means) < 2:
+        return set()
+    best = (max if metric.best == "max" else min)(means, key=means.__getitem__)
+    if len(values[best]) < 2:
+        return set()
+    found = {best}
+    for label in means:
+        differences = (values[label] - values[best]).dropna()
+        low, high = interval(differences)
+        if low <= 0 <= high or (len(differences) > 1 and not differences.any()):
+            found.add(label)
+    return found
+
+
 def _paired(values: pd.Series, reference: pd.Series) -> dict[str, float]:
     differences = (values - reference).dropna()
     low, high = interval(differences)

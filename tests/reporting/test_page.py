@@ -90,6 +90,17 @@ def test_it_says_what_the_tables_say(page):
     assert "python -m spectral_repro.train norm=zca_pi scale=smoke" in page.text
 
 
+def test_it_opens_with_what_was_found_the_main_figure_and_its_table(make_run, report):
+    for seed, (batch, pi) in enumerate([(90.0, 94.0), (91.0, 95.1), (95.0, 99.2)]):
+        make_run("norm=batch", seed=seed, accuracies=[50.0, batch])
+        make_run("norm=zca_pi", seed=seed, accuracies=[50.0, pi])
+    whole = report()
+    page = Page(render(whole, {section.name: pictures(section)[0] for section in whole.sections}))
+    assert "Digits_1: ZCA, SVD-PI has the highest test accuracy of 2 methods, 96.10 %, and none of the others" in page.text
+    found = [tag for tag, attributes, _ in page.elements if tag in ("figure", "table") or attributes.get("class") == "found"]
+    assert found[:3] == ["p", "figure", "table"]
+
+
 def test_it_lists_every_run(page):
     assert page.text.count("finished seeds") == 1
     assert "diverged 1 30.00 – – 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text

@@ -3,8 +3,8 @@ import pytest
 from scipy.stats import t
 
 from spectral_repro.reporting.intervals import interval
-from spectral_repro.reporting.page import Cost, Speeds
-from spectral_repro.reporting.statistics import statistics
+from spectral_repro.reporting.page import Cost, Speeds, render
+from spectral_repro.reporting.statistics import best_within_noise, statistics
 
 
 def test_methods_as_reviewers_ask_for_them(make_run, report):
@@ -23,6 +23,27 @@ def test_methods_as_reviewers_ask_for_them(make_run, report):
     reach = t.ppf(0.975, 1) * np.std([2, 1], ddof=1) / np.sqrt(2)
     assert (pi["difference_low"], pi["difference_high"]) == pytest.approx((1.5 - reach, 1.5 + reach))
     assert pi["success_rate"] == 75 and pi["success_low"] < 75 < pi["success_high"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"),
+    [
+        ([91.5, 90.5, 95.5], {"Batch norm", "ZCA, SVD-PI"}),
+        ([80.0, 81.0, 85.2], {"Batch norm"}),
+        ([94.0, 95.0, 99.2], {"ZCA, SVD-PI"}),
+        ([90.0, 91.0, 95.0], {"Batch norm", "ZCA, SVD-PI"}),
+        ([99.0], set()),
+    ],
+)
+def test_the_best_is_told_from_others_by_paired_differences(make_run, report, accuracies, best):
+    for seed, value in enumerate([90.0, 91.0, 95.0]):
+        make_run("norm=batch", seed=seed, accuracies=[value])
+    for seed, value in enumerate(accuracies):
+        make_run("norm=zca_pi", seed=seed, accuracies=[value])
+    whole = report()
+    assert best_within_noise(whole.sections[0]) == best, "one seed of the best has no noise to judge by"
+    source = render(whole, {section.name: [] for section in whole.sections})
+    assert source.count('<td class="best">') == len(best)
 
 
 def test_a_time_is_estimated_from_runs_of_the_same_network(make_run, read):

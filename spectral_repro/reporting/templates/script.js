@@ -73,3 +73,10 @@ for (const box of document.querySelectorAll("[data-panels]")) {
     show();
   });
 }
+for (const box of document.querySelectorAll(".scroll, figure > div")) {
+  const hint = document.createElement("p");
+  hint.className = "hint";
+  hint.textContent = "Wider than the screen: scroll sideways \u2192";
+  box.before(hint);
+  new ResizeObserver(() => hint.classList.toggle("shown", box.scrollWidth > box.clientWidth + 1)).observe(box);
+}
