@@ -26,7 +26,6 @@ from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Damage, Run
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.site import write, write_site
-from spectral_repro.reporting.status import status
 from spectral_repro.reporting.verdicts import judge
 
 QUOTES = ("'", '"')
@@ -84,6 +83,8 @@ def _processes() -> Iterator[Mapper]:
 
 
 def _status(config: DictConfig) -> list[str]:
+    from spectral_repro.reporting.status import status  # torch, which no other report needs
+
     found = []
     for place in _places(config):
         if not place.endswith(".csv"):
