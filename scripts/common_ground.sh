@@ -7,7 +7,7 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 ROWS=${ROWS:-"batch zca_d16 zca_svd_pi_d16 zca_svd_d16 zca_svd_pi_d32 zca_svd_d32 zca_exact_d32 pooling_average pooling_svd
-    pooling_isqrt_cov pooling_pade sgdg adamg tt_50_penalty clip_1 divide_1 start_kaiming start_svd zca_svd_pi_d4 zca_svd_d4
+    pooling_isqrt_cov sgdg adamg muon tt_50_penalty clip_1 divide_1 start_kaiming start_svd zca_svd_pi_d4 zca_svd_d4
     zca_taylor_d32 pooling_exact adamw soc start_random"}
 for seed in ${SEEDS:-0 1 2 3 4}; do
     printf "experiment=common_ground/%s seed=$seed\n" $ROWS
