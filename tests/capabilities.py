@@ -56,7 +56,7 @@ def double_backward(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> st
     try:
         twice()
     except NotImplementedError as refused:
-        iterated = "in evaluation" in str(refused)
+        iterated = "use evaluation mode" in str(refused)
         module.eval()
         twice()
     right = torch.autograd.gradgradcheck(run, inputs, fast_mode=True, raise_exception=False)

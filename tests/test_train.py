@@ -36,7 +36,7 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["dataset.validation_fraction=1"], ["dataset.validation_fraction=1", "> 0 and < 1"]),
         (["seed=x"], ["seed=x", "whole number"]),
         (["device=cuda:99"], ["device=cuda:99", "cpu"]),
-        (["precision=float8"], ["precision=float8", "float32, bfloat16, float16 or auto"]),
+        (["precision=float8"], ["precision=float8", "float32, bfloat16 or float16, or auto"]),
         (["schedule.every=7/0"], ["schedule.every=7/0", "100/350"]),
         (["optimizer.lr=null"], ["optimizer.lr=null", "> 0"]),
         (["norm=zcaa"], ["norm/zcaa", "zca_pi"]),
