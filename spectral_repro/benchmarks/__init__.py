@@ -1,1 +1,1 @@
-"""What the gradient methods and the layers do and cost, measured side by side."""
+"""Benchmarks: errors, times and memory of the gradient methods and layers."""

@@ -1,4 +1,4 @@
-"""How far one batch of matrices is from another."""
+"""Errors of a batch of matrices."""
 
 import torch
 from torch import Tensor

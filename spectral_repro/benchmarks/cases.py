@@ -1,4 +1,4 @@
-"""One function of one batch of matrices in one dtype, and what a gradient method makes of it."""
+"""One function of a batch of matrices in one dtype, and the results of a gradient method for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

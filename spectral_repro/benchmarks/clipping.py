@@ -1,4 +1,4 @@
-"""suite=clipping: what the spectra of a network's convolutions cost, beside the naive way."""
+"""suite=clipping: times of singular values and clipping for a network's convolutions, beside an SVD at every frequency."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Times of several jobs, measured in turn so that whatever the machine does meanwhile hits all of them alike."""
+"""Times of several jobs, measured in turns, so that other load on the machine affects all of them alike."""
 
 from collections.abc import Callable, Mapping
 from time import perf_counter

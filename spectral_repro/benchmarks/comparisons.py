@@ -107,7 +107,7 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
 
 
 def new_memory(device: torch.device, shape: Sequence[int], group_size: int) -> Comparison:
-    """Whitening in a process that gives freed memory back, as one that is no training does."""
+    """Whitening in a process that returns freed memory to the system, as a process without a training does."""
     jobs, targets = {}, []
     for name, features in in_both_layouts(torch.randn(*shape, device=device)).items():
         jobs[f"BatchNorm2d, {name}"] = passes(nn.BatchNorm2d(shape[1]).to(device), features)

@@ -1,4 +1,4 @@
-"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and what waits for the device in a step."""
+"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and the synchronisations of a training step."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ class Cuda:
             yield frame[["name", "total_ms", "rounds"]].assign(comparison=number)
 
     def waits(self) -> Iterator[dict[str, Any]]:
-        """A row for each layer with SGD, and for each optimiser: how often a step waits for the device, and where."""
+        """A row for each layer with SGD, and for each optimiser: how many synchronisations a step has, and where."""
         normed: dict[str, Callable[[], Any]] = {
             f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()
         }

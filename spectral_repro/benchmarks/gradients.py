@@ -112,7 +112,7 @@ class Gradients:
         return pd.DataFrame(rows)
 
     def left_out(self) -> list[str]:
-        """What has no meaning, or would take too long."""
+        """Combinations that are left out: undefined, or too slow."""
         lines = [f"{name} is run up to d = {size}." for name, size in self.largest.items() if size < max(self.sizes)]
         refused: dict[str, list[str]] = {function: [] for function in TASKS}
         for case in self.cases(self.problem(NAMED["separated"], min(self.sizes))):
@@ -135,7 +135,7 @@ class Gradients:
         return (Case(problem, task, dtype, self.device) for task in TASKS for dtype in DTYPES)
 
     def usable(self, case: Case) -> dict[str, Backward]:
-        """The methods that have a meaning there, for its size."""
+        """The methods that are defined for it, at its size."""
         size = case.problem.size
         return {
             name: at_size(method, size)
@@ -145,7 +145,7 @@ class Gradients:
 
 
 def at_size(method: Backward, size: int) -> Backward:
-    """`TopN` keeps its share of 256 eigenvalues at any size; the others are what they are."""
+    """`TopN` keeps its share of 256 eigenvalues at any size; the others are unchanged."""
     if isinstance(method, TopN):
         return replace(method, n=max(1, round(method.n * size / PUBLISHED_SIZE)))
     return method

@@ -1,4 +1,4 @@
-"""suite=layers: time and memory of every layer beside the plain one that it takes the place of."""
+"""suite=layers: time and memory of every layer beside the plain layer that it replaces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

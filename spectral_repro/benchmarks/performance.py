@@ -56,7 +56,7 @@ class Performance:
         for name in tqdm(self.options, "performance", disable=None):
             try:
                 held.append(self.held(name))
-            except RuntimeError as error:  # a compiler that is not there, memory: the others are worth having
+            except RuntimeError as error:  # no compiler, or out of memory: the other comparisons still run
                 failures.append(f"{name} failed: {first_line(error)}.")
         targets, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
         scaled = self.scaling.measure(self.device)

@@ -26,7 +26,7 @@ class WholePowerIteration(Kernel):
         check_count("iterations", self.iterations)
 
     def kernel(self, function: SpectralFunction, eigenvalues: Tensor) -> Tensor:
-        """0: what it comes to without rounding."""
+        """Zero: the value without rounding errors."""
         return eigenvalues.new_zeros(*eigenvalues.shape, eigenvalues.shape[-1])
 
     def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""suite=series: what stands in the place of 1 / (lambda_i - lambda_j), for one pair of eigenvalues at a time."""
+"""suite=series: the factor of each method in the place of 1 / (lambda_i - lambda_j), for one pair of eigenvalues at a time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""suite=sphere: how far the rows of weights come off the sphere when nothing but the steps keeps them there."""
+"""suite=sphere: how far rows of weights drift from the sphere when only the optimiser's steps keep them there."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Sphere:
         return SuiteResult("Weights on the sphere", [note], {"sphere": numbers}, [display(numbers)])
 
     def drift(self, name: str, dtype: str) -> Iterator[dict[str, Any]]:
-        """A row for each look: the largest | |y| - 1 | over all rows y, in float64."""
+        """A row for each check: the largest | |y| - 1 | over all rows y, in float64."""
         torch.manual_seed(self.seed)
         layers = [nn.Conv2d(*pair, 3, bias=False) for pair in pairwise(self.channels)]
         network = nn.Sequential(*layers).to(self.device, DTYPES[dtype])

@@ -39,7 +39,7 @@ def markdown(display: Display, measured_on: str) -> str:
 
 
 def page(result: SuiteResult, measured_on: str) -> str:
-    """Everything on one page that needs nothing beside it."""
+    """All results on one self-contained page."""
     drawings = {
         display.name: Markup(svg(display.figure, f"{display.title}. {display.caption}"))
         for display in result.displays
