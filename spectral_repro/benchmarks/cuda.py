@@ -1,4 +1,4 @@
-"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and the synchronisations of a training step."""
+"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and the synchronisations of a step."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

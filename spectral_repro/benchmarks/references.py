@@ -57,7 +57,7 @@ class PowerIterations(torch.autograd.Function):
 
 
 def whitening_roofline(shape: tuple[int, ...], group_size: int, device: torch.device) -> Job:
-    """Operations that every such layer needs: two products with all positions and a decomposition forward, three products backward.
+    """What every such layer needs: two products with all positions and a decomposition forward, three products backward.
 
     The images lie as the products like them best, (groups, d, positions).
     """
