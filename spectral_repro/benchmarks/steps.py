@@ -20,15 +20,7 @@ from spectral_repro.configuration.tables import read_paper
 from spectral_repro.configuration.values import TEXT, any_of, list_of
 from spectral_repro.data import random_images
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import (
-    build_batches,
-    build_model,
-    build_optimizer,
-    build_schedule,
-    build_settings,
-    build_weight_control,
-    place,
-)
+from spectral_repro.training.build import build_model, build_optimizer, build_trainer, build_weight_control, place
 from spectral_repro.training.environment import fastest_precision
 from spectral_repro.training.trainer import Trainer
 
@@ -122,12 +114,11 @@ def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tens
     images = random_images(dataset.num_classes, dataset.channels, dataset.image_size, dataset.batch_size, 1)
     model = place(config, build_model(config), device)
     optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
-    train = build_batches(config, images.train, device, train=True)
-    made = Trainer(model, optimizer, train, settings=build_settings(config), schedule=build_schedule(config), weights=weights)
+    made = build_trainer(config, model, optimizer, weights, images, device)
     if config.trainer.compile:
         model.compile(dynamic=False)
     model.train()
-    return made, next(iter(train.epoch(0)))
+    return made, next(made.train_batches.epoch(0))
 
 
 def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str, Job], dict[str, float]]:

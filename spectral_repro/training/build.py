@@ -235,15 +235,14 @@ def build_batch_transform(config: DictConfig) -> BatchTransform | None:
 
 def build_trainer(
     config: DictConfig,
-    run: RunFolder,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     weights: WeightControl,
     images: ImageData,
     device: torch.device,
-    loggers: Loggers,
+    records: tuple[RunFolder, Loggers] | None = None,
 ) -> Trainer:
-    """The trainer of a network that is on its device and not compiled.
+    """The trainer of a network that is on its device and not compiled; without a place for its ``records`` it keeps none.
 
     Raises:
         UserError: for a batch that is too small for all processes.
@@ -255,7 +254,11 @@ def build_trainer(
         for name, split in (("validation", images.validation), ("test", images.test))
         if split
     }
-    best_by, count = f"{images.chosen_by}_accuracy", train.images
+    recorder = None
+    if records is not None:
+        run, loggers = records
+        best_by = f"{images.chosen_by}_accuracy"
+        recorder = RunRecorder(run, config, loggers, best_by, train.images, images.class_names, train.as_pictures)
     return _named_errors(Trainer, "dataset")(
         model,
         optimizer,
@@ -265,7 +268,7 @@ def build_trainer(
         schedule=build_schedule(config),
         weights=weights,
         batch_transform=build_batch_transform(config),
-        recorder=RunRecorder(run, config, loggers, best_by, count, images.class_names, train.as_pictures),
+        recorder=recorder,
     )
 
 

@@ -170,7 +170,7 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
         optimizer = build_optimizer(config, model)  # again, because it may put the new weights on the sphere
     if isinstance(optimizer, MixedOptimizer):
         print(optimizer.table(), flush=True)
-    trainer = build_trainer(config, run, model, optimizer, weights, images, device, loggers)
+    trainer = build_trainer(config, model, optimizer, weights, images, device, (run, loggers))
     if config.trainer.compile:
         model.compile(dynamic=False)  # a graph for each batch size, whatever sizes came before
     words = f"{sum(p.numel() for p in model.parameters()):,} parameters"

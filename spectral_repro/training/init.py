@@ -67,7 +67,7 @@ class FromCheckpoint:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights that torchvision publishes for one of its networks, as far as `translate` can use them.
+    """Weights that torchvision publishes for one of its networks. Those that `translate` cannot use are left out.
 
     They are downloaded, checked against their hash and kept by `torch.hub`.
 

@@ -23,13 +23,12 @@ from spectral_repro.optim import SGDG, AdamG, Muon
 from spectral_repro.training.build import (
     build_model,
     build_optimizer,
-    build_schedule,
+    build_trainer,
     build_weight_control,
     load_images,
     place,
 )
 from spectral_repro.training.faults import StopRequest
-from spectral_repro.training.trainer import Trainer
 from tests import every_class
 from tests.tolerance import tolerance
 
@@ -217,13 +216,13 @@ def test_a_training_step_waits_for_nothing_but_eigh(overrides, monkeypatch):
     config = compose(["dataset=random", "model.width=16", "dataset.batch_size=8", "dataset.train_images=64", *overrides])
     model, images = place(config, build_model(config), DEVICE), load_images(config)
     optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
-    trainer = Trainer(config, None, model, optimizer, build_schedule(config), weights, images, DEVICE, None)
+    trainer = build_trainer(config, model, optimizer, weights, images, DEVICE)
     batches = trainer.train_batches.epoch(0)
     model.train()
     for _ in range(2):
-        trainer._step(*next(batches))
+        trainer.step(*next(batches))
     with waiting_is_an_error(monkeypatch):
-        trainer._step(*next(batches))
+        trainer.step(*next(batches))
     assert trainer.state.step == 3 and trainer.state.sums.isfinite().all()
 
 
