@@ -49,6 +49,7 @@ AS_BEFORE = {  # newer keys, with the values that mean the behaviour before they
     "dataset.load.split_seed": 0,
     "dataset.validation_images": None,
     "dataset.validation_fraction": None,
+    "model.last_stride": 2,
     "norm.shrinkage": 0,
     "norm.running": "matrix",
     "trainer.recalibrate_batches": 0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ class AirBench(ImageClassifier):
         width: channels of the first block.
         widening: channels of each block, as multiples of ``width``.
         depth: convolutions of a block.
+        last_stride: of the max-pooling of the last block; 1 leaves it out, and gives covariance pooling 7 x 7 positions in
+            place of 3 x 3.
         norm_momentum: of batch norms where the layer under study is not used.
         logit_scale: factor of the logits.
 
@@ -50,6 +53,7 @@ class AirBench(ImageClassifier):
         width: Count = 64,
         widening: Sequence[Count] = (1, 2, 2),
         depth: Count = 2,
+        last_stride: Literal[1, 2] = 2,
         norm_momentum: Share = 0.4,
         logit_scale: Positive = 1 / 9,
     ):
@@ -61,10 +65,11 @@ class AirBench(ImageClassifier):
         self.patches.weight.requires_grad_(False)
         self.activation = nn.GELU()
         blocks = []
-        for factor in widening:
-            layers = []
+        for index, factor in enumerate(widening):
+            stride = last_stride if index == len(widening) - 1 else 2
+            layers: list[nn.Module] = []
             for position in range(depth):
-                layers += [convolution(channels, width * factor, 3), *[nn.MaxPool2d(2)] * (position == 0)]
+                layers += [convolution(channels, width * factor, 3), *[nn.MaxPool2d(stride)] * (position == 0 and stride > 1)]
                 layers += [norm(width * factor), nn.GELU()]
                 channels, norm = width * factor, inner_norm
             blocks.append(nn.Sequential(*layers))

@@ -49,6 +49,14 @@ def test_what_it_computes():
     torch.testing.assert_close(network(x), y.amax((2, 3)) @ parameters["classifier.weight"].mT / 9)
 
 
+def test_without_the_last_max_pooling():
+    """As many weights, and the last block works on 7 x 7 positions."""
+    networks = [AirBench(width=4, last_stride=stride).eval() for stride in (1, 2)]
+    x = torch.randn(2, 3, 32, 32)
+    assert [network.features(x).shape for network in networks] == [(2, 8, 7, 7), (2, 8, 3, 3)]
+    assert [p.shape for p in networks[0].parameters()] == [p.shape for p in networks[1].parameters()]
+
+
 def test_norms_shift_and_do_not_scale():
     network = AirBench(norm=partial(ZCAWhitening, group_size=8, weight_init="uniform"), norm_placement="stem", width=8)
     norms = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
