@@ -1,4 +1,4 @@
-"""Measures gradient methods, layers or clipping side by side: python -m spectral_repro.bench suite=gradients [out=...]"""
+"""Runs a benchmark: python -m spectral_repro.bench suite=gradients [out=...]"""
 
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,7 +21,7 @@ def main(config: DictConfig) -> None:
     keys = (*KEYS, *((config.get("suite") or {}).get("keys") or ()))
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in keys:
-            raise UserError(f"{override}: the bench takes {', '.join(keys)} alone")
+            raise UserError(f"{override}: no key of this suite; it takes {', '.join(keys)}")
     if config.get("suite") is None:
         raise UserError(f"suite=null: name one of {', '.join(options('suite'))}")
     for key, rule in RULES.items():
@@ -45,7 +45,7 @@ def main(config: DictConfig) -> None:
 
 
 def _make(out: Path) -> None:
-    """Makes the folder, so that errors come before the measurements."""
+    """Makes the folder and checks that it can be written to, before anything is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=out).close()

@@ -60,7 +60,7 @@ def test_a_page_that_needs_nothing_beside_it(measured: tuple[Path, str]):
     assert targets >= set(FIGURES) and all(f'id="{target}"' in page for target in targets if not target.startswith("m"))
 
 
-def test_results_that_cannot_be_written_are_named(call, tmp_path: Path):
+def test_a_folder_that_cannot_be_written_to(call, tmp_path: Path):
     (tmp_path / "made" / "index.html").mkdir(parents=True)
     result = call("bench", "suite=series", "scale=smoke", "out=made")
     assert result.returncode == 1 and "Traceback" not in result.stderr
@@ -71,11 +71,14 @@ def test_results_that_cannot_be_written_are_named(call, tmp_path: Path):
     ("arguments", "message"),
     [
         ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, series, sphere, steps"),
-        (["suite=gradients", "+sizes=[4]"], "+sizes=[4]: the bench takes suite, scale, out, device, threads, seed alone"),
+        (
+            ["suite=gradients", "+sizes=[4]"],
+            "+sizes=[4]: no key of this suite; it takes suite, scale, out, device, threads, seed",
+        ),
         (["suite=gradients", "seed=-1"], "seed=-1: must be a whole number >= 0 and < 4294967296"),
         (
             ["suite=series", "experiments=common_ground/batch"],
-            "experiments=common_ground/batch: the bench takes suite, scale, out, device, threads, seed alone",
+            "experiments=common_ground/batch: no key of this suite; it takes suite, scale, out, device, threads, seed",
         ),
         (["suite=layers", "out=taken"], "out=taken: nothing can be written there (File exists); name another folder"),
     ],

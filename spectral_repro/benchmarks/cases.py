@@ -20,7 +20,7 @@ from spectral_repro.linalg.functions import SpectralFunction
 
 @dataclass(frozen=True)
 class Case:
-    """A problem rounded to one of `DTYPES`, on a device, under one of `TASKS`."""
+    """One of `TASKS` on the matrices of a problem, in one of `DTYPES`, on a device."""
 
     problem: Problem
     function_name: str
@@ -55,12 +55,12 @@ class Case:
 
     @cached_property
     def given(self) -> tuple[Tensor, Tensor]:
-        """A and dL/dF as the methods get them."""
+        """A and dL/dF in the dtype and on the device of the case."""
         dtype = DTYPES[self.dtype_name]
         return self.problem.matrices.to(self.device, dtype), self.problem.incoming.to(self.device, dtype)
 
     def refusal(self, method: Backward) -> str | None:
-        """Why the method has no meaning here."""
+        """Why the method is not defined for this function; None if it is."""
         try:
             method.check(self.function, self.shift)
         except ValueError as error:
@@ -68,7 +68,7 @@ class Case:
         return None
 
     def forward(self, method: Backward) -> tuple[Tensor, Callable[[], Tensor]]:
-        """F, and what computes dL/dA."""
+        """F, and a function that computes dL/dA."""
         matrices, incoming = self.given
         leaf = matrices.detach().requires_grad_()
         result, _ = matrix_function(leaf, self.function, method, self.shift)
@@ -78,11 +78,13 @@ class Case:
         return lambda: self.forward(method)[1]
 
     def accuracy(self, method: Backward) -> dict[str, float]:
-        """Over the matrices whose gradient is finite:
+        """Errors of a method. All but the last are taken over the matrices whose gradient is finite.
 
-        error, error_max: median and largest |dL/dA - exact| / |exact|; angle_deg: median angle between the two; feature_error:
-        median relative error of dL/dX = 2 dL/dA X for features X with A = X X^T, where what has no part in X does not count;
-        forward_error: median relative error of F; gain_max: largest |dL/dA| / |dL/dF|. non_finite: share of the other matrices.
+        Returns:
+            error, error_max: median and largest |dL/dA - exact| / |exact|. angle_deg: median angle between the two.
+            feature_error: median relative error of dL/dX = 2 dL/dA X for features X with A = X X^T, in which directions that X
+            does not have do not count. forward_error: median relative error of F. gain_max: largest |dL/dA| / |dL/dF|.
+            non_finite: share of the matrices whose gradient is not finite.
         """
         value, backward = self.forward(method)
         value, gradient = (x.cpu().double() for x in (value, backward()))

@@ -1,4 +1,4 @@
-"""suite=clipping: times of singular values and clipping for a network's convolutions, beside an SVD at every frequency."""
+"""suite=clipping: time of clipping a network's convolutions, compared with an SVD at every frequency."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from spectral_repro.linalg import clip_conv, conv_norm, conv_power_iteration
 
 NAIVE = "SVD at every frequency"
 NOTE = (
-    "Random kernels in float32, as networks start; every shape of layer is measured once and counts as often as the network "
-    "has it. Half of the spectrum, Gram matrices: the same without the search for what is above the bound."
+    "Random kernels in float32, with the spread of initial weights. Every shape of layer is measured once and counted as often "
+    'as the network has it. "Half of the spectrum, Gram matrices" decomposes all frequencies, also those within the bound.'
 )
 
 
@@ -28,10 +28,12 @@ class Clipping:
     """What to measure, and how much of it.
 
     Args:
-        networks: by name, their layers: output channels, input channels, kernel, size of the input, stride, how many of them.
+        networks: the layers of each network: output channels, input channels, kernel, size of the input, stride, and how many
+            layers the network has of this shape.
         clip_to: bound of the clipping.
-        seconds, rounds: for the times of one layer, the rounds at least; see `time_interleaved`.
-        device, seed: where, and which random kernels.
+        seconds, rounds: how long, and at least how often, one layer is timed; see `time_interleaved`.
+        device: where it is measured.
+        seed: of the random kernels.
     """
 
     networks: Mapping[str, Sequence[Sequence[int]]]
@@ -50,7 +52,7 @@ class Clipping:
         return SuiteResult("Singular values of convolutions", [NOTE], frames, displays(totals))
 
     def compared(self, network: str, layer: Sequence[int]) -> pd.DataFrame:
-        """A row for each operation and way: milliseconds, and how far the clipped kernel is from the naive one at most."""
+        """A row for each operation and way: milliseconds, and the largest difference of its kernel to the naive one."""
         outputs, inputs, kernel, size, stride, count = layer
         deviation = (2 / (inputs * kernel**2)) ** 0.5
         weight = deviation * torch.randn(outputs, inputs, kernel, kernel, device=self.device)
@@ -85,14 +87,14 @@ def job(way: tuple[str, str], run: Callable[[], Tensor], results: dict[tuple[str
 
 
 def spectrum(weight: Tensor, size: int, stride: int, transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """Blocks (f_1, f_2, C_out, s^2 C_in) of a kernel that is padded to the map and taken apart into s^2 phases."""
+    """Blocks (f_1, f_2, C_out, s^2 C_in) of a kernel, which is padded to the size of the input and split into s^2 phases."""
     padded = pad(weight, (0, size - weight.shape[3], 0, size - weight.shape[2]))
     phases = padded.unflatten(3, (-1, stride)).unflatten(2, (-1, stride)).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
     return transform(phases).permute(2, 3, 0, 1)
 
 
 def kernel(blocks: Tensor, weight: Tensor, stride: int, transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """The way back, cropped."""
+    """The inverse of `spectrum`, cropped to the size of the kernel."""
     phases = transform(blocks.permute(2, 3, 0, 1)).unflatten(1, (stride, stride, -1))
     padded = phases.permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)
     return padded[:, :, : weight.shape[2], : weight.shape[3]]
@@ -120,7 +122,7 @@ def naive_norm(weight: Tensor, size: int, stride: int) -> Tensor:
 
 
 def summed(numbers: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network, operation and way: seconds for all its layers, how many times as fast as the naive way."""
+    """A row for each network, operation and way: seconds for all its layers, and the speed-up over the naive way."""
     whole = numbers.assign(seconds=numbers["ms"] * numbers["count"] / 1e3)
     totals = whole.groupby(["network", "operation", "way"], sort=False).agg({"seconds": "sum", "difference": "max"})
     naive = totals["seconds"].xs(NAIVE, level="way")
@@ -128,7 +130,7 @@ def summed(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def displays(totals: pd.DataFrame) -> list[Display]:
-    caption = "Seconds for all convolutions of a network; × faster: than an SVD at every frequency."
+    caption = "Seconds for all convolutions of a network, and the speed-up over an SVD at every frequency."
     figure = Display("clipping", "Clipping and norms of whole networks", caption, figure=draw(totals))
     return [figure, *(table(network, frame) for network, frame in totals.groupby("network", sort=False))]
 

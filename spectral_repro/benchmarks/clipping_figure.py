@@ -11,7 +11,7 @@ from spectral_repro.reporting.style import PALETTE, STYLE
 
 
 def draw(totals: pd.DataFrame) -> Figure:
-    """A panel for each network: a dot for each way, at its seconds on a logarithmic axis, with how many times as fast it is."""
+    """A panel for each network, with the seconds of each way on a logarithmic axis, and its speed-up."""
     groups = list(totals.groupby("network", sort=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.6 + 0.24 * len(totals) + 0.4 * len(groups)), layout="constrained")

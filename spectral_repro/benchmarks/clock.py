@@ -1,4 +1,4 @@
-"""Times of several jobs, measured in turns, so that other load on the machine affects all of them alike."""
+"""Times several jobs in turn, so that other load on the machine affects all of them alike."""
 
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -20,14 +20,17 @@ def time_interleaved(
     warm_up: bool = True,
     keep_memory: bool = True,
 ) -> pd.DataFrame:
-    """Times of every job. A round times each of them once.
+    """Times all jobs in rounds. Each round times every job once.
 
     Args:
-        seconds: rounds go on for so long, but at least ``least`` and at most ``most`` of them.
-        warm_up: run a job once before it is timed, every time, so that it finds the caches as in a loop of its own.
-        keep_memory: the process keeps the memory that was freed, as a training does (`keep_freed`). False: it gives it back to
-            the system before every run that warms up, and blocks of more than 32 MiB always, as a process does that is left
-            alone; then a good part of the time goes into pages that are filled with zeros.
+        jobs: what is timed, by name.
+        device: where the jobs run; a GPU is synchronised before the clock is read.
+        seconds: how long rounds are repeated.
+        least, most: the smallest and the largest number of rounds.
+        warm_up: runs each job once, untimed, right before it is timed, so that the caches are as in a loop of this job alone.
+        keep_memory: keeps freed memory in the process, as the trainer does (`keep_freed`). If False, freed memory goes back to
+            the system before each warm-up, and blocks above 32 MiB as soon as they are freed, which is the default of glibc.
+            Much of the time is then spent on new pages.
 
     Returns:
         A row for each job: name; medians forward_ms, backward_ms, total_ms; quartiles total_low_ms, total_high_ms; rounds.

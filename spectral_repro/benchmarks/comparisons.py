@@ -1,4 +1,4 @@
-"""What `suite=performance` measures: jobs that run in turn, and what their times should be to each other."""
+"""The comparisons of `suite=performance`: jobs that are timed in turn, and targets for the ratios of their times."""
 
 import copy
 import subprocess
@@ -40,7 +40,10 @@ METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newt
 
 @dataclass(frozen=True)
 class Target:
-    """``of`` takes at most ``bound`` times what ``beside`` takes; with ``faster`` it is at least ``bound`` times as fast."""
+    """A bound on the ratio of two times: ``of`` takes at most ``bound`` times as long as ``beside``.
+
+    With ``faster``, ``of`` is at least ``bound`` times as fast as ``beside``.
+    """
 
     what: str
     of: str
@@ -57,13 +60,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Jobs of a round, and the targets for their medians.
+    """Jobs that are timed in turn, and targets for the ratios of their medians.
 
     Args:
-        rounds: where fewer than elsewhere do.
-        sums: names for sums of medians times factors, which a target may have beside it.
+        jobs: by name.
+        targets: bounds on ratios of medians.
+        rounds: number of rounds; None: that of the suite.
+        sums: weighted sums of medians, by a name that targets may use like that of a job.
         keep_memory: see `time_interleaved`.
-        clean: removes what the jobs leave.
+        clean: removes the files that the jobs leave behind.
     """
 
     jobs: Mapping[str, Job]
@@ -75,7 +80,7 @@ class Comparison:
 
 
 def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[int]) -> Comparison:
-    """Both memory layouts in one round. ``frozen``: images without a gradient."""
+    """Whitening compared with batch norm, rooflines and loops in both memory layouts. "frozen": no gradient of the input."""
     channels, middle = shape[1], group_sizes[len(group_sizes) // 2]
     first = f"ZCA, d = {group_sizes[0]}, SVD-PI"
     jobs: dict[str, Job] = {f"roofline, d = {d}": whitening_roofline(tuple(shape), d, device) for d in {*group_sizes, channels}}
@@ -107,7 +112,7 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
 
 
 def new_memory(device: torch.device, shape: Sequence[int], group_size: int) -> Comparison:
-    """Whitening in a process that returns freed memory to the system, as a process without a training does."""
+    """Whitening and batch norm in a process that returns freed memory to the system, which is the default of glibc."""
     jobs, targets = {}, []
     for name, features in in_both_layouts(torch.randn(*shape, device=device)).items():
         jobs[f"BatchNorm2d, {name}"] = passes(nn.BatchNorm2d(shape[1]).to(device), features)
@@ -149,7 +154,7 @@ def pooling(device: torch.device, few: Sequence[int], middling: Sequence[int], m
 
 
 def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]]]) -> Comparison:
-    """Every shape of a network's convolutions once. ``within``: all below 98 % and 67 % of the bound."""
+    """Clipping of every shape of a network's convolutions: with values above the bound, and all below 98 % or 67 % of it."""
     jobs: dict[str, Job] = {}
     targets: list[Target] = []
     for network, shapes in networks.items():
@@ -172,7 +177,7 @@ def clipping(device: torch.device, networks: Mapping[str, Sequence[Sequence[int]
 
 
 def norms(device: torch.device, channels: int, size: int) -> Comparison:
-    """The norm of kernels whose blocks have one norm, beside all their singular values."""
+    """The largest singular value compared with all of them, for kernels whose blocks all have the same norm too."""
     empty = torch.empty(channels, channels, 3, 3, device=device)
     one_tap = torch.zeros_like(empty)
     one_tap[:, :, 1, 1] = nn.init.orthogonal_(torch.empty(channels, channels, device=device))
@@ -224,7 +229,7 @@ def optimizers(device: torch.device, width: int) -> Comparison:
 
 
 def pipeline(device: torch.device, images: int, width: int) -> Comparison:
-    """One epoch of CIFAR-like images with crop, flip and normalisation; and a step of a ResNet-18 on as many."""
+    """An epoch of images of CIFAR's size with crop, flip and normalisation, compared with a DataLoader and training steps."""
     pixels = torch.randint(256, (images, 3, 32, 32), dtype=torch.uint8)
     labels = torch.randint(10, (images,))
     mean, std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
@@ -248,7 +253,7 @@ def pipeline(device: torch.device, images: int, width: int) -> Comparison:
 
 
 def photographs(device: torch.device, images: int, size: int) -> Comparison:
-    """Decoding, random cut, mirror and normalisation of photographs of 500 x 375 pixels in this process."""
+    """Decoding, cropping, flipping and normalising photographs of 500 x 375 pixels, compared with Pillow and torchvision."""
     folder = tempfile.TemporaryDirectory()
     noise, paths = np.random.default_rng(0), []
     for number in range(images):
@@ -270,7 +275,7 @@ def photographs(device: torch.device, images: int, size: int) -> Comparison:
 
 
 class ImageListDataset(Dataset):
-    """Images as PIL opens them, transformed one by one."""
+    """PIL images, transformed one by one."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Image.Image], Tensor]):
         self.arrays, self.labels, self.transform = pixels.permute(0, 2, 3, 1).contiguous().numpy(), labels, transform
@@ -283,7 +288,7 @@ class ImageListDataset(Dataset):
 
 
 def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Comparison:
-    """A training step of ResNet-18 on CIFAR-sized images, as the reference takes it and as the trainer can."""
+    """A training step of ResNet-18 on images of CIFAR's size, plain and with the trainer's memory formats and precisions."""
     images, labels = torch.randn(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
 
     def stepping(layout: torch.memory_format, dtype: torch.dtype, compile_it: bool = False) -> Job:
@@ -310,7 +315,7 @@ def networks(device: torch.device, width: int, batch: int, compiled: bool) -> Co
 
 
 def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
-    """A step of the trainer beside forward, backward and step alone, on the same images."""
+    """A step of the trainer compared with a bare loop of forward pass, backward pass and optimiser step on the same images."""
     config = compose(overrides)
     made, batch = ready(config, device)
     bare = copy.deepcopy(made.model)
@@ -335,7 +340,7 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
 
 
 def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:
-    """Whole commands: two runs side by side and in sequence; a run of one step beside an import and a bare step."""
+    """Whole commands: two runs side by side and in sequence, and a run of one step compared with an import and a bare step."""
     folder, numbers = tempfile.TemporaryDirectory(), count()
 
     def command(*more: str) -> list[str]:

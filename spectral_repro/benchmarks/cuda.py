@@ -1,4 +1,4 @@
-"""suite=cuda: which decomposition by size and number, the layers beside batch norm, and the synchronisations of a step."""
+"""suite=cuda: square roots by size and number of matrices, times of layers, and synchronisations in a training step."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,11 +29,13 @@ class Cuda:
     """What to measure, and how much of it.
 
     Args:
-        sizes, numbers: of the matrices, and how many of them are taken at once.
-        entries: most numbers in all matrices together; larger batches are left out.
+        sizes: of the matrices.
+        numbers: of matrices in a batch.
+        entries: the largest number of entries in a batch of matrices; larger batches are skipped.
         whitening, pooling, optimizers: options of the comparisons of these names.
-        seconds, rounds: for each size; see `time_interleaved`.
-        device, seed: where, and which random numbers.
+        seconds, rounds: how long, and at least how often, each size is timed; see `time_interleaved`.
+        device: where it is measured.
+        seed: of the random numbers.
     """
 
     sizes: Sequence[int]
@@ -63,7 +65,7 @@ class Cuda:
         return SuiteResult("On this device", ["Medians of interleaved rounds."], numbers, displays)
 
     def roots(self, size: int, number: int) -> Iterator[dict[str, Any]]:
-        """A row for each dtype and way: milliseconds, and the error of the square root of covariances of 4 d positions."""
+        """A row for each dtype and way: milliseconds and error of the square root of covariances over 4 d positions."""
         features = torch.randn(number, size, 4 * size, device=self.device, dtype=torch.float64)
         matrices = features @ features.mT / (4 * size)
         exact = root(*torch.linalg.eigh(matrices))
@@ -90,7 +92,7 @@ class Cuda:
             yield frame[["name", "total_ms", "rounds"]].assign(comparison=number)
 
     def waits(self) -> Iterator[dict[str, Any]]:
-        """A row for each layer with SGD, and for each optimiser: how many synchronisations a step has, and where."""
+        """A row for each layer, with SGD, and for each optimiser: the number of synchronisations in a step, and where."""
         normed: dict[str, Callable[[], Any]] = {
             f"ZCA, {name}": partial(ZCAWhitening, 32, 16, method) for name, method in METHODS.items()
         }
@@ -138,7 +140,7 @@ def _root_of(matrices: Tensor) -> Tensor:
 
 
 def by_rule(kind: Callable[..., MixedOptimizer], flag: str, params: Iterable[Tensor], **options: Any) -> MixedOptimizer:
-    """The kernels of convolutions by the optimiser's own rule, the other parameters by SGD."""
+    """An optimiser with its own rule for the kernels of convolutions and SGD for the other parameters."""
     kernels: list[Tensor] = []
     rest: list[Tensor] = []
     for parameter in params:

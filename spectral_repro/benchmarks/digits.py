@@ -1,4 +1,4 @@
-"""The exact gradient in 50 digits, to check the float64 ones with."""
+"""The exact gradient in 50 digits, to check the float64 reference."""
 
 from collections.abc import Callable
 
@@ -27,9 +27,9 @@ def decompose(matrix: Tensor) -> tuple[list[mpf], mpmath.matrix]:
 def gradient(
     decomposition: tuple[list[mpf], mpmath.matrix], incoming: Tensor, f: Callable[[mpf], mpf], shift: float, kept: int
 ) -> Tensor:
-    """dL/dA (d, d) float64 of f(A + shift I), with 0 in the place of f on all but the ``kept`` largest eigenvalues.
+    """dL/dA (d, d), float64, for f(A + shift I), where f is replaced by 0 on all but the ``kept`` largest eigenvalues.
 
-    Divided differences are plain ones, (f(a) - f(b)) / (a - b); central differences where a and b agree to 30 digits.
+    Divided differences are (f(a) - f(b)) / (a - b), or a central difference where a and b agree to 30 digits.
     """
     with mpmath.workdps(DIGITS):
         eigenvalues, vectors = decomposition

@@ -15,7 +15,7 @@ from spectral_repro.reporting.style import COLOURS, INK, MOST_LINES, STYLE, look
 
 MARKERS = "sD^vPX<>ph*d8H"
 EXACT = "exact"
-LABELS = {  # as the papers call them
+LABELS = {  # the names in the papers
     EXACT: "Exact",
     "svd": "SVD",
     "taylor": "SVD-Taylor",
@@ -40,17 +40,16 @@ SWEEPS = {"condition": "Condition number", "gap": "Relative gap in each pair of 
 
 
 def parts(methods: Iterable[str]) -> list[list[str]]:
-    """At most as many methods as a panel has lines, the exact gradient in each part; the methods of the papers come first."""
+    """The methods in parts of at most `MOST_LINES`, each with the exact gradient; the methods of the papers come first."""
     others = [name for name in sorted(methods, key=lambda name: [*LABELS, name].index(name)) if name != EXACT]
     size = MOST_LINES - 1
     return [[EXACT, *others[start : start + size]] for start in range(0, len(others), size)]
 
 
 def sweep(frame: pd.DataFrame, kind: str, methods: Sequence[str], error: str = "error") -> Figure:
-    """A column of errors of some methods against the numbers of the spectra "<kind> <number>": panels for each function and
-    dtype.
+    """A column of errors against the number in the names of the spectra "<kind> <number>", a panel for each function and dtype.
 
-    Errors beyond the panel lie on its edge. A cross at the top: some or all gradients are not finite.
+    Errors outside the panel are drawn on its edge. A cross at the top marks gradients that are not finite.
     """
     swept = frame[frame["spectrum"].str.startswith(kind) & frame["method"].isin(methods)]
     swept = swept.assign(x=swept["spectrum"].str.split().str[1].astype(float))
@@ -118,7 +117,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
 
 
 def _mark(look: dict[str, Any], dtype: str) -> dict[str, Any]:
-    """A style of lines as one of points: filled for float64, hollow for float32."""
+    """The style of a line's points: filled for float64, hollow for float32."""
     face = look["color"] if dtype == "float64" else "none"
     return {"marker": look["marker"], "linestyle": "", "color": look["color"], "markerfacecolor": face}
 
@@ -128,7 +127,7 @@ def _legend(figure: Figure, handles: list[Line2D]) -> None:
 
 
 def _laid_out(figure: Figure) -> Figure:
-    """Laid out once for all formats."""
+    """Computes the layout once for all file formats."""
     with matplotlib.rc_context(STYLE):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -11,7 +11,7 @@ from spectral_repro.benchmarks.results import Display, short
 from spectral_repro.benchmarks.spectra import NAMED
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
 
-CONDITIONS = ("condition 1e4", "condition 1e8", "condition 1e12")  # columns of the tables, where measured
+CONDITIONS = ("condition 1e4", "condition 1e8", "condition 1e12")  # columns of the tables, if measured
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Numbers:
 
 
 def displays(numbers: Numbers, shown: Sequence[int]) -> list[Display]:
-    """Errors at the first of the sizes shown, times at all of them."""
+    """Figures and tables: errors at the first of the sizes ``shown``, times at all of them."""
     accuracy = numbers.accuracy[numbers.accuracy["size"] == shown[0]]
     return [*_figures(numbers, accuracy, shown), *_errors(accuracy), *_times(numbers.times, shown), *_checks(numbers)]
 
@@ -44,8 +44,8 @@ def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> 
         *_sweeps(
             "feature_error_by_condition",
             "Error of the gradient of features",
-            "The same for dL/dX of features X with A = X Xᵀ, which is what the layers before get: directions that the features "
-            "hardly have count for less.",
+            "The same for dL/dX with A = X Xᵀ, the gradient that reaches the layers before. Directions in which the features "
+            "hardly vary count for less.",
             accuracy,
             "condition",
             "feature_error",
@@ -68,7 +68,7 @@ def _figures(numbers: Numbers, accuracy: pd.DataFrame, shown: Sequence[int]) -> 
 
 
 def _sweeps(name: str, title: str, caption: str, accuracy: pd.DataFrame, kind: str, error: str = "error") -> Iterator[Display]:
-    """A figure of the methods that the papers compare, and further ones of the others."""
+    """A figure of the methods that the papers compare, and one or more of the other methods."""
     for number, methods in enumerate(figures.parts(accuracy["method"].unique())):
         others = (f"{name}_others{number}", f"{title}, other methods") if number else (name, title)
         yield Display(*others, caption, figure=figures.sweep(accuracy, kind, methods, error))
@@ -80,8 +80,8 @@ def _errors(accuracy: pd.DataFrame) -> list[Display]:
         Display(
             f"errors_{function}_{dtype}",
             f"{task.title}, {dtype}",
-            f"Relative error of dL/dA, median over the finite ones of {matrices} matrices, d = {size}; in brackets its angle "
-            "to the exact gradient from 1° on. Largest gain: |dL/dA| / |dL/dF| over all spectra of this size.",
+            f"Relative error of dL/dA: the median over those of {matrices} matrices whose gradient is finite, d = {size}. In "
+            "brackets: the angle to the exact gradient, if at least 1°. Largest gain: |dL/dA| / |dL/dF| over all spectra.",
             table=errors(accuracy.query("function == @function and dtype == @dtype")),
         )
         for function, task in TASKS.items()
@@ -91,7 +91,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Display]:
         Display(
             f"feature_errors_{dtype}",
             f"Gradient of features, {dtype}",
-            f"Relative error of dL/dX, A = X Xᵀ, where the features have little or nothing of some directions; d = {size}.",
+            f"Relative error of dL/dX with A = X Xᵀ, for features that hardly vary in some directions, d = {size}.",
             table=feature_errors(accuracy.query("dtype == @dtype")),
         )
         for dtype in DTYPES
@@ -99,7 +99,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Display]:
     broken = Display(
         "not_finite",
         "Gradients that are not finite",
-        f"Percent of the matrices of a spectrum, over all functions, d = {size}. Methods and spectra that are not listed: "
+        f"Percent of the matrices of a spectrum, over all functions, d = {size}. Methods and spectra that are not listed have "
         "none.",
         table=not_finite(accuracy),
     )
@@ -112,7 +112,7 @@ def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Display]:
             f"times_{dtype}",
             f"Time and memory, square root, {dtype}",
             "Milliseconds for the forward and backward pass of one matrix of a batch, median of interleaved rounds. Memory: "
-            "the most MiB of new tensors alive at once, for one matrix.",
+            "peak MiB of new tensors for one matrix.",
             table=times(frame.query("function == 'sqrt' and dtype == @dtype"), shown),
         )
         for dtype in DTYPES
@@ -125,25 +125,25 @@ def _checks(numbers: Numbers) -> list[Display]:
         Display(
             "approximation_error",
             "The poster's approximation errors",
-            "|series(r) − 1 / (1 − r)| for the ratio r of two eigenvalues. Recipe: how the published figures come about, "
-            "powers of r multiplied up in float64, coefficients and sums in 20 digits; float64 alone cannot come closer to a "
-            "number near 1 than 1e−16. float64: the kernels of this package. The Padé approximant is 1 / (1 − r) itself, so "
-            "that its errors are rounding; those of Taylor are r^101 / (1 − r) and rounding.",
+            "|series(r) − 1 / (1 − r)| for the ratio r of two eigenvalues. Recipe: the computation that gives the published "
+            "figures, with powers of r in float64 and coefficients and sums in 20 digits (float64 alone represents a number "
+            "near 1 to 1e−16). float64: the kernels of this package. The Padé approximant is 1 / (1 − r) itself, so its errors "
+            "are rounding errors; those of Taylor are r^101 / (1 − r), and rounding errors.",
             table=approximation(numbers.approximation),
         ),
         Display(
             "largest_factor",
             "The poster's upper bounds of the gradient",
-            "The largest factor between two eigenvalues clamped to the rounding unit u = 2.2e−16: |P(1) / Q(1)| / u (Padé, "
-            "Q(1) = 0 but for rounding in 20 digits), 101 / u (Taylor), the limit (truncated), 1 / u (TopN).",
+            "The largest factor between two eigenvalues that are clamped to the rounding unit u = 2.2e−16: |P(1) / Q(1)| / u "
+            "for Padé (Q(1) is 0 up to rounding in 20 digits), 101 / u for Taylor, the limit for truncated, 1 / u for TopN.",
             table=factors,
         ),
         Display(
             "precision",
             "The exact gradient in 50 digits",
-            f"Relative errors against 50 digits, d = {numbers.precision['size'].max()}. Reference: what all methods are "
-            "compared with, from the eigenvalues and eigenvectors that the matrix was made of. Exact: the method, from the "
-            "matrix. Rounding the matrix, u times its condition number, is in both.",
+            f"Relative errors against 50 digits, d = {numbers.precision['size'].max()}. Reference: the gradient that all "
+            "methods are compared with, computed from the eigenvalues and eigenvectors that the matrix was made of. Exact: the "
+            "method, computed from the matrix. Both include the error of rounding the matrix, u times its condition number.",
             table=precision(numbers.precision),
         ),
     ]
@@ -174,7 +174,7 @@ def feature_errors(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def not_finite(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each method and dtype, a column for each spectrum, of those with any."""
+    """A row for each method and dtype, a column for each spectrum; those without any such gradient are left out."""
     shares = frame.pivot_table(index=["method", "dtype"], columns="spectrum", values="non_finite", sort=False)
     shares = shares.loc[(shares > 0).any(axis=1), (shares > 0).any()]
     return shares.map(lambda share: f"{100 * share:.0f}").reset_index()

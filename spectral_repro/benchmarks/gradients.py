@@ -1,4 +1,4 @@
-"""suite=gradients: every gradient method against the exact gradient, its error, its gain, its time and its memory."""
+"""suite=gradients: error, gain, time and memory of every gradient method, compared with the exact gradient."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from spectral_repro.benchmarks.spectra import NAMED, Spectrum, sweeps
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
 from spectral_repro.linalg.backward import Backward, Exact, TopN
 
-PUBLISHED_SIZE = 256  # of the matrices whose n leading eigenvalues song2021's TopN keeps
+PUBLISHED_SIZE = 256  # size of the matrices of which song2021's TopN keeps n eigenvalues
 PER_MATRIX = ["forward_ms", "backward_ms", "total_ms", "total_low_ms", "total_high_ms", "peak_mib"]
 
 
@@ -30,16 +30,17 @@ class Gradients:
 
     Args:
         methods: by name.
-        largest: by method, the largest size that it is run for, where that is less than all sizes.
+        largest: the largest size of methods that are too slow for all sizes.
         published: arguments of `approximation_errors` and `largest_factors`.
         sizes: d of the matrices.
-        rows: of all matrices of a batch together; a batch has at least two matrices.
+        rows: total number of rows of the matrices of a batch; a batch has at least two matrices.
         conditions, gaps: powers of ten of the sweeps.
         sweep_up_to: the largest size of the sweeps.
-        shown: sizes of the tables and figures.
-        seconds, rounds: for the times of all methods of one case, the rounds at least; see `time_interleaved`.
+        shown: sizes in the tables and figures.
+        seconds, rounds: how long, and at least how often, the methods of one case are timed; see `time_interleaved`.
         checked: size of the matrices that are checked in 50 digits.
-        device, seed: where, and which random matrices.
+        device: where it is measured.
+        seed: of the random matrices.
     """
 
     methods: Mapping[str, Backward]
@@ -75,7 +76,7 @@ class Gradients:
         for problem, spectrum in self.problems():
             about = {"spectrum": spectrum, "condition": problem.condition, "gap": problem.gap, "matrices": problem.count}
             for case in self.cases(problem):
-                if case.gradient.any():  # the projector has none where all eigenvalues are equal
+                if case.gradient.any():  # the gradient of the projector is 0 if all eigenvalues are equal
                     rows += [
                         {"method": name} | case.names | about | case.accuracy(method)
                         for name, method in self.usable(case).items()
@@ -96,7 +97,7 @@ class Gradients:
         return pd.concat(frames, ignore_index=True)
 
     def precision(self) -> pd.DataFrame:
-        """A row for each function and spectrum: errors of what all is compared with, and of `Exact`, against 50 digits."""
+        """A row for each function and spectrum: errors of the reference and of `Exact`, against 50 digits."""
         rows = []
         for spectrum, drawn in tqdm(self.spectra(self.checked).items(), "50 digits", disable=None):
             problem = draw(drawn, self.checked, 1, self.seed)
@@ -112,7 +113,7 @@ class Gradients:
         return pd.DataFrame(rows)
 
     def left_out(self) -> list[str]:
-        """Combinations that are left out: undefined, or too slow."""
+        """A sentence for each method that is not run everywhere, because it is undefined or too slow there."""
         lines = [f"{name} is run up to d = {size}." for name, size in self.largest.items() if size < max(self.sizes)]
         refused: dict[str, list[str]] = {function: [] for function in TASKS}
         for case in self.cases(self.problem(NAMED["separated"], min(self.sizes))):
@@ -135,7 +136,7 @@ class Gradients:
         return (Case(problem, task, dtype, self.device) for task in TASKS for dtype in DTYPES)
 
     def usable(self, case: Case) -> dict[str, Backward]:
-        """The methods that are defined for it, at its size."""
+        """The methods that are defined for this case and fast enough at its size."""
         size = case.problem.size
         return {
             name: at_size(method, size)
@@ -145,7 +146,7 @@ class Gradients:
 
 
 def at_size(method: Backward, size: int) -> Backward:
-    """`TopN` keeps its share of 256 eigenvalues at any size; the others are unchanged."""
+    """`TopN` with the same share of eigenvalues as n of 256; other methods are unchanged."""
     if isinstance(method, TopN):
         return replace(method, n=max(1, round(method.n * size / PUBLISHED_SIZE)))
     return method

@@ -10,7 +10,7 @@ from spectral_repro.reporting.style import COLOURS, INK, STYLE
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
-    """A panel of bars for each family and input: forward and backward, and how many times the plain layer's both are."""
+    """A panel of bars for each family and input: time of the forward and backward pass, and its ratio to the plain layer's."""
     groups = list(numbers.groupby(["family", "input"], sort=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.6 + 0.24 * len(numbers) + 0.55 * len(groups)), layout="constrained")

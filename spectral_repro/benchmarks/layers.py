@@ -1,4 +1,4 @@
-"""suite=layers: time and memory of every layer beside the plain layer that it replaces."""
+"""suite=layers: time and memory of every layer, compared with the plain layer that it replaces."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +21,13 @@ class Layers:
     """What to measure, and how much of it.
 
     Args:
-        families: layers by family and name, each of the number of its channels; the first of a family is its plain layer.
+        families: functions that make a layer for a number of channels, by family and name. The first of a family is its plain
+            layer.
         inputs: shapes (N, C, H, W) by family.
-        seconds, rounds: for the times of all layers of a family on one input, the rounds at least; see `time_interleaved`.
-        device, seed: where, and which random features.
+        seconds, rounds: how long, and at least how often, the layers of a family are timed on one input; see
+            `time_interleaved`.
+        device: where it is measured.
+        seed: of the random features.
     """
 
     families: Mapping[str, Mapping[str, Callable[[int], nn.Module]]]
@@ -38,16 +41,16 @@ class Layers:
         torch.manual_seed(self.seed)
         numbers = pd.concat([self.compared(*pair) for pair in tqdm(list(self.pairs()), "layers", disable=None)])
         note = (
-            "float32 features in channels_last, training mode; forward and backward pass, median of interleaved rounds, each "
-            "time right after a run that is not timed."
+            "Forward and backward pass in training mode, with float32 features in channels_last. Medians of interleaved "
+            "rounds, each time taken right after an untimed run."
         )
-        return SuiteResult("Spectral layers beside the plain ones", [note], {"layers": numbers}, displays(numbers))
+        return SuiteResult("Spectral layers compared with plain layers", [note], {"layers": numbers}, displays(numbers))
 
     def pairs(self) -> Iterator[tuple[str, Sequence[int]]]:
         return ((family, shape) for family in self.families for shape in self.inputs[family])
 
     def compared(self, family: str, shape: Sequence[int]) -> pd.DataFrame:
-        """A row for each layer: milliseconds and MiB, and how many times those of the plain layer."""
+        """A row for each layer: milliseconds, MiB, and their ratios to those of the plain layer."""
         features = torch.randn(*shape, device=self.device).relu().contiguous(memory_format=torch.channels_last)
         layers = {name: make(shape[1]).to(self.device) for name, make in self.families[family].items()}
         jobs = {name: passes(layer, features) for name, layer in layers.items()}
@@ -61,7 +64,7 @@ class Layers:
 
 
 def passes(layer: nn.Module, features: Tensor, frozen: bool = False) -> Job:
-    """A forward pass, and a backward pass to features, unless they are ``frozen``, and parameters."""
+    """A forward pass, and a backward pass to the parameters and, unless ``frozen``, to the features."""
     incoming = torch.randn_like(layer(features))
 
     def forward() -> Callable[[], object]:
@@ -77,14 +80,14 @@ def displays(numbers: pd.DataFrame) -> list[Display]:
     figure = Display(
         "layers",
         "Time of the layers",
-        "Milliseconds of the forward and backward pass, median; whiskers: quartiles of their sum.",
+        "Medians of the forward and the backward pass; the whiskers are the quartiles of their sum.",
         figure=draw(numbers),
     )
     tables = [
         Display(
             "_".join(("layers", family, *shape.split(" × "))),
             f"{TITLES[family]}, features {shape}",
-            f"The last two columns: how many times those of the plain layer, {frame['layer'].iloc[0]}.",
+            f"The last two columns are ratios to the plain layer, {frame['layer'].iloc[0]}.",
             table=table(frame),
         )
         for (family, shape), frame in numbers.groupby(["family", "input"], sort=False)

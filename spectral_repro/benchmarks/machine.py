@@ -1,4 +1,4 @@
-"""Where and when something was measured, in a sentence."""
+"""The machine, the versions and the date of a measurement."""
 
 import platform
 import re
@@ -21,12 +21,12 @@ def measured_on(device: torch.device) -> str:
     return f"Measured on {', '.join(parts)}."
 
 
-VECTORS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")  # the fastest products that a processor has, best first
+VECTORS = ("amx_bf16", "avx512_bf16", "avx512_f", "avx2")  # instructions for matrix products, fastest first
 
 
 def processor() -> dict[str, str]:
-    """Name, vector instructions, caches of a core in KiB, and the release of torch: what ratios of times depend on."""
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # which older releases of torch do not have
+    """What ratios of times depend on: name, vector instructions, caches of a core in KiB, and the release of torch."""
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older releases of torch
     caches = [known[key] // 1024 for key in ("l1d_cache_size", "l2_cache_size") if known.get(key)]
     return {
         "processor": str(known.get("cpu_name") or platform.machine()),
@@ -37,6 +37,6 @@ def processor() -> dict[str, str]:
 
 
 def short_name() -> str:
-    """The processor and its best vector instructions as a part of a file's name: amd_epyc_avx512_bf16."""
+    """The processor and its best vector instructions for use in file names, such as amd_epyc_avx512_bf16."""
     found = processor()
     return re.sub(r"\W+", "_", " ".join([found["processor"], *found["features"].split()[:1]]).lower()).strip("_")

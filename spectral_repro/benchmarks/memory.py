@@ -1,4 +1,4 @@
-"""How much memory a job takes."""
+"""Peak memory of a job."""
 
 import weakref
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from spectral_repro.benchmarks.clock import Job
 
 
 def peak(job: Job, device: torch.device) -> int:
-    """The most bytes of new tensors alive at once in the forward and backward pass.
+    """Peak number of bytes of new tensors in the forward and backward pass.
 
-    On a GPU what its allocator counts; on a processor the tensors that operations return, without what they allocate within.
+    On a GPU its allocator counts them. On a CPU only the tensors that operations return are counted, not their workspaces.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -27,7 +27,7 @@ def peak(job: Job, device: torch.device) -> int:
 
 
 class _Allocations(TorchDispatchMode):
-    """Follows the storages of tensors from the operation that returns them to their end."""
+    """Counts the bytes of storages from the operation that returns them until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()

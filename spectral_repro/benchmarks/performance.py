@@ -1,4 +1,4 @@
-"""suite=performance: is everything as fast as it can be on this machine?"""
+"""suite=performance: times of layers, optimisers, batches and the trainer, compared with reference computations."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -17,9 +17,9 @@ from spectral_repro.benchmarks.scaling import Scaling
 from spectral_repro.errors import UserError, first_line
 
 NOTE = (
-    "Ratios of medians of interleaved rounds within one process: forward and backward pass, or a step, each right after a run "
-    "that is not timed. The process keeps the memory that it freed, as a training does, but where a line says that it is given "
-    "back. References are the plain algorithms, written from their definitions."
+    "Ratios of medians of interleaved rounds in one process: forward and backward pass, or a step, each timed right after an "
+    'untimed run. Freed memory stays in the process, as in the trainer, except in lines with "memory given back". References '
+    "are the plain algorithms, written from their definitions."
 )
 MOVED = 1.3
 
@@ -29,15 +29,16 @@ class Performance:
     """What to measure, and how much of it.
 
     Args:
-        comparisons: by name; each of the device and the options of that name.
-        options: of the comparisons that are held.
-        scaling: the layers whose time and memory are followed over sizes.
-        against: an earlier performance_*.csv, whose ratios these are compared with; None: nothing is.
-        seconds, rounds: for each comparison; see `time_interleaved`.
-        device, seed: where, and which random numbers.
+        comparisons: functions of a device and options, by name.
+        options: by name, of the comparisons to measure.
+        scaling: measures how time and memory grow with size.
+        against: an earlier performance_*.csv, with whose ratios the new ones are compared; None: no comparison.
+        seconds, rounds: how long, and at least how often, each comparison is timed; see `time_interleaved`.
+        device: where it is measured.
+        seed: of the random numbers.
 
     Raises:
-        UserError: for a file to compare with that is none.
+        UserError: if ``against`` is no table of this suite.
     """
 
     comparisons: Mapping[str, Callable[..., Comparison]]
@@ -71,7 +72,7 @@ class Performance:
         return SuiteResult("At the machine's limit", [NOTE], numbers, displays)
 
     def held(self, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A row for each target of a comparison, and one for each of its jobs."""
+        """Two tables for a comparison: a row for each target, and a row for each job."""
         comparison = self.comparisons[name](device=self.device, **self.options[name])
         seconds, rounds = (0, comparison.rounds) if comparison.rounds else (self.seconds, self.rounds)
         frame = time_interleaved(comparison.jobs, self.device, seconds, rounds, keep_memory=comparison.keep_memory)

@@ -1,4 +1,4 @@
-"""The power-iteration gradient as song2021 published it."""
+"""The power-iteration gradient in song2021's code."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from spectral_repro.linalg.functions import SpectralFunction
 
 @dataclass(frozen=True)
 class WholePowerIteration(Kernel):
-    """The series of wang2019 applied to all eigenvectors at once, without eigenvalues' gradient (song2021's code, SVD-PI):
+    """The series of wang2019 for all eigenvectors at once, without the gradient of the eigenvalues (song2021's code, SVD-PI):
 
         dL/dA = sum_{k<K} (A / n)^k / n (I - V V^T) dL/dV V^T,    n = |A V|_F.
 
-    For one eigenvector v, I - v v^T takes off what leaves the unit sphere. For all of them V V^T = I, and the projector is 0:
-    no gradient passes but rounding. `spectral_repro.linalg.backward.PowerIteration` is the method that was meant.
+    For one eigenvector v, I - v v^T projects onto the tangent space of the unit sphere. For all of them V V^T = I, so the
+    projector is 0, and only rounding errors pass. `spectral_repro.linalg.backward.PowerIteration` is the intended method.
     """
 
     iterations: int = 20

@@ -1,4 +1,4 @@
-"""The numbers of song2021's poster about its gradients: approximation errors of the series, and largest factors."""
+"""The numbers on song2021's poster: approximation errors of the series, and the largest factors of the gradients."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -18,9 +18,9 @@ def approximation_errors(ratios: Sequence[float], published: Mapping[str, Sequen
     """|series(r) - 1 / (1 - r)| for ratios r of eigenvalues, of the Taylor polynomial of degree 100 and the [50/50] Pade.
 
     Returns:
-        A row for each of "taylor" and "pade" and each ratio: method, ratio, published, recipe, float64. ``recipe`` is how the
-        published numbers come about (found by trial: the poster does not say): powers of r multiplied up in float64,
-        coefficients and sums in 20 digits. ``float64`` is the error of this package's kernels, against 50 digits.
+        A row for each of "taylor" and "pade" and each ratio: method, ratio, published, recipe, float64. ``recipe`` uses powers
+        of r in float64, and coefficients and sums in 20 digits. The poster does not say how its numbers were computed; this
+        way, found by trial, gives them. ``float64`` is the error of this package's kernels, against 50 digits.
     """
     exact = [_exactly(ratio) for ratio in ratios]
     rows = []
@@ -35,8 +35,8 @@ def approximation_errors(ratios: Sequence[float], published: Mapping[str, Sequen
 def largest_factors(published: Mapping[str, float]) -> pd.DataFrame:
     """The largest factor between two eigenvalues, which song2021 clamps to the rounding unit u: method, published, own.
 
-    Taylor: (K + 1) / u. Truncated: its limit. TopN: 1 / u, of an eigenvalue u and one set to 0. Pade: |P(1) / Q(1)| / u, in
-    20 digits, added up from the constant terms: Q(1) is what rounding leaves of 0.
+    Taylor: (K + 1) / u. Truncated: its limit. TopN: 1 / u, for the eigenvalues u and 0. Pade: |P(1) / Q(1)| / u, with sums in
+    20 digits that begin at the constant terms; Q(1) would be 0 without rounding errors.
     """
     with mpmath.workdps(Pade().digits):
         numerator, denominator = _pade_coefficients()

@@ -1,4 +1,4 @@
-"""Random symmetric matrices of known spectrum, with the exact value and gradient of any function of them."""
+"""Random symmetric matrices with a known spectrum, and the exact value and gradient of functions of them."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from spectral_repro.linalg.functions import SpectralFunction
 class Problem:
     """A = Q diag(lambda) Q^T and G = dL/dF for L = sum(G o F(A)), all float64.
 
-    Value and gradient come from the lambda and Q that A was made of, without a decomposition: exact but for the rounding of
-    products. What rounding A costs, about u times the condition number of the problem, is in the error of every method.
+    Value and gradient are computed from lambda and Q without a decomposition, so they are exact up to the rounding of products.
+    The methods get the rounded A, which adds about u times the condition number of the problem to the error of each of them.
 
     Args:
         eigenvalues: lambda (d,), descending.

@@ -1,4 +1,4 @@
-"""What the layers are measured against: the plain algorithms, written from their definitions, and rooflines."""
+"""Reference computations for the benchmarks: plain algorithms, written from their definitions, and rooflines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,10 @@ from spectral_repro.benchmarks.clock import Job
 
 
 def looped_whitening(x: Tensor, group_size: int, iterations: int = 19, eps: float = 1e-4) -> Tensor:
-    """ZCA whitening by SVD-PI as wang2019 describes it: one group after the other, in it one eigenvector after the other.
+    """ZCA whitening by SVD-PI as wang2019 describes it, with loops over the groups and over the eigenvectors of a group.
 
-    An eigenvector passes through power iterations, which only its gradient sees, and is then taken off the matrix (deflation).
+    Power iterations start at an eigenvector and leave it unchanged, so they matter to its gradient alone. The eigenvector is
+    then subtracted from the matrix (deflation).
     """
     outputs, identity = [], torch.eye(group_size, dtype=x.dtype, device=x.device)
     for group in x.split(group_size, 1):
@@ -33,7 +34,7 @@ def looped_whitening(x: Tensor, group_size: int, iterations: int = 19, eps: floa
 
 
 class PowerIterations(torch.autograd.Function):
-    """Iterations v <- M v / |M v| that start at an eigenvector and stay there, with the gradient (wang2019)
+    """Power iterations v <- M v / |M v| that start at an eigenvector, and so leave it unchanged, with the gradient of wang2019
 
     dL/dM = sum over k = 0 ... K of (M / |M v|)^k (I - v v^T) dL/dv v^T / |M v|.
     """
@@ -57,9 +58,9 @@ class PowerIterations(torch.autograd.Function):
 
 
 def whitening_roofline(shape: tuple[int, ...], group_size: int, device: torch.device) -> Job:
-    """What every such layer needs: two products with all positions and a decomposition forward, three products backward.
+    """The operations that any whitening layer needs: two products and a decomposition forward, three products backward.
 
-    The images lie as the products like them best, (groups, d, positions).
+    The images have the layout that is best for the products, (groups, d, positions).
     """
     x = torch.randn(shape[1] // group_size, group_size, shape[0] * shape[2] * shape[3], device=device)
     incoming = torch.randn_like(x)
@@ -88,7 +89,7 @@ def step(
     labels: Tensor,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """A bare training step, its forward pass under autocast where ``dtype`` is another than float32."""
+    """A bare training step; its forward pass runs under autocast unless ``dtype`` is float32."""
     with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
         loss = cross_entropy(model(images), labels)
     optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The result of a suite: numbers, and the tables and figures made of them."""
+"""The result of a suite: numbers, tables and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True)
 class Display:
-    """A table of texts or a figure under a title; ``caption`` says what it shows."""
+    """A table of strings or a figure, with a title and a caption."""
 
     name: str
     title: str
@@ -20,7 +20,7 @@ class Display:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a suite measured: ``notes`` about all of it, ``numbers`` by the names of their CSV files, tables and figures."""
+    """What a suite measured: ``notes`` about all of it, ``numbers`` by the names of their CSV files, and tables and figures."""
 
     title: str
     notes: Sequence[str]
@@ -29,7 +29,7 @@ class SuiteResult:
 
 
 def short(value: float) -> str:
-    """Two digits, or a power of ten outside 0.001 ... 1000; a dash for NaN."""
+    """The value with two digits, as a power of ten outside 0.001 to 1000; a dash for NaN."""
     if pd.isna(value):
         return "–"
     if value == 0 or 1e-3 <= abs(value) < 1e3:

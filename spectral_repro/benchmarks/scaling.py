@@ -1,4 +1,4 @@
-"""How time and memory of the layers grow with their sizes, beside what theory says."""
+"""Growth of the layers' time and memory with size, measured and in theory."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ PANELS = [("whitening", axis) for axis in START] + [("pooling", axis) for axis i
 
 
 def theory(layer: str, batch: int, channels: int, positions: int, group_size: int) -> dict[str, float]:
-    """Leading terms, each of weight 1: products and decompositions ("ms"), and numbers that go in and come out ("mib")."""
+    """Leading terms with weight 1: operations of products and decompositions ("ms"), entries of input and output ("mib")."""
     if layer == "whitening":
         numbers = batch * positions * channels
         return {"ms": numbers * group_size, "mib": numbers}
@@ -35,11 +35,11 @@ def theory(layer: str, batch: int, channels: int, positions: int, group_size: in
 
 @dataclass(frozen=True)
 class Scaling:
-    """What of `START` varies, one by one: ``values`` by axis.
+    """Varies one size at a time, while the others stay at `START`.
 
     Args:
-        values: channels, positions, batch and group_size, ascending powers of 4 or 2.
-        rounds: of every size; see `time_interleaved`.
+        values: of channels, positions, batch and group_size, in ascending order.
+        rounds: how often each size is timed; see `time_interleaved`.
     """
 
     values: Mapping[str, Sequence[int]]
@@ -68,7 +68,9 @@ class Scaling:
 
     def displays(self, numbers: pd.DataFrame) -> list[Display]:
         start = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in START.items())
-        caption = f"One size varies, from {start}, channels_last; exponents fitted to the larger half of the sizes."
+        caption = (
+            f"One size varies; the others are {start}, channels_last. Exponents are fitted to the larger half of the sizes."
+        )
         table = exponents(numbers)
         return [
             Display("scaling", "How cost grows", caption, figure=draw(numbers)),
@@ -82,7 +84,7 @@ class Scaling:
 
 
 def exponents(numbers: pd.DataFrame) -> pd.DataFrame:
-    """A row for each layer and axis: exponents of time and memory, fitted to what was measured and to `theory`."""
+    """A row for each layer and axis: exponents of time and memory, fitted to the measured values and to `theory`."""
     rows = []
     for layer, axis in PANELS:
         frame = numbers.query("layer == @layer and axis == @axis")
@@ -104,7 +106,7 @@ def _slope(x: pd.Series, y: pd.Series) -> float:
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
-    """Time and memory over each size, both axes logarithmic; dotted lines grow as theory says."""
+    """Time and memory against each size, on logarithmic axes; dotted lines are theory."""
     axes_names = list(START)
     colours = dict(zip(("whitening", "pooling"), COLOURS, strict=False))
     with matplotlib.rc_context(STYLE):

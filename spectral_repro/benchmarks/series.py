@@ -1,4 +1,4 @@
-"""suite=series: the factor of each method in the place of 1 / (lambda_i - lambda_j), for one pair of eigenvalues at a time."""
+"""suite=series: the factors with which gradient methods replace 1 / (lambda_i - lambda_j)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Series:
     Args:
         ratios: of the smaller eigenvalue to the larger one, which is 1.
         methods: gradient methods by name.
-        published: the largest factors that song2021's poster prints.
-        device, seed: of no effect; nothing here is large or random.
+        published: the largest factors on song2021's poster.
+        device, seed: unused; every suite takes them.
     """
 
     ratios: Sequence[float]
@@ -34,8 +34,13 @@ class Series:
         note = "In float64; the exact factor is 1 / (1 − r) of the same r."
         displays = [
             Display("series", "Errors of the factors", "Relative to 1 / (1 − r).", table=wide(numbers, "relative_error")),
-            Display("factors", "Factors", "Times the larger eigenvalue.", table=wide(numbers, "factor")),
-            Display("largest", "The largest factors", "As on song2021's poster.", table=largest.map(written)),
+            Display("factors", "Factors", "Multiplied by the larger eigenvalue.", table=wide(numbers, "factor")),
+            Display(
+                "largest",
+                "The largest factors",
+                "On song2021's poster, and here.",
+                table=largest.map(written),
+            ),
         ]
         return SuiteResult("Series of the gradients", [note], {"series": numbers, "largest": largest}, displays)
 

@@ -1,4 +1,4 @@
-"""suite=sphere: how far rows of weights drift from the sphere when only the optimiser's steps keep them there."""
+"""suite=sphere: drift of weights from the unit sphere under many optimiser steps, without normalisation."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +20,16 @@ class Sphere:
     """What to measure, and how much of it.
 
     Args:
-        optimizers: by name; each of parameters and their network.
-        channels: of the network, a 3 x 3 convolution from each to the next.
-        looks: numbers of steps, ascending, after which the rows are measured.
-        device, seed: where, and which random weights and gradients.
+        optimizers: functions of parameters and their network, by name.
+        channels: of the network, which has a 3 x 3 convolution between each two.
+        measured_after: numbers of steps, ascending, after which the rows are measured.
+        device: where it is measured.
+        seed: of the random weights and gradients.
     """
 
     optimizers: Mapping[str, Callable[..., Grassmann]]
     channels: Sequence[int]
-    looks: Sequence[int]
+    measured_after: Sequence[int]
     device: torch.device
     seed: int
 
@@ -36,8 +37,8 @@ class Sphere:
         jobs = [(name, dtype) for name in self.optimizers for dtype in DTYPES]
         numbers = pd.DataFrame([row for job in tqdm(jobs, "sphere", disable=None) for row in self.drift(*job)])
         note = (
-            "Gradients are random, every row of length 1 before the part along the weight is taken off it and it is cut to "
-            "the optimiser's grad_clip; learning rates and all else as in conf/optimizer. No step normalises a weight."
+            "Gradients are random, with rows of length 1 before the optimiser projects them on the tangent space and clips "
+            "them to grad_clip. Learning rates and other settings are those of conf/optimizer. Weights are never normalised."
         )
         return SuiteResult("Weights on the sphere", [note], {"sphere": numbers}, [display(numbers)])
 
@@ -48,11 +49,11 @@ class Sphere:
         network = nn.Sequential(*layers).to(self.device, DTYPES[dtype])
         optimizer = self.optimizers[name](network.parameters(), network)
         weights = [parameter for group in optimizer.param_groups if group["grassmann"] for parameter in group["params"]]
-        for done in range(1, self.looks[-1] + 1):
+        for done in range(1, self.measured_after[-1] + 1):
             for weight in weights:
                 weight.grad = torch.randn_like(weight) / weight[0].numel() ** 0.5
             optimizer.step()
-            if done in self.looks:
+            if done in self.measured_after:
                 lengths = torch.cat([weight.detach().double().flatten(1).norm(dim=1) for weight in weights])
                 about = {"optimizer": name, "dtype": dtype, "rows": len(lengths), "steps": done}
                 yield about | {"deviation": (lengths - 1).abs().max().item()}

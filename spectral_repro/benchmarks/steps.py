@@ -1,4 +1,4 @@
-"""suite=steps: how long a training step of each row of a paper's tables takes."""
+"""suite=steps: time of a training step for rows of papers' tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from spectral_repro.training.environment import fastest_precision
 from spectral_repro.training.trainer import Trainer
 
 NOTE = (
-    "Forward and backward pass, optimiser and constraint of one batch of random images that lies in memory, by the step of the "
-    "trainer, its learning rate set to 0. Medians and quartiles of interleaved rounds; every time is taken right after a step "
-    "that is not timed. A constraint that is due every n steps counts for one n-th, with all kernels at twice its bound."
+    "A step of the trainer on one batch of random images in memory: forward and backward pass, optimiser and constraint, with "
+    "learning rate 0. Medians and quartiles of interleaved rounds, each time taken right after an untimed step. The cost of a "
+    "constraint that is applied every n steps is divided by n; it is measured with all kernels at twice the bound."
 )
 
 
@@ -36,16 +36,18 @@ class Steps:
     """What to measure, and how much of it.
 
     Writes step_times.csv, a line for each row: row, label, milliseconds, low, high (quartiles), rounds, paper, batch_size,
-    precision, threads. A row that stands in several tables has one line, with the label of the first.
+    precision, threads. A row of several tables has one line, with the label of the first.
 
     Args:
         experiments: rows of papers' tables as paper/row, or patterns such as common_ground/zca_*, or a list of both.
         overrides: added to those of every row, such as precision=float32.
-        seconds, rounds: for all rows together; see `time_interleaved`. All networks are in memory at once.
-        device, seed: where, and which random numbers.
+        seconds, rounds: how long, and at least how often, all rows are timed; see `time_interleaved`. All networks are in
+            memory at once.
+        device: where it is measured.
+        seed: of the random numbers.
 
     Raises:
-        UserError: if no row is named, or there is none of a name.
+        UserError: if no row is named, or a name matches no row.
     """
 
     experiments: str | Sequence[str] | None
@@ -82,7 +84,7 @@ class Steps:
         for pattern in [self.experiments] if isinstance(self.experiments, str) else self.experiments or ():
             matches = [name for name in known if fnmatchcase(name, pattern)]
             if not matches:
-                raise UserError(f"experiments={pattern}: no row of a paper's tables is named so; rows are written paper/row")
+                raise UserError(f"experiments={pattern}: no row of a paper's tables has this name; write paper/row")
             found |= dict.fromkeys(matches)
         return list(found)
 
@@ -106,7 +108,7 @@ def labels(paper: str) -> dict[str, str]:
 
 
 def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tensor, Tensor]]:
-    """A trainer for a configuration, and a batch of random images of its data set's shape; its initial weights are random."""
+    """A trainer with random initial weights, and a batch of random images of the shape of the configuration's data set."""
     if config.precision == "auto":
         config = config.copy()
         config.precision = fastest_precision(device)
@@ -122,9 +124,9 @@ def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tens
 
 
 def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str, Job], dict[str, float]]:
-    """Steps of a trainer by name, and the share of each among the steps of a training.
+    """The kinds of a trainer's steps as jobs, and how often each kind occurs, as a share of all steps.
 
-    The learning rates become 0, so that all steps start from the same weights.
+    The learning rates are set to 0, so that all steps start from the same weights.
     """
     state, constraint = trainer.state, trainer.state.weights.constraint
     state.full_rates = [0.0] * len(state.full_rates)

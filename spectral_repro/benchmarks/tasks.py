@@ -1,4 +1,4 @@
-"""The functions that gradient methods are measured on."""
+"""The matrix functions of the benchmark of gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ class Task:
     """A function of d x d matrices whose largest eigenvalue is 1.
 
     Args:
-        title: for people.
-        function: f of d.
-        shift: what is added to the diagonal, of the dtype.
-        scalar: f of one number of mpmath, on the ``kept`` (of d) largest eigenvalues; f is 0 on the others.
+        title: for tables.
+        function: returns f for a size d.
+        shift: returns the number added to the diagonal for a dtype.
+        scalar: f of an mpmath number, for the largest eigenvalues; f is 0 on the others.
+        kept: returns how many eigenvalues these are for a size d.
     """
 
     title: str

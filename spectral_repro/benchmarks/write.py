@@ -1,4 +1,4 @@
-"""The result of a suite on disk."""
+"""Writes the result of a suite."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefin
 
 
 def write(result: SuiteResult, measured_on: str, out: Path) -> list[str]:
-    """Writes <numbers>.csv, <display>.{md,png,pdf} and index.html; returns the tables as Markdown, and what was written.
+    """Writes <numbers>.csv, <display>.{md,png,pdf} and index.html. Returns the tables as Markdown, and a line about the files.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: if the folder cannot be written to.
     """
     files = {f"{name}.csv": frame.to_csv(index=False, float_format="%.4g").encode() for name, frame in result.numbers.items()}
     tables = {display.name: markdown(display, measured_on) for display in result.displays if display.table is not None}
@@ -39,7 +39,7 @@ def markdown(display: Display, measured_on: str) -> str:
 
 
 def page(result: SuiteResult, measured_on: str) -> str:
-    """All results on one self-contained page."""
+    """An HTML page with all results, which needs no other file."""
     drawings = {
         display.name: Markup(svg(display.figure, f"{display.title}. {display.caption}"))
         for display in result.displays

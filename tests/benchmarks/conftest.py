@@ -1,4 +1,4 @@
-"""The suites at their smallest, within this process."""
+"""Benchmark suites at their smallest scale, in this process."""
 
 import hydra
 import pytest
@@ -10,7 +10,7 @@ from spectral_repro.configuration.folders import CONF
 
 @pytest.fixture(scope="session")
 def suite():
-    """The suite of a name at scale=smoke, ready to measure."""
+    """Builds the suite of a name at scale=smoke."""
 
     def build(name: str):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -1,4 +1,4 @@
-"""Measured errors where they are known."""
+"""Measured errors in cases where they are known."""
 
 from dataclasses import replace
 
@@ -30,8 +30,8 @@ def test_exact_is_exact_up_to_rounding(function: str, dtype: str, rounding: floa
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.9, 0.99])
-def test_taylor_misses_a_power_of_the_ratio(ratio: float):
-    """Between two eigenvalues its kernel is the exact one times 1 - r^101."""
+def test_error_of_taylor_is_a_power_of_the_ratio(ratio: float):
+    """For two eigenvalues its kernel is 1 - r^101 times the exact one."""
     problem = draw(Spectrum(lambda size: torch.tensor([1.0, ratio], dtype=torch.float64), rotated=False), 2, 1, seed=0)
     problem = replace(problem, incoming=torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], dtype=torch.float64))
     measured = Case(problem, "sqrt", "float64", CPU).accuracy(Taylor())
@@ -45,12 +45,12 @@ def test_pi_whole_passes_no_gradient(function: str):
     assert measured["forward_error"] < 1e-13
 
 
-def test_a_tie_breaks_the_plain_gradient():
+def test_plain_gradient_at_a_tie_is_not_finite():
     assert of("tied", "whitening").accuracy(PlainSVD())["non_finite"] == 1
     assert of("separated", "whitening").accuracy(PlainSVD())["non_finite"] == 0
 
 
-def test_gain_is_that_of_the_smallest_eigenvalue():
+def test_gain_of_whitening():
     """For G = I, dL/dA = f'(A)."""
     problem = draw(NAMED["separated"], 8, 2, seed=0)
     case = Case(replace(problem, incoming=torch.eye(8, dtype=torch.float64).expand(2, 8, 8)), "whitening", "float64", CPU)

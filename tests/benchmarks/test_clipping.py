@@ -1,4 +1,4 @@
-"""suite=clipping at its smallest, and the naive ways that it measures against."""
+"""suite=clipping at its smallest scale, and its reference computations."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from spectral_repro.linalg import clip_conv, conv_norm
 
 
 @pytest.mark.parametrize(("outputs", "inputs", "size", "stride"), [(4, 3, 8, 1), (4, 3, 8, 2), (3, 9, 6, 3), (5, 2, 4, 1)])
-def test_every_way_clips_alike(outputs, inputs, size, stride):
+def test_references_agree_with_clip_conv(outputs, inputs, size, stride):
     weight = torch.randn(outputs, inputs, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = clip_conv(weight, size, 1.0, stride)
     for way in (naive_clip, gram_clip):
@@ -20,7 +20,7 @@ def test_every_way_clips_alike(outputs, inputs, size, stride):
     torch.testing.assert_close(naive_norm(weight, size, stride), conv_norm(weight, size, stride))
 
 
-def test_layers_count_as_often_as_the_network_has_them():
+def test_totals_weight_layers_by_their_count():
     common = {"network": "net", "operation": "clip", "difference": 0.5}
     rows = [(NAIVE, 1, 100.0), (NAIVE, 3, 200.0), ("other", 1, 50.0), ("other", 3, 100.0)]
     totals = summed(pd.DataFrame([common | {"way": way, "count": count, "ms": ms} for way, count, ms in rows]))
@@ -29,7 +29,7 @@ def test_layers_count_as_often_as_the_network_has_them():
     assert totals["speedup"].tolist() == pytest.approx([1, 2])
 
 
-def test_tables_and_a_figure(suite, tmp_path: Path):
+def test_files_and_printed_tables(suite, tmp_path: Path):
     printed = write(suite("clipping").measure(), "Measured here.", tmp_path)
     layers, totals = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("layers", "clipping"))
     assert (layers["ms"] > 0).all() and (layers["difference"] < 1e-6).all()

@@ -29,15 +29,15 @@ def test_every_round_times_every_job_right_after_running_it():
     assert calls == ["a forward", "a backward"] * 2
 
 
-def test_the_rehearsal_is_not_timed():
+def test_the_warm_up_is_not_timed():
     naps = iter([0.02, 0.0] * 3)
     (row,) = time_interleaved({"a": lambda: lambda: time.sleep(next(naps))}, CPU, seconds=0, least=3).itertuples()
     assert row.backward_ms < 10
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no glibc")
-def test_memory_is_kept_between_jobs_unless_it_is_not():
-    """New pages are counted in a process of its own, whose memory is set up for good."""
+def test_freed_memory_is_kept_or_returned():
+    """In a process of its own, because the settings of the allocator last. Page faults are counted."""
     script = """
 import resource, torch
 from spectral_repro.benchmarks.clock import time_interleaved
@@ -66,7 +66,7 @@ def test_times_of_both_passes():
     assert row.total_low_ms <= row.total_ms <= row.total_high_ms
 
 
-def test_rounds_end_with_the_time_or_their_number():
+def test_number_of_rounds_is_bounded_by_time_and_most():
     assert time_interleaved({"a": lambda: lambda: None}, CPU, seconds=60, least=1, most=7)["rounds"].tolist() == [7]
     (rounds,) = time_interleaved({"a": lambda: lambda: time.sleep(0.01)}, CPU, seconds=0.05, least=1)["rounds"]
     assert 1 <= rounds <= 5

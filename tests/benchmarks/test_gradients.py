@@ -12,17 +12,17 @@ def gradients(suite) -> Gradients:
 
 
 def test_every_method_is_measured(gradients: Gradients):
-    """Every option of backward that is a gradient method, not a change from one to another."""
+    """Every option of backward except hybrid, which switches between methods."""
     assert set(options("backward")) - {"hybrid"} <= set(gradients.methods)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(4, 3), (64, 52), (256, 206), (1, 1)])
-def test_topn_keeps_its_share(size: int, kept: int):
+def test_topn_keeps_the_same_share_at_every_size(size: int, kept: int):
     assert at_size(TopN(206), size) == TopN(kept)
     assert at_size(Exact(), size) == Exact()
 
 
-def test_who_is_measured_where(gradients: Gradients):
+def test_undefined_and_slow_methods_are_skipped(gradients: Gradients):
     cases = {case.function_name: case for case in gradients.cases(gradients.problem(NAMED["separated"], 4))}
     assert set(gradients.usable(cases["sqrt"])) == set(gradients.methods)
     left = set(gradients.methods) - set(gradients.usable(cases["pca"]))

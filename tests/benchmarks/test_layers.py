@@ -7,7 +7,7 @@ from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.groups import options
 
 
-def test_every_layer_beside_the_plain_one(suite, tmp_path: Path):
+def test_every_layer_is_compared_with_the_plain_one(suite, tmp_path: Path):
     layers = suite("layers")
     assert set(options("pooling")) <= set(layers.families["pooling"])
     printed = write(layers.measure(), "Measured here.", tmp_path)

@@ -5,7 +5,7 @@ from spectral_repro.benchmarks.memory import peak
 CPU = torch.device("cpu")
 
 
-def test_the_most_that_is_alive_at_once():
+def test_freed_tensors_do_not_count():
     x = torch.ones(1000)  # 4000 bytes, made before
 
     def forward():
@@ -17,13 +17,13 @@ def test_the_most_that_is_alive_at_once():
     assert peak(forward, CPU) == 3 * 4000
 
 
-def test_views_and_what_is_changed_in_place_are_counted_once():
+def test_views_and_in_place_results_are_counted_once():
     x = torch.ones(10, 100)
     assert peak(lambda: lambda: x.T[3:].mT, CPU) == 0
     assert peak(lambda: lambda: (x + 1).T.add_(2).view(100, 10), CPU) == 4000
 
 
-def test_what_autograd_keeps_counts():
+def test_tensors_saved_by_autograd_count():
     x = torch.ones(1000, requires_grad=True)
 
     def forward():

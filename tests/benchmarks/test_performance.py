@@ -1,4 +1,4 @@
-"""suite=performance and suite=cuda at their smallest; `pytest -m benchmark` repeats every ratio at full size."""
+"""suite=performance and suite=cuda at their smallest scale; `pytest -m benchmark` measures every ratio at scale=cpu."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,20 +17,20 @@ from spectral_repro.benchmarks.write import write
 from spectral_repro.configuration.folders import CONF
 from spectral_repro.errors import UserError
 
-CONTESTS = (
+COMPARISONS = (
     *("whitening", "new_memory", "pooling", "clipping", "norms", "optimizers", "pipeline", "photographs", "networks"),
     *("trainer", "trainer_common_ground", "processes"),
 )
 
 
-def test_an_aim_is_a_ratio_of_times():
+def test_targets_bound_ratios_of_times():
     times = {"ours": 2.0, "plain": 3.0}
     slower, faster = Target("", "ours", "plain", 0.5), Target("", "ours", "plain", 1.4, faster=True)
     assert slower.reached(times) == pytest.approx(2 / 3) and not slower.met(times)
     assert faster.reached(times) == 1.5 and faster.met(times)
 
 
-def test_ratios_that_moved():
+def test_ratios_that_changed():
     now = pd.DataFrame({"what": list("abcd"), "reached": [1.0, 1.29, 1.31, 0.7]})
     before = pd.DataFrame({"what": list("bcda"), "reached": [1.0, 1.0, 1.0, 1.0]})
     assert moved(now, before)["what"].tolist() == ["c", "d"]
@@ -67,7 +67,7 @@ def test_every_ratio_has_a_row_and_the_scaling_a_figure(suite, tmp_path: Path):
     rows = pd.read_csv(tmp_path / f"performance_{short_name()}.csv")
     assert rows["torch"].eq(processor()["torch"]).all()
     assert "1 of" in printed[1] and printed[1].count("dirac") == 1
-    assert set(rows["comparison"]) == set(CONTESTS) - {"processes"} and (rows["reached"] > 0).all()
+    assert set(rows["comparison"]) == set(COMPARISONS) - {"processes"} and (rows["reached"] > 0).all()
     assert all(f"| {what}" in printed[0] for what in rows["what"])
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(tmp_path / "scaling.csv").groupby(["layer", "axis"])) == len(PANELS)
@@ -83,7 +83,7 @@ def test_the_suite_for_a_gpu_runs_anywhere(suite, tmp_path: Path):
 
 @pytest.mark.benchmark
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", CONTESTS)
+@pytest.mark.parametrize("name", COMPARISONS)
 def test_ratios(name: str):
     threads = torch.get_num_threads()
     torch.set_num_threads(torch.multiprocessing.cpu_count())

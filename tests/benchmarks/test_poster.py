@@ -1,4 +1,4 @@
-"""The poster's 18 figures, from its values in conf/."""
+"""The 18 numbers on song2021's poster, which conf/suite/gradients.yaml holds."""
 
 import pandas as pd
 import pytest
@@ -18,7 +18,7 @@ def test_the_recipe_gives_the_published_taylor_errors(errors: pd.DataFrame):
 
 
 def test_the_recipe_gives_the_published_pade_errors(errors: pd.DataFrame):
-    """To the one digit given, but for two that are the noise of 20 digits and of one product in float64."""
+    """To the one digit given, except for two ratios at which the errors are rounding errors alone."""
     rows = errors.loc["pade"]
     assert len(rows) == 7
     clear = rows.drop([0.5, 0.7])
@@ -26,7 +26,7 @@ def test_the_recipe_gives_the_published_pade_errors(errors: pd.DataFrame):
     assert rows["recipe"][0.5] < 1e-20 and rows["recipe"][0.7] < 1e-16
 
 
-def test_the_kernels_of_the_package(errors: pd.DataFrame):
+def test_errors_of_the_kernels_in_float64(errors: pd.DataFrame):
     for ratio, row in errors.loc["taylor"].iterrows():
         assert row["float64"] == pytest.approx(ratio**101 / (1 - ratio), rel=1e-9, abs=3e-16)
     pade = errors.loc["pade"]

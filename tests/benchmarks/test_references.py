@@ -1,4 +1,4 @@
-"""What the bench times beside the layers computes what the layers compute."""
+"""The reference computations of the benchmarks agree with the layers."""
 
 import pytest
 import torch
@@ -24,13 +24,13 @@ def value_and_gradient(function, x):
 
 
 @pytest.mark.parametrize("group_size", [1, 4, 8])
-def test_the_loop_form_of_whitening_is_the_layer_with_the_closed_form(group_size, features):
+def test_looped_whitening_agrees_with_the_layer(group_size, features):
     loop = value_and_gradient(lambda x: looped_whitening(x, group_size, iterations=5), features)
     layer = value_and_gradient(ZCAWhitening(8, group_size, PowerIteration(5), shrinkage=0).double(), features)
     torch.testing.assert_close(loop, layer, rtol=1e-8, atol=1e-9)
 
 
-def test_pooling_by_an_svd_of_the_whole_is_the_layer(features):
+def test_pooling_by_svd_agrees_with_the_layer(features):
     rows, columns = torch.triu_indices(8, 8)
     loop = value_and_gradient(lambda x: svd_pooling(x.flatten(2))[:, rows, columns], features)
     layer = value_and_gradient(CovariancePooling(8), features)

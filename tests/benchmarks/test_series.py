@@ -6,7 +6,7 @@ import pytest
 from spectral_repro.benchmarks.write import write
 
 
-def test_factors_beside_the_exact_one(suite, tmp_path: Path):
+def test_factors_and_their_errors(suite, tmp_path: Path):
     write(suite("series").measure(), "Measured here.", tmp_path)
     numbers = pd.read_csv(tmp_path / "series.csv").set_index(["method", "ratio"])
     assert numbers.loc[("pi", 0.5), "factor"] == pytest.approx(sum(0.5**k for k in range(19)), rel=1e-3)

@@ -20,7 +20,7 @@ def test_descending_from_one_without_a_tie_at_the_cut(name: str, size: int):
         assert (eigenvalues[cut - 1] - eigenvalues[cut]) / eigenvalues[cut - 1] > 1e-2
 
 
-def test_their_numbers():
+def test_condition_numbers_and_gaps():
     problems = {name: draw(spectrum, 16, 1, seed=0) for name, spectrum in SPECTRA.items()}
     assert problems["condition 1e3"].condition == pytest.approx(1e3)
     assert problems["gap 1e-8"].gap == pytest.approx(1e-8)
@@ -30,7 +30,7 @@ def test_their_numbers():
     assert partial(clusters, gap=0.0)(16).unique().tolist() == [0.125, 0.25, 0.5, 1]
 
 
-def test_matrices_have_their_spectrum_and_their_features():
+def test_eigenvalues_and_features_of_the_matrices():
     problem = draw(NAMED["separated"], 8, 3, seed=1)
     assert torch.allclose(torch.linalg.eigvalsh(problem.matrices).flip(-1), problem.eigenvalues)
     assert torch.allclose(problem.features @ problem.features.mT, problem.matrices)
@@ -38,7 +38,7 @@ def test_matrices_have_their_spectrum_and_their_features():
     assert torch.equal(tied.matrices, torch.diag(tied.eigenvalues).expand(3, 8, 8))
 
 
-def test_the_same_seed_draws_the_same():
+def test_the_seed_decides_the_matrices():
     first, again, other = (draw(NAMED["separated"], 8, 2, seed) for seed in (5, 5, 6))
     assert torch.equal(first.matrices, again.matrices) and torch.equal(first.incoming, again.incoming)
     assert not torch.equal(first.matrices, other.matrices)

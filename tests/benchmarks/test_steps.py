@@ -1,4 +1,4 @@
-"""suite=steps: rows of tables as steps that can be timed."""
+"""suite=steps: training steps of rows of papers' tables."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_a_line_for_each_row(suite):
     ("row", "shares"),
     [("batch", {"step": 1.0}), ("clip_1", {"step": 0.98, "bounded": 0.02}), ("divide_1", {"bounded": 1.0})],
 )
-def test_steps_start_from_the_same_weights_and_a_constraint_has_work_to_do(row: str, shares: dict[str, float]):
+def test_steps_keep_the_weights_and_constraints_start_above_their_bound(row: str, shares: dict[str, float]):
     trainer, batch = ready(compose([f"experiment=common_ground/{row}", *SMALL]), CPU)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
     jobs, found = step_jobs(trainer, batch)
