@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The committed results of cho2017: whether weights stay on the sphere; SGD, SGD-G and Adam-G on narrow networks at scale=cpu, three
-# seeds each, and VGG on CIFAR-100 once more with all images that there are; then the report in results/cho2017. All rows:
-# -m paper=cho2017. Arguments go to the training, such as dataset.root=FOLDER. Interrupted, it goes on where it was.
+# The committed results of cho2017: the drift from the sphere; SGD, SGD-G and Adam-G on narrow networks at scale=cpu with three
+# seeds, and VGG on CIFAR-100 again with all available images; then the report in results/cho2017. For all rows use
+# -m paper=cho2017. Arguments go to the training, such as dataset.root=FOLDER. After an interruption, run it again to continue.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 python -m spectral_repro.bench suite=sphere out=results/cho2017/sphere

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The runs of results/common_ground, two side by side with one thread each, and the report. A row by itself:
+# The runs of results/common_ground, two at a time with one thread each, then the report. For a single row use
 #     python -m spectral_repro.train experiment=common_ground/zca_svd_d16 seed=0 dataset.root=FOLDER
-# ROWS and SEEDS choose others, JOBS how many side by side: ROWS="batch soc" SEEDS="0 1" JOBS=4 bash scripts/common_ground.sh
-# Arguments go to the training, such as dataset.root=FOLDER. Every row gets its first seed before any gets its second. What is
-# finished is left as it is, what was interrupted goes on. With OUT=FOLDER, runs and report go there and not to results.
+# ROWS, SEEDS and JOBS choose rows, seeds and how many run at a time: ROWS="batch soc" SEEDS="0 1" JOBS=4 bash scripts/common_ground.sh
+# Arguments go to the training, such as dataset.root=FOLDER. The first seed of all rows is run before the second. Finished runs
+# are skipped, interrupted ones continue. With OUT=FOLDER, runs and report go there instead of results.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 ROWS=${ROWS:-"batch zca_d16 zca_svd_pi_d16 zca_svd_d16 zca_svd_pi_d32 zca_svd_d32 zca_exact_d32 pooling_average pooling_svd

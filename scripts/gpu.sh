@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# What a GPU is needed for, within MINUTES (10) on one of them, into the folder OUT (results/out/gpu), the most important first:
+# Everything that needs a GPU, in MINUTES (default 10) on one GPU, written to the folder OUT (default results/out/gpu):
 #
-# 1. correctness: layers, gradients, optimisers and constraints against the CPU, waits in a training step, compilation, torchrun
+# 1. correctness: layers, gradients, optimisers and constraints compared with the CPU; synchronisation, compilation, torchrun
 # 2. bench: times of suite=cuda
-# 3. common_ground: the runs of scripts/common_ground.sh, JOBS (8) side by side, seed after seed; ROWS and SEEDS choose others
-# 4. resnet18: that of wang2019 at full width with all images for EPOCHS (4) epochs; NORMS are batch norm, SVD and SVD-PI
-# 5. reports: tables, figures and pages of the runs that there are
+# 3. common_ground: the runs of scripts/common_ground.sh, JOBS (default 8) at a time; ROWS and SEEDS choose rows and seeds
+# 4. resnet18: the network of wang2019 at full width, with all images, for EPOCHS (default 4) epochs; NORMS chooses the rows
+# 5. reports: tables, figures and pages of the finished runs
 #
 #     bash scripts/gpu.sh dataset.root=FOLDER
 #
-# Arguments go to the training, device= and scale= to the bench too. Each part has its share of the time. What is finished is left
-# as it is and what was interrupted goes on, so the same command again does more. Does it run, on a CPU, in two minutes:
+# Arguments go to the training; device= and scale= go to the bench too. Each part has a share of the time. Run the same command
+# again to continue: finished work is skipped. A trial on a CPU, in two minutes:
 #
 #     ROWS=batch SEEDS=0 NORMS=batch EPOCHS=1 bash scripts/gpu.sh device=cpu scale=smoke dataset=random
 set -euo pipefail
@@ -26,7 +26,7 @@ for argument in "$@"; do
     esac
 done
 
-# part NAME PERCENT COMMAND...: a command that may last until so much of the time is over; its output goes to OUT/NAME.log
+# part NAME PERCENT COMMAND...: runs a command until PERCENT of the time is over; its output goes to OUT/NAME.log
 part() {
     local name=$1 left=$((60 * minutes * $2 / 100 - SECONDS)) status=0
     shift 2

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The numerical tests under other instructions, numbers of threads and orders of tests: a line for each, and the failures below it.
-# Arguments go to pytest in place of all folders of numerical tests: scripts/portability.sh tests/layers -k golden
+# Runs the numerical tests with other instructions, numbers of threads and orders of tests, and prints a line for each, with its
+# failures. Arguments for pytest replace the folders of numerical tests: scripts/portability.sh tests/layers -k golden
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 [ $# -gt 0 ] || set -- tests/{linalg,layers,optim,constraints,models,evaluation}
 
-# a checksum for each of some operations: switches that leave all of them as they are choose no other instructions here
+# checksums of some operations: a setting that changes none of them has no effect on this machine
 bits() {
     python - <<'PYTHON'
 import hashlib
@@ -43,7 +43,7 @@ failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# row LABEL SETTING... -- OPTION...: the tests with settings of the environment and options of pytest
+# row LABEL SETTING... -- OPTION...: runs the tests with environment variables and options of pytest
 row() {
     local label=$1 settings=() bits changed seconds=$SECONDS state=passed
     shift

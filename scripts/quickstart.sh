@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job: four norm layers on handwritten digits, two seeds each, then a page, a table and a figure. All of it lies in
-# results/out/quickstart, which git ignores. Arguments go to the training: scale=smoke takes seconds.
+# Trains four norm layers on handwritten digits with two seeds, then writes a page, a table and a figure to results/out/quickstart,
+# which git ignores. Arguments go to the training: scale=smoke takes seconds.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 out=results/out/quickstart

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The picture of the README, which is committed in results/quickstart: runs the quickstart and makes its report there. Arguments
-# go to the training.
+# Runs the quickstart and writes its report to results/quickstart, which is committed. Arguments go to the training.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 bash scripts/quickstart.sh "$@"

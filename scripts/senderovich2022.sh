@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The committed results of senderovich2022 at scale=cpu, three seeds each: a narrow WRN as it is, with TT, clipping and division,
-# and a narrow LipConvnet-5 with SOC and SOTT, evaluated by all five metrics (corruptions of one severity, AutoAttack on few
-# images), then the report in results/senderovich2022. All rows: -m paper=senderovich2022. Arguments go to the training, such as
-# dataset.root=FOLDER. Interrupted, it goes on where it was.
+# The committed results of senderovich2022 at scale=cpu with three seeds: a narrow WRN, plain, with TT, clipping and division, and
+# a narrow LipConvnet-5 with SOC and SOTT, evaluated by all five metrics (corruptions of one severity, AutoAttack on few images);
+# then the report in results/senderovich2022. For all rows use -m paper=senderovich2022. Arguments go to the training, such as
+# dataset.root=FOLDER. After an interruption, run it again to continue.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 python -m spectral_repro.train --multirun paper=senderovich2022 scale=cpu "experiment=glob(senderovich2022/narrow_*)" seed=0,1,2 "$@"

@@ -1,4 +1,4 @@
-# Sourced by the other scripts: an environment with the project in it. An active virtual environment is used as it is.
+# Sourced by the other scripts: installs the project into the active virtual environment, or into .venv if none is active.
 # With NO_SETUP=1 nothing is installed: python must have everything that pyproject.toml lists.
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 if [ -n "${NO_SETUP:-}" ]; then
