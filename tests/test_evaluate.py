@@ -73,7 +73,7 @@ def test_a_folder_of_runs_and_checkpoints(command, runs):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_is_measured_stays(evaluate, runs):
+def test_measurements_are_kept(evaluate, runs):
     assert evaluate("run=runs/whole", "metrics=accuracy")[0] == 0
     file = runs / "whole" / "evaluation.json"
     before = json.loads(file.read_text())
@@ -129,7 +129,7 @@ def infinite_bias(content: dict) -> None:
     content["model"][max(name for name in content["model"] if name.endswith("bias"))][0] = float("inf")
 
 
-def test_one_that_is_damaged_does_not_keep_the_others_from_being_evaluated(evaluate, runs):
+def test_a_damaged_run_does_not_stop_the_others(evaluate, runs):
     whole, mine = runs / "whole", runs / "mine.pt"
     shutil.rmtree(runs / "interrupted")
     damages = {

@@ -85,7 +85,7 @@ def test_bad_input_is_named_before_data_are_read(call, tmp_path, arguments: list
         ),
     ],
 )
-def test_data_that_are_not_what_the_configuration_says(train, arguments: list[str], named: list[str]):
+def test_errors_for_data_that_differ_from_the_configuration(train, arguments: list[str], named: list[str]):
     with pytest.raises(UserError) as error:
         train(*arguments)
     assert all(text in str(error.value) for text in named)
@@ -145,7 +145,7 @@ def test_a_group_that_is_left_out_though_scale_sets_some_of_its_keys(call):
         ("_target_: torch.nn", "norm._target_=torch.nn: is no class or function"),
     ],
 )
-def test_an_option_of_ones_own_that_is_none(call, tmp_path, content: str, named: str):
+def test_errors_in_option_files_of_the_user(call, tmp_path, content: str, named: str):
     (tmp_path / "options" / "norm").mkdir(parents=True)
     (tmp_path / "options" / "norm" / "mine.yaml").write_text(content)
     result = call("train", "--config-dir", "options", "norm=mine", *SMALL)

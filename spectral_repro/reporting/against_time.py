@@ -28,11 +28,11 @@ ON_A_BAR = 40  # points by which a label may be farther from its dot to lie on n
 
 
 def points(section: Section) -> pd.DataFrame:
-    """A row for each row of the table that has both a time and a value.
+    """The rows of a table that have both a time and a value.
 
-    Columns: label; time, in milliseconds, that of the table's file of times if there is one, or else the mean over the runs,
-    which must come from one machine; mean, low and high, the 95 % t interval over the seeds (NaN for a single one); front, is
-    no other row both faster and better?
+    Columns: label; time of a step in milliseconds, from the file of measured times if there is one, or else the mean over the
+    runs, which must come from one machine; mean over the seeds, and its 95 % t interval from low to high (NaN for one seed);
+    front, whether no other row is both faster and better.
     """
     table, rows = section.table, []
     for entry in section.entries:
@@ -50,9 +50,9 @@ def points(section: Section) -> pd.DataFrame:
 
 
 def draw_against_time(section: Section) -> Figure | None:
-    """The mean of each row with its 95 % t interval against the time of a step, relative to that of the table's row for it.
+    """The mean of each row with its 95 % t interval, against the time of a training step relative to that of one row.
 
-    None where the table does not ask for it, or for fewer than two rows with a time and a value.
+    None if the table asks for no such figure, or fewer than two rows have a time and a value.
     """
     table = section.table
     if table.against_time is None or table.metric.best is None:
@@ -105,7 +105,7 @@ def _unit(section: Section, frame: pd.DataFrame) -> float | None:
 
 
 def _scale(axes: Axes, times: pd.Series) -> None:
-    """Room for labels at both sides."""
+    """Sets the scale of the horizontal axis, with space for labels on both sides."""
     least, most = times.min(), times.max()
     if most >= LOGARITHMIC_FROM * least:
         axes.set_xscale("log")
@@ -120,7 +120,7 @@ def _scale(axes: Axes, times: pd.Series) -> None:
 
 
 def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -> None:
-    """Writes each row's label at the free place that is nearest to its dot, with a line to it where that is not beside it."""
+    """Writes each label at the nearest free place to its dot, with a line to the dot if it is not next to it."""
     pixels, means, best = figure.dpi / 72, frame["mean"].to_numpy(), frame["front"].to_numpy()
     dots = axes.transData.transform(np.column_stack([times, means]))
     ends = [axes.transData.transform(np.column_stack([times, frame[end].fillna(frame["mean"])])) for end in ("low", "high")]
@@ -153,8 +153,9 @@ def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -
 def _free_place(
     dot: np.ndarray, size: tuple[float, float], within: Bbox, taken: np.ndarray, bars: np.ndarray, pixels: float
 ) -> tuple[np.ndarray, bool]:
-    """The box for a label of this size that is nearest to its dot, lies within the axes and overlaps none of the taken ones, as
-    long as there is one; it lies on a bar only where that saves much. And is it so far from the dot that it needs a line?
+    """The nearest box to a dot for a label of this size, and whether it is so far away that it needs a line.
+
+    The box lies within the axes and overlaps no taken box, if possible. It lies on a bar only if the next free place is far.
     """
     (width, height), gap = size, GAP * pixels
     beside = [(gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap), (-width / 2, -gap - height)]
@@ -170,11 +171,11 @@ def _free_place(
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The area that each of the boxes (left, bottom, right, top) shares with others."""
+    """The area of each box (left, bottom, right, top) that others cover."""
     shared = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
     return shared.clip(min=0).prod(-1).sum(-1)
 
 
 def _distance(dot: np.ndarray, starts: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """From a dot to the nearest point of boxes."""
+    """The distance from a dot to the nearest point of each box."""
     return np.linalg.norm(dot - np.clip(dot, starts, starts + size), axis=-1)

@@ -1,4 +1,4 @@
-"""A cache of what takes long to compute, in the user's cache folder, kept between calls."""
+"""A cache on disk for slow computations, in the user's cache folder."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
-PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # by which entries are made and read
+PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # entries depend on their versions
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
 Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # as the built-in map
@@ -26,7 +26,7 @@ def place() -> Path:
 
 
 def fingerprint(*parts: object) -> str:
-    """A key for values, told apart by how they are written. Other versions of Python or of a package give other keys."""
+    """A hash of the repr of the values and of the versions of Python and `PACKAGES`."""
     return hashlib.sha256(repr((_versions(), parts)).encode()).hexdigest()
 
 
@@ -36,10 +36,15 @@ def _versions() -> list[str]:
 
 
 def cached(keys: Mapping[Item, str], compute: Callable[[Item], Value], mapper: Mapper = map) -> dict[Item, Value]:
-    """The value of each item: that of an earlier call with the same key, or else computed now, by `mapper`.
+    """The value of each item, from an earlier call with the same key, or computed now.
 
-    A fault of the cache only costs time: an entry that cannot be read is computed again, a damaged file is removed,
-    and nothing is kept where nothing can be written.
+    A fault of the cache is never an error: an entry that cannot be read is computed again, a damaged file is removed, and
+    nothing is stored if the folder cannot be written to.
+
+    Args:
+        keys: the key of each item.
+        compute: gives the value of an item.
+        mapper: calls it for all missing items; used like the built-in map.
     """
     nothing: dict[str, Any] = {}
     known = _with_database(lambda database: _read(database, set(keys.values())), otherwise=nothing)
@@ -69,7 +74,7 @@ def _read(database: sqlite3.Connection, keys: set[str]) -> dict[str, Any]:
     database.executemany("INSERT INTO wanted VALUES (?)", ((key,) for key in keys))
     entries = {}
     for key, value in database.execute("SELECT key, value FROM entries JOIN wanted USING (key)").fetchall():
-        with suppress(Exception):  # pickle has no error of its own for every kind of damage
+        with suppress(Exception):  # damaged data can raise any error in pickle
             entries[key] = pickle.loads(value)
     return entries
 

@@ -1,4 +1,4 @@
-"""What a paper claims, as numbers with bounds."""
+"""Claims of papers, as numbers with bounds."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,15 @@ SUCCESS = "success"
 
 @dataclass(frozen=True, eq=False)
 class Number:
-    """A number that a claim bounds: of the runs of a row, or of a file that bench wrote.
+    """A number with bounds, measured by the runs of a row or read from a file of a benchmark.
 
     Attributes:
-        at_least, at_most: its bounds.
-        table, row: the row whose runs are measured. With `difference_to` or `ratio_to`, another row of the table: the
-            differences or quotients of runs of the same seed.
-        metric: a metric's name, or "success" for the percentage of runs that end finite; None: what the table measures.
-        file, column, where: CSV under the folder of results, and which rows of it (the largest of several counts); with
-            `ratio_to`, divided by the column in those rows.
+        at_least, at_most: the bounds.
+        table, row: the row whose runs are measured.
+        difference_to, ratio_to: another row of the table; the number is then the difference or ratio of runs of the same seed.
+        metric: name of a metric, or "success" for the percentage of runs that do not diverge; None: the metric of the table.
+        file, column, where: CSV file in the folder of results, its column, and the values that select rows; the largest of
+            several rows is used. With `ratio_to`, divided by the column in the rows that it selects.
     """
 
     at_least: float | None = None
@@ -32,7 +32,7 @@ class Number:
 
     @property
     def rows(self) -> list[str]:
-        """The rows of the table that it is made of."""
+        """The rows of the table that the number is computed from."""
         return [row for row in (self.row, self.difference_to, self.ratio_to) if isinstance(row, str)]
 
     @property
@@ -57,12 +57,12 @@ def _words(where: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim holds if all its numbers keep their bounds.
+    """A claim, which holds if all its numbers are within their bounds.
 
     Attributes:
-        published: the figures it rests on; None where there are none.
-        full: can runs of another protocol than the published one say nothing about it?
-        command: what measures it, where its rows have no commands of their own.
+        published: the published figures for it; None if there are none.
+        full: whether it can only be decided by the published protocol.
+        command: the command that measures it, if it is not that of its rows.
     """
 
     id: str
@@ -74,6 +74,6 @@ class Claim:
 
 
 def read_claim(id: str, settings: dict[str, Any]) -> Claim:
-    """A claim of conf/claim; a number with several rows is one for each of them."""
+    """Reads a claim of conf/claim. A number that names several rows becomes one number for each row."""
     numbers = [Number(**number | {"row": row}) for number in settings["numbers"] for row in number.get("row", [None])]
     return Claim(**{"id": id} | settings | {"numbers": tuple(numbers)})

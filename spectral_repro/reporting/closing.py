@@ -1,4 +1,4 @@
-"""What a sweep says at its end: a table of its runs, and the command that makes the page of it."""
+"""The table that a sweep prints at its end, and the command for its page."""
 
 import shlex
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from spectral_repro.reporting.tables import markdown
 
 
 def closing_table(jobs: Sequence[JobReturn]) -> str:
-    """A row for each combination of values that differ between the jobs, seeds aside, and the command for its page.
+    """A row for each combination of values that differ between the jobs, except the seed, and the command for its page.
 
-    What differs between data sets, or between scales, stands in tables of their own.
+    Each data set and each scale has its own table.
     """
     runs = list({run.id: run for run in map(run_of, jobs)}.values())
     if not runs:
@@ -33,16 +33,16 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
 
 
 def run_of(job: JobReturn) -> Run:
-    """The run of a job, read from its folder; of a job that failed before it had one, its configuration alone."""
+    """The run of a job, read from its folder. If the job failed before it had a folder, the run has only a configuration."""
     config: Any = job.cfg
     try:
         values = identity(pinned(config))
-    except UserError:  # of a folder that is missing, for which the job failed as well
+    except UserError:  # such as a missing folder of images; the job failed too
         values = identity(config)
     for folder in Path(config.results_dir).expanduser().glob(f"*-{digest(values)}"):
         try:
             return read_run(folder)
-        except Exception:  # half-written or damaged; the job's configuration says what it was
+        except Exception:  # incomplete or damaged; the configuration of the job is used instead
             pass
     return _without_folder(job, config, values)
 

@@ -1,4 +1,4 @@
-"""What the command report does with its configuration."""
+"""The work of the command report."""
 
 import os
 import shlex
@@ -32,10 +32,10 @@ QUOTES = ("'", '"')
 
 
 def report(config: DictConfig) -> None:
-    """Prints and writes what is asked for.
+    """Prints and writes the report that the configuration asks for.
 
     Raises:
-        UserError: there are no runs, nothing can be written, or something was left out, which the message counts.
+        UserError: if there are no runs, the folder cannot be written to, or something was left out.
     """
     with _processes() as mapper:
         if config.status:
@@ -57,10 +57,10 @@ def report(config: DictConfig) -> None:
 
 @contextmanager
 def _processes() -> Iterator[Mapper]:
-    """A map that gives its items to other processes, one for each core, which start when it is first used.
+    """A map that runs in one process per core. The processes start when it is first used.
 
-    They are new processes, not copies of this one, so that no thread or lock of this one can hold them up. Where none can be
-    started, or the system ends one of them, this process does the work.
+    They are spawned, not forked, so locks held by threads of this process cannot block them. If no process can be started, or
+    one is killed, this process does the work.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -126,7 +126,7 @@ def _comparison(config: DictConfig, mapper: Mapper) -> list[str]:
 
 
 def _printed(lines: list[str]) -> list[str]:
-    """Prints what was written, figures that could not be drawn aside, and returns it."""
+    """Prints the lines, on standard error those about figures that could not be drawn, and returns them."""
     for line in lines:
         print(line, file=sys.stderr if isinstance(line, NotDrawn) else sys.stdout)
     return lines
@@ -138,7 +138,7 @@ def _print_aside(lines: Iterable[str]) -> None:
 
 
 def listed(value: object) -> list[str]:
-    """The texts of a list, or of a text such as [a=1,b=2] or a=1."""
+    """The parts of a list, or of a text such as [a=1,b=2] or a=1."""
     if value is None:
         return []
     if isinstance(value, ListConfig):
@@ -147,7 +147,7 @@ def listed(value: object) -> list[str]:
 
 
 def _as_typed(override: str) -> str:
-    """An override without the quotation marks that Hydra needs."""
+    """An override without the quotes that Hydra needs."""
     key, _, value = override.partition("=")
     return f"{key}={value[1:-1] if value[:1] in QUOTES and value[:1] == value[-1:] and len(value) > 1 else value}"
 
@@ -157,7 +157,7 @@ def _out(config: DictConfig, name: str) -> Path:
 
 
 def _load(name: str, runs: list[Run], config: DictConfig, mapper: Mapper) -> Paper:
-    """A paper, with the times that bench measured and the published values of the user's file, where there are any."""
+    """A paper, with measured times of training steps and the published values in the user's file, if there are any."""
     paper = load_paper(read_paper(name), runs, mapper)
     paper = supply_times(paper, Path(str(config.results)) / name / STEP_TIMES)
     return supply(paper, Path(str(config.published))) if config.published else paper

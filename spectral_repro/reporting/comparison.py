@@ -1,4 +1,4 @@
-"""Runs of any sweep as tables: a row for each choice or value that differs, compared with the first row."""
+"""Comparisons of any runs: tables with a row for each choice or value that differs, compared with a baseline."""
 
 import shlex
 from collections import defaultdict
@@ -36,22 +36,22 @@ def compare(
 ) -> Report:
     """A table for each protocol, with a row for each combination of the compared values, in the order of the runs.
 
-    With `best_over` the methods are tuned alike: of the learning rates, say, that were tried with a method, its row has the one
-    with the highest validation accuracy after the last epoch, the mean over its seeds, and shows the metric of these runs. A
-    value with which a run diverged is taken only if there is no other. The test images play no part in the choice. This is how
-    AlgoPerf compares training algorithms (Dahl et al., 2023): each is tuned with the same number of trials on validation data.
+    With ``best_over`` each method is tuned: its row has the runs of the value (such as the learning rate) with the highest mean
+    validation accuracy after the last epoch. Values with a diverged run are used only if there is no other. The test images are
+    not used for the choice. AlgoPerf compares training algorithms in this way (Dahl et al., 2023): each is tuned with the same
+    number of trials on validation data.
 
     Args:
-        runs: those to compare; runs that differ in the seed alone share a row.
-        keys: what is compared: keys such as optimizer.lr, whole groups such as norm, or their last parts. What else decides the
-            result is a run's protocol. Empty: all that differs between runs on the same data set and at the same scale.
-        metric: what is compared, a name of `METRICS`; None: the test accuracy, or else the first metric that was measured.
-        baseline: the label of the row that the others are compared with, which comes first; None: the first row with a result.
-        command: what makes this comparison.
-        best_over: keys, or their last parts, whose best value each row has.
+        runs: to compare. Runs that differ in the seed alone share a row.
+        keys: to compare by: keys such as optimizer.lr, whole groups such as norm, or their last parts. All other values that
+            determine the result are the protocol. Empty: all keys that differ between runs of one data set and scale.
+        metric: name of a metric in `METRICS`; None: the test accuracy, or else the first metric that was measured.
+        baseline: label of the row that the others are compared with, which comes first; None: the first row with a result.
+        command: that makes this comparison, for its page.
+        best_over: keys, or their last parts, of which each row uses the best value.
 
     Raises:
-        UserError: no run has a key, the metric, the baseline or, with `best_over`, a validation accuracy.
+        UserError: if no run has a key, the metric, the baseline or, with ``best_over``, a validation accuracy.
 
     Example:
         >>> runs, _ = read_places(["results/runs"], made_by="a sweep over optimizer and optimizer.lr")  # doctest: +SKIP
@@ -92,7 +92,7 @@ def compare(
 
 
 def compare_treatments(runs: Iterable[Run]) -> Report:
-    """A table for each group of several rows that share data set, network and training and differ in what is done to them."""
+    """A table for each set of two rows or more that differ in `TREATMENTS` and share data set, network and training."""
     runs = select(runs, ())
     known = {key.partition(".")[0] for run in runs for key in run.identity}
     keys = [key for key in TREATMENTS if key in known]
@@ -104,17 +104,17 @@ def compare_treatments(runs: Iterable[Run]) -> Report:
 
 
 def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
-    """The runs that meet all conditions such as dataset.name=digits, norm=zca, seed=0 or scale=smoke, as they began.
+    """The runs that meet all conditions, such as dataset.name=digits, norm=zca, seed=0 or scale=smoke, in order of their start.
 
     Raises:
-        UserError: a condition is no key=value, no run has its key, or no run meets it.
+        UserError: if a condition is not key=value, no run has its key, or no run meets it.
     """
     kept = sorted(runs, key=lambda run: run.summary.get("started") or "")
     for condition in conditions:
         key, equals, value = map(str.strip, condition.partition("="))
         if not equals:
             raise UserError(f"where=[{condition}]: must be a key and its value, such as where=[dataset.name=digits]")
-        found = {run: _spoken(run, key) for run in kept}
+        found = {run: _values_of(run, key) for run in kept}
         if not any(found.values()):
             raise UserError(f"where=[{condition}]: no run has this key; {_differ_in(runs)}")
         wanted = yaml.safe_load(value)
@@ -126,9 +126,7 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
 
 
 def differences(runs: Iterable[Run]) -> list[str]:
-    """What differs between the runs, as it can be compared: groups such as norm or backward where the choice differs, keys
-    elsewhere.
-    """
+    """What differs between the runs: groups, such as norm, whose choice differs, and other keys."""
     keys = [key for key in naming.differing_keys([run.identity for run in runs]) if key != "seed"]
     chosen = {key.removesuffix(f".{naming.TARGET}"): naming.group(key) for key in keys if key.endswith(naming.TARGET)}
     names: dict[str, None] = {}
@@ -139,10 +137,10 @@ def differences(runs: Iterable[Run]) -> list[str]:
 
 
 def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
-    """The keys of runs that have these parts in a row: norm.backward._target_ for norm, backward or norm.backward.
+    """The keys of runs that contain a text as consecutive parts: norm.backward._target_ for norm, backward or norm.backward.
 
     Raises:
-        UserError: there are none.
+        UserError: if there are none.
     """
     keys = dict.fromkeys(key for run in runs for key in run.identity if key != "seed")
     part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
@@ -157,9 +155,10 @@ def _differ_in(runs: Iterable[Run]) -> str:
 
 
 def choose_metric(runs: Iterable[Run], name: str | None) -> Metric:
-    """
+    """The metric with a name; None: the test accuracy, or else the first metric that was measured.
+
     Raises:
-        UserError: there is no such metric, or no run has measured it.
+        UserError: if there is no such metric, or no run has measured it.
     """
     known = [each for each, metric in METRICS.items() if any(metric.column in run.metrics for run in runs)]
     if name is None:
@@ -170,8 +169,8 @@ def choose_metric(runs: Iterable[Run], name: str | None) -> Metric:
     return METRICS[name]
 
 
-def _spoken(run: Run, key: str) -> list[object]:
-    """The values that a run has under a key of a condition; of a group the name of the choice."""
+def _values_of(run: Run, key: str) -> list[object]:
+    """The values of a run for the key of a condition; for a group, the name of its option."""
     own = {"scale": run.scale, "state": run.state, "paper": run.paper}
     if key in own:
         return [own[key]]
@@ -185,7 +184,7 @@ def _written(value: object) -> str:
 
 
 def _protocol(run: Run, compared: tuple[str, ...], tuned: tuple[str, ...]) -> object:
-    """What runs of one table share."""
+    """The values that runs of one table share."""
     if compared:
         apart = {*compared, *tuned, "seed"}
         return hashable({key: value for key, value in run.identity.items() if key not in apart})
@@ -211,7 +210,7 @@ def _validated(run: Run) -> bool:
 
 
 def _choose(runs: Sequence[Run], tuned: tuple[str, ...]) -> tuple[tuple[Run, ...], Choice | None]:
-    """Of a row the runs of the value with the highest validation accuracy."""
+    """The runs of a row, or with tuned keys those of the value with the highest validation accuracy."""
     if not tuned:
         return tuple(runs), None
     candidates = list(_by_values(runs, tuned).values())
@@ -232,7 +231,7 @@ def _validation(runs: Iterable[Run]) -> float:
 
 
 def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tuned: tuple[str, ...]) -> Section:
-    """A table of these rows, each with its runs; those of one line of its axis stand together."""
+    """A table with a row for each group of runs. Rows of the same line in the figure are next to each other."""
     apart = {"seed", *tuned}
     identities = [{key: value for key, value in runs[0].identity.items() if key not in apart} for runs in groups]
     differing = naming.differing_keys(identities)
@@ -270,7 +269,7 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
 
 
 def _named(sections: list[Section]) -> list[Section]:
-    """Sections of the same data set get the digits of their protocol behind its name."""
+    """Adds a hash of the protocol to the names of sections with the same data set."""
     names, renamed = [section.table.name for section in sections], []
     for section, name in zip(sections, names, strict=True):
         own = digest(section.protocol | {"scale": section.runs[0].scale})
@@ -280,7 +279,7 @@ def _named(sections: list[Section]) -> list[Section]:
 
 
 def _with_baseline(section: Section, baseline: str | None) -> Section:
-    """The section with its differences to this row, which becomes the first one, or else to its first row with a result."""
+    """The section with differences to the row with this label, moved to the top, or else to its first row with a result."""
     entries = sorted(section.entries, key=lambda entry: entry.row.label != baseline)
     labels = [entry.row.label for entry in entries]
     with_result = [entry.row.label for entry in entries if section.values(entry, section.table.metric).count()]
@@ -290,7 +289,7 @@ def _with_baseline(section: Section, baseline: str | None) -> Section:
 
 
 def report_command(runs: Sequence[Run], place: str) -> str:
-    """The command that makes a page of what differs between these runs, which lie in a folder."""
+    """The command that makes a page of the differences between these runs in a folder."""
     tuned = _tuned(runs)
     compared = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
     shared: dict[str, set[Any]] = {
@@ -305,7 +304,7 @@ def report_command(runs: Sequence[Run], place: str) -> str:
 
 
 def _tuned(runs: Sequence[Run]) -> list[str]:
-    """The numbers of optimiser and schedule that differ between runs of one method, where validation images can choose."""
+    """The numbers of optimiser and schedule that differ between runs of one method; empty without validation images."""
     if not any(_validated(run) for run in runs):
         return []
     differing = naming.differing_keys([run.identity for run in runs])

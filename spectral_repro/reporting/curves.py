@@ -1,4 +1,4 @@
-"""A section's training: loss and the table's metric against the epoch."""
+"""Training curves of a section: the loss and the metric of the table against the epoch."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ PUBLISHED = {"linewidth": 0.7, "marker": "o", "markersize": 3.5, "markerfacecolo
 
 @dataclass(frozen=True)
 class Block:
-    """Panels with a legend of their own: lines, of which each has its look, by the columns of panels that they are in."""
+    """Panels with one legend: the look of each line, and the lines in each column of panels."""
 
     look_of: dict[str, Look]
     columns: list[Lines]
@@ -35,16 +35,17 @@ class Block:
 
 
 def draw_curves(section: Section) -> Figure | None:
-    """One line for each method: mean and sample standard deviation over the finished seeds, or over the interrupted ones up to
-    the last epoch that all of them have; every diverged run by itself, up to a cross. Several runs of a seed count as their
-    mean. None for a time, a study, or what is measured after the training or after some epoch, if no run has come to its end,
-    or if the epochs of one are not known.
+    """One line for each method: the mean over the seeds, with a band of one sample standard deviation.
 
-    Published curves have open markers. More than `MOST_LINES` methods are drawn in several rows of panels, the baseline of a
-    comparison in each of them.
+    The finished seeds are used, or else the interrupted ones up to the last epoch that all of them have. Each diverged run has
+    its own line, which ends in a cross. Several runs of a seed count as their mean. Published curves have open markers. More
+    than `MOST_LINES` methods are drawn in several rows of panels, each with the baseline of a comparison. If the axis of the
+    table has several series, they are the lines, with a column of panels for each value on the axis; rows that are not on the
+    axis are in every column.
 
-    Where the table's axis has several series, they are the methods, in a column of panels for each value on the axis; the rows
-    beside the axis are in every column.
+    Returns:
+        The figure. None if the metric is a time, belongs to a study, or is not measured after every epoch, if no run has a
+        result, or if some epochs of a run are missing.
     """
     table = section.table
     known = all(run.whole or run.metrics.empty for run in section.results)
@@ -82,7 +83,7 @@ def draw_curves(section: Section) -> Figure | None:
 
 
 def _blocks(table: Table, ended: list[Entry], values: list[float]) -> list[Block]:
-    """The methods, at most `MOST_LINES` of them in a block."""
+    """The methods in blocks of at most `MOST_LINES`."""
     if values:
         shared, lines = table.references, table.series
     else:
@@ -110,7 +111,7 @@ def _handles(section: Section, block: Block) -> list[Line2D]:
 
 
 def _panels(place: FigureBase, table: Table, metrics: list[Metric], values: list[float]) -> np.ndarray:
-    """The axes of a block, a row for each metric."""
+    """The axes of a block, with a row for each metric."""
     if not values:
         return place.subplots(1, len(metrics), squeeze=False).T
     panels = place.subplots(len(metrics), len(values), sharex=True, sharey="row", squeeze=False)
@@ -121,7 +122,7 @@ def _panels(place: FigureBase, table: Table, metrics: list[Metric], values: list
 
 
 def _scale_together(metric: Metric, panels: list[Axes]) -> None:
-    """One scale for all panels of a metric: logarithmic for a loss that spans more than a factor of ten, at most 0 to 100 %."""
+    """Gives all panels of a metric the same limits, at most 0 to 100 %; logarithmic for a loss over a factor of 10."""
     limits = [axes.dataLim for axes in panels]
     if metric.unit == "nats" and max(each.y1 for each in limits) > 10 * min(each.minposy for each in limits):
         for axes in panels:
@@ -129,7 +130,7 @@ def _scale_together(metric: Metric, panels: list[Axes]) -> None:
     ends = np.array([axes.get_ylim() for axes in panels if axes.has_data()])
     if len(ends):
         low, high = ends[:, 0].min(), ends[:, 1].max()
-        for axes in panels:  # what no share can reach is not shown
+        for axes in panels:
             axes.set_ylim((max(low, 0.0), min(high, 100.0)) if metric.unit == "%" else (low, high))
 
 
@@ -158,15 +159,13 @@ def _draw(axes: Axes, lines: Lines, metric: Metric, look_of: dict[str, Look]) ->
 
 
 def _of_metric(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    """Columns epoch and value of metrics.csv; NaN where it is infinite, or lacks the metric, as that of a run without an epoch
-    may.
-    """
+    """The epochs and a metric from metrics.csv, as columns epoch and value; NaN if a value is infinite or missing."""
     values = rows.reindex(columns=["epoch", metric.column]).set_axis(["epoch", "value"], axis="columns")
     return values.replace([np.inf, -np.inf], np.nan)
 
 
 def _by_seed(runs: list[Run], metric: Metric) -> list[pd.Series]:
-    """The metric of each seed by epoch, the mean of its runs, up to the last epoch that all runs have."""
+    """The metric of each seed by epoch, as the mean over its runs, up to the last epoch that all runs have."""
     epochs, values = min((len(run.metrics) for run in runs), default=0), defaultdict(list)
     for run in runs:
         values[run.seed].append(_of_metric(run.metrics[:epochs], metric).set_index("epoch")["value"])

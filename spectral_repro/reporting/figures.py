@@ -1,4 +1,4 @@
-"""The figures of a section: against the table's axis, sorted methods, curves, profiles of studies, spectra of layers."""
+"""Figures of a section: against the axis of the table, sorted methods, training curves, studies, spectra of layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, Panel, fin
 from spectral_repro.reporting.tables import aggregate
 
 CURVES = (
-    "Mean ± sample standard deviation over the finished seeds, or over interrupted ones up to the last epoch that all have."
+    "Mean ± sample standard deviation over the finished seeds, or else over the interrupted ones up to their last common epoch."
 )
 SPECTRA = (
     "Largest singular value of every layer, from input to output, after every epoch, with circular padding; "
     "mean over the seeds. TT layers count as one."
 )
-MEASURED, PUBLISHED = "", "published_"  # what the names of their columns begin with
-BESIDE = (5, 3)  # widths of a panel of measured values and one of published values at a scale of its own
-MOST_TICKS = 5  # on a linear axis, at the values themselves
+MEASURED, PUBLISHED = "", "published_"  # prefixes of columns
+WIDTHS = (5, 3)  # of the panels of measured and of published values, if these have their own
+MOST_TICKS = 5  # on a linear axis, if there is one for each value
 HEIGHTS = {"mean": 2.6, "success_rate": 0.9}
 SEED_DOTS = {"color": PALETTE[0], "linestyle": "none", "marker": "o", "markersize": 4, "markerfacecolor": "none"}
 MEAN_DOT = {"color": INK, "linestyle": "none", "marker": "D", "markersize": 4}
@@ -45,15 +45,15 @@ MARKED = 20  # points of a line that have markers
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as files and as a part of a page.
+    """A drawn figure.
 
     Attributes:
-        name: what its files are named.
-        caption: what stands under it.
-        description: what it shows, for those who cannot see it.
+        name: of its files, without suffix.
+        caption: the text below it.
+        description: alternative text.
         svg: an element of a page.
-        panels: what the page shows under the pointer.
-        files: its content as png and as pdf.
+        panels: the values that the page shows under the pointer.
+        files: its content as "png" and "pdf".
     """
 
     name: str
@@ -70,11 +70,11 @@ class NotDrawn(str):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of figure that a section may have.
+    """A kind of figure.
 
     Attributes:
-        ending: what follows the section's name in that of the figure.
-        draw: draws it; None where the section has none.
+        ending: appended to the name of the section for the name of the figure.
+        draw: draws the figure; None if the section has no figure of this kind.
     """
 
     ending: str
@@ -84,7 +84,7 @@ class Kind:
 
 
 def pictures(section: Section) -> tuple[list[Picture], list[NotDrawn]]:
-    """What there is to see, the main figure first, and a notice about each figure that could not be drawn."""
+    """The figures of a section, the main one first, and a notice for each figure that could not be drawn."""
     found, notices = [], []
     for kind in KINDS:
         name = f"{section.name}{kind.ending}"
@@ -94,7 +94,7 @@ def pictures(section: Section) -> tuple[list[Picture], list[NotDrawn]]:
                 files = {form: image(figure, form) for form in ("png", "pdf")}
                 drawn = svg(figure, description), panels(figure), files
                 found.append(Picture(name, kind.caption(section), description, *drawn))
-        except Exception as error:  # of a library with numbers that nobody thought of; the other figures are there
+        except Exception as error:  # unexpected values; the other figures are still drawn
             notices.append(NotDrawn(f"{section.paper.name}, figure {name}: not drawn, {in_one_line(error)}"))
     return found, notices
 
@@ -115,29 +115,33 @@ def _against_epoch(section: Section) -> str:
 def _caption_of_dots(section: Section) -> str:
     text = "Every seed, and the mean over the seeds with its 95 % t interval (none for a single seed); the best method on top"
     if section.published and section.across:
-        text += "; published values in a panel and at a scale of their own"
+        text += "; published values in a second panel with its own scale"
     return f"{text}."
 
 
 def _caption_of_profiles(section: Section) -> str:
-    text = "Mean over the finished seeds; band: one standard deviation of the repeats within a run"
+    text = "Mean over the finished seeds; band: standard deviation over the repeats within a run"
     return f"{text}; published values with open markers." if section.published else f"{text}."
 
 
 def _caption_of_points(section: Section) -> str:
     text = "Mean ± sample standard deviation over the finished seeds, as in the table"
     if section.table.references:
-        text += f"; level line and band: {', '.join(section.table.references)}"
+        text += f"; horizontal line and band: {', '.join(section.table.references)}"
     if section.published:
-        text += "; published values " + ("in panels and at a scale of their own" if section.across else "with open markers")
+        text += "; published values " + ("in panels with their own scale" if section.across else "with open markers")
     return f"{text}."
 
 
 def draw_points(section: Section) -> Figure | None:
-    """The table's means and sample standard deviations against its axis; rows beside the axis are level lines with a band.
+    """The means and sample standard deviations of a table against its axis. Rows that are not on the axis are horizontal lines
+    with a band.
 
-    Under them stand the success rates, if any is below 100 %. Published values have open markers, and panels of their own where
-    a protocol or a machine lies between them and ours. None without an axis, for a study, or if no run has come to its end.
+    Success rates are drawn below, if any is under 100 %. Published values have open markers, and their own panels if they were
+    measured under another protocol or on another machine.
+
+    Returns:
+        The figure. None for a study, and without an axis or a result.
     """
     table, axis = section.table, section.table.axis
     if axis is None or table.metric.study or not section.results:
@@ -154,7 +158,7 @@ def draw_points(section: Section) -> Figure | None:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.3 + sum(heights)), layout="constrained")
-        widths = BESIDE[: len(columns)]
+        widths = WIDTHS[: len(columns)]
         panels = figure.subplots(
             len(heights), len(columns), sharex=True, squeeze=False, height_ratios=heights, width_ratios=widths
         )
@@ -184,14 +188,14 @@ def draw_points(section: Section) -> Figure | None:
 
 
 def _title(section: Section, source: str) -> str:
-    """Of a panel of measured or published values, between which a protocol or a machine lies."""
+    """The title of the panel of measured or of published values, if these have their own."""
     if source == MEASURED:
         return "Measured" if section.full else "Measured, reduced protocol"
     return "Published" if section.full else "Published, full protocol"
 
 
 def _placed(section: Section) -> pd.DataFrame:
-    """The table's numbers, each row with its line and its place on the axis."""
+    """The numbers of the table, with the line and the place on the axis of each row."""
     frame = aggregate(section)
     frame["line"] = [row.series or row.label for row in section.table.rows]
     frame["at"] = pd.Series([row.at for row in section.table.rows], dtype=float)
@@ -219,11 +223,13 @@ def _draw_series(axes: Axes, frame: pd.DataFrame, source: str, quantity: str, lo
 
 
 def draw_dots(section: Section) -> Figure | None:
-    """The mean over the seeds of each method with its 95 % t interval, and every seed; sorted, the best on top.
+    """The mean over the seeds of each method with its 95 % t interval, and every seed; the best method is on top.
 
-    A dashed line goes through the mean of a comparison's baseline. Published values have open squares, in a panel of their own
-    where a protocol or a machine lies between them and ours. None for a study, for fewer than two methods with a result, or for
-    a paper's table with an axis, against which they are drawn.
+    A dashed line marks the mean of the baseline of a comparison. Published values are open squares. If they were measured under
+    another protocol or on another machine, they have their own panel.
+
+    Returns:
+        The figure. None for a study, for fewer than two methods with a result, and for a table of a paper with an axis.
     """
     table, metric = section.table, section.table.metric
     if table.axis and not table.baseline:
@@ -239,7 +245,7 @@ def draw_dots(section: Section) -> Figure | None:
     apart = bool(section.across and published.keys() & values.keys())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.7 + 0.2 * len(labels)), layout="constrained")
-        panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False, width_ratios=BESIDE[: 1 + apart])[0]
+        panels = figure.subplots(1, 1 + apart, sharey=True, squeeze=False, width_ratios=WIDTHS[: 1 + apart])[0]
         for place, label in enumerate(labels):
             _draw_dot(panels[0], place, values[label], label)
             if label in published:
@@ -247,7 +253,7 @@ def draw_dots(section: Section) -> Figure | None:
         panels[0].set_yticks(range(len(labels)), labels=labels)
         panels[0].set(xlabel=metric.label, ylim=(-0.6, len(labels) - 0.4))
         panels[0].grid(visible=False, axis="y")
-        if metric.unit == "%":  # what no share can reach is not shown
+        if metric.unit == "%":
             low, high = panels[0].get_xlim()
             panels[0].set_xlim(max(low, 0.0), min(high, 100.0))
         if apart:
@@ -267,7 +273,7 @@ def draw_dots(section: Section) -> Figure | None:
 
 
 def _draw_dot(axes: Axes, place: int, values: pd.Series, label: str) -> None:
-    """No line has a label that a page shows under the pointer."""
+    """Draws a row. The labels begin with _, so that the page does not show them under the pointer."""
     if len(values) > 1:
         axes.plot(interval(values), (place, place), label=f"_{label}", **INTERVAL)
         axes.plot(values, np.full(len(values), place), label=f"_{label}", **SEED_DOTS)
@@ -275,10 +281,12 @@ def _draw_dot(axes: Axes, place: int, values: pd.Series, label: str) -> None:
 
 
 def draw_profiles(section: Section) -> Figure | None:
-    """One line for each series: the mean over the finished seeds, with a band of one standard deviation of the repeats in them.
+    """One line for each series of a study: the mean over the finished seeds, with a band of the standard deviation of repeats.
 
-    Published values have open markers, at both ends where they are a mean over a range. None for a training, without an axis,
-    or if no run has come to its end.
+    Published values have open markers, at both ends if they are a mean over a range.
+
+    Returns:
+        The figure. None for a training, and without an axis or a result.
     """
     table, axis = section.table, section.table.axis
     if not table.metric.study or axis is None or not section.results:
@@ -318,9 +326,12 @@ def _draw_profile(axes: Axes, line: str, runs: list[Run], column: str, look: Loo
 
 
 def draw_spectra(section: Section) -> Figure | None:
-    """A panel for each method: epochs to the right, layers from input to output downwards, all on one scale of colours.
+    """Largest singular values: a panel for each method, epochs to the right and layers downwards, with one scale of colours.
 
-    Exact values with circular padding, the mean over the finished and diverged seeds. None if no run has measured them.
+    Exact values for circular padding, the mean over the finished and diverged seeds.
+
+    Returns:
+        The figure. None if no run has measured them.
     """
     values = {entry.row.label: _largest_values(entry) for entry in section.entries}
     values = {label: frame for label, frame in values.items() if not frame.empty}
@@ -354,7 +365,7 @@ def draw_spectra(section: Section) -> Figure | None:
 
 
 def _largest_values(entry: Entry) -> pd.DataFrame:
-    """A row for each layer, in their order, a column for each epoch."""
+    """A row for each layer, from input to output, and a column for each epoch."""
     measured = [run.spectra for run in entry.in_state("finished", "diverged") if not run.spectra.empty]
     if not measured:
         return pd.DataFrame()

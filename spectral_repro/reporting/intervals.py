@@ -1,4 +1,4 @@
-"""Confidence intervals and tests of a few values, one for each seed."""
+"""Confidence intervals and tests for a few values, one per seed."""
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
@@ -10,23 +10,23 @@ from scipy import special
 Statistic = Literal["mean", "median"]
 Values: TypeAlias = "pd.Series | np.ndarray"
 LEVEL = 0.05
-FEWEST = 3  # seeds that decide anything
-MOST = 1000  # seeds that are worth naming
+FEWEST = 3  # seeds for a decision
+MOST = 1000  # larger numbers of seeds are not computed
 
 
 def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, float]:
     """The 95 % confidence interval of a mean or median over seeds.
 
-    Of the mean it is Student's t interval, mean ± t(0.975, n - 1) s / sqrt(n), which keeps its 95 % for few seeds as well. Of
-    the median it is the interval between two of the values that needs no assumption about their distribution; it exists for
-    six values and more, as even the smallest and the largest of five hold the median in 94 % of cases alone.
+    For the mean it is Student's t interval, mean ± t(0.975, n - 1) s / sqrt(n), which also holds for few seeds. For the median
+    it lies between two of the sorted values and assumes nothing about their distribution. It needs at least six values, because
+    the smallest and the largest of five contain the median with a probability of only 94 %.
 
     Args:
-        values: one for each seed; for a mean of any shape, the seeds in the last dimension.
-        statistic: what the interval is of.
+        values: one per seed; for a mean of any shape, with the seeds in the last dimension.
+        statistic: "mean" or "median".
 
     Returns:
-        Its two ends; NaN where there are too few values, one of them is infinite, or a mean has no spread to judge by.
+        The two ends; NaN if there are too few values, one of them is infinite, or the values of a mean are all the same.
     """
     values = np.asarray(values, dtype=float)
     seeds = values.shape[-1]
@@ -42,16 +42,16 @@ def interval(values: Values, statistic: Statistic = "mean") -> tuple[float, floa
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """The sample standard deviation; NaN where all values are the same but for rounding, or one of them is infinite."""
+    """The sample standard deviation; NaN if all values are the same up to rounding, or one of them is infinite."""
     with np.errstate(invalid="ignore"):
         std = values.std(-1, ddof=1)
     return np.where(std > 1e-9 * abs(values).max(-1), std, np.nan)[()]
 
 
 def rate_interval(values: Values) -> tuple[float, float]:
-    """The 95 % interval of Clopper and Pearson of the mean of values that are 0 or 100.
+    """The 95 % interval of Clopper and Pearson for the mean of values that are 0 or 100.
 
-    Three successes of three do not prove a rate of 100 %: 29 to 100.
+    For three successes in three runs it is 29 to 100.
     """
     seeds, successes = len(values), int((values > 0).sum())
     low = special.betaincinv(successes, seeds - successes + 1, LEVEL / 2) if successes else 0.0
@@ -60,17 +60,17 @@ def rate_interval(values: Values) -> tuple[float, float]:
 
 
 def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
-    """The two-sided p value of Student's t test against the bound that is nearest to the mean.
+    """The two-sided p value of Student's t test against the bound nearest to the mean.
 
-    It is below 0.05 exactly where the 95 % t interval lies within the bounds, or wholly outside of them.
+    It is below 0.05 if and only if the 95 % t interval lies entirely within the bounds, or entirely outside.
 
     Args:
-        values: one for each seed.
+        values: one per seed.
         least, most: the bounds, which may be infinite.
-        seeds: numbers of seeds to assume in the place of those there are, with the same mean and standard deviation.
+        seeds: numbers of seeds to assume instead of the actual one, with the same mean and standard deviation.
 
     Returns:
-        One for each number of seeds; 1 where there is no interval.
+        A p value for each number of seeds; 1 if there is no interval.
     """
     values = np.asarray(values, dtype=float)
     seeds = np.asarray(len(values) if seeds is None else seeds)
@@ -81,12 +81,12 @@ def p_value(values: Values, least: float, most: float, seeds: int | np.ndarray |
 
 
 def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndarray | None = None) -> np.ndarray:
-    """The same of a rate of success, by the binomial test that Clopper and Pearson's interval belongs to.
+    """The p value for a rate of success, by the binomial test that corresponds to the interval of Clopper and Pearson.
 
     Args:
-        values: 0 or 100, one for each seed.
+        values: 0 or 100, one per seed.
         least, most: the bounds in percent.
-        seeds: numbers of seeds to assume in the place of those there are, with the same rate.
+        seeds: numbers of seeds to assume instead of the actual one, with the same rate.
     """
     seeds = np.asarray(len(values) if seeds is None else seeds).astype(int)
     rate = np.mean(values > 0)
@@ -102,9 +102,9 @@ def rate_p_value(values: Values, least: float, most: float, seeds: int | np.ndar
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """The p values of several tests, corrected after Holm: the probability of any wrong decision stays at the level.
+    """The p values of several tests with Holm's correction, which bounds the probability of any wrong decision.
 
-    The k-th smallest of m is multiplied by m - k + 1, and is never below the ones before it.
+    The k-th smallest of m values is multiplied by m - k + 1, and is at least as large as the ones before it.
     """
     p_values = np.asarray(p_values, dtype=float)
     order = np.argsort(p_values)
@@ -114,14 +114,12 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def seeds_needed(test: Callable[..., np.ndarray], values: Values, least: float, most: float, level: float) -> float:
-    """How many seeds, those there are among them, would decide at this level if mean and spread stay as they are.
-
-    It is the fewest for which the p value is small enough, infinite beyond `MOST`.
+    """The smallest total number of seeds for a decision, if mean and spread stay the same; infinite above `MOST`.
 
     Args:
         test: `p_value` or `rate_p_value`.
         values, least, most: as for the test.
-        level: which p value decides.
+        level: the largest p value that decides.
     """
     seeds = np.arange(max(FEWEST, len(values) + 1), MOST + 1)
     enough = test(values, least, most, seeds) <= level

@@ -1,4 +1,4 @@
-"""A section as a table for LaTeX."""
+"""LaTeX tables of sections."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -30,12 +30,12 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage{array,booktabs,graphicx}
 \begin{document}
 """
-ON_A_PAGE = 3  # tables of tables.tex, so that no float waits for long
+ON_A_PAGE = 3  # tables in tables.tex before all floats are placed
 
 
 def escape(text: str) -> str:
-    """The text for any LaTeX: Greek letters in mathematics, without their accents, and what no Latin font has by its number,
-    as U+4E2D.
+    """Escapes a text for LaTeX. Greek letters become formulas, without accents; other characters that Latin fonts lack become
+    their code, such as U+4E2D.
     """
     return "".join(map(_escaped, unicodedata.normalize("NFC", text)))
 
@@ -49,7 +49,7 @@ def _escaped(character: str) -> str:
 
 
 def latex(section: Section) -> str:
-    """A table environment, no wider than the line; needs the packages array, booktabs and graphicx."""
+    """A table environment that is at most as wide as the line. Needs the packages array, booktabs and graphicx."""
     frame = formatted(section)
     lines = [
         r"\begin{table}",
@@ -74,7 +74,7 @@ def latex(section: Section) -> str:
 
 
 def document(report: Report) -> str:
-    """Every table with a run, or with published values, as a document that compiles by itself."""
+    """A complete LaTeX document with every table that has a run or published values."""
     shown = [section for section in report.sections if section.runs or section.published]
     parts = [latex(section).replace(r"\begin{table}", r"\begin{table}[p]", 1) for section in shown]
     cleared = [f"{part}\\clearpage\n" if place % ON_A_PAGE == 0 else part for place, part in enumerate(parts, 1)]

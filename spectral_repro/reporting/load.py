@@ -1,4 +1,4 @@
-"""Loads runs from run folders and from the runs.csv and curves.csv of a report, as objects or as pandas frames."""
+"""Loads runs from run folders, and from the runs.csv and curves.csv of a report, as objects or pandas frames."""
 
 import glob
 import json
@@ -15,7 +15,7 @@ from spectral_repro.records import check_evaluation, check_summary, finite
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, read_runs
 
-WHOLE = ("identity", "summary", "evaluation")  # columns of JSON, from which a run is read again
+WHOLE = ("identity", "summary", "evaluation")  # JSON columns that a run is read from
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
 PLACES = ("results/runs", "results/*/runs.csv")
 
@@ -23,15 +23,15 @@ PLACES = ("results/runs", "results/*/runs.csv")
 def tidy(runs: Iterable[Run]) -> pd.DataFrame:
     """A row for each run.
 
-    Columns: run (its folder), state, scale, seed, paper; every value that decides its result, by dotted key (empty where a run
-    has none); epoch, the last one; every metric that it has, accuracies in percent; wall_time_s, images_per_second, started,
-    device, threads, commit.
+    Columns: run (its folder), state, scale, seed, paper; every value that determines the result, by dotted key (empty if a run
+    does not have it); epoch, the last one; every measured metric, accuracies in percent; wall_time_s, images_per_second,
+    started, device, threads, commit.
     """
     return pd.DataFrame([_row(run) for run in runs])
 
 
 def tidy_curves(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row for each run and epoch (of a study: for each layer or width), with the columns of its metrics.csv after `run`."""
+    """A row for each run and epoch (for a study: each layer or width), with the columns run and those of metrics.csv."""
     frames = [run.metrics.assign(run=run.folder) for run in runs if run.whole]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run"])
     return frame[["run", *frame.columns.drop("run")]]
@@ -75,12 +75,12 @@ def write_archive(runs: list[Run]) -> dict[str, bytes]:
 
 
 def read_archive(path: Path) -> list[Run]:
-    """The runs of a runs.csv and of the curves.csv beside it.
+    """The runs in runs.csv, with their epochs from curves.csv in the same folder.
 
-    Without its curves, a run has one row of metrics, its last. A run that ended before its first epoch has none.
+    A run that is not in curves.csv has only its last row of metrics, or none if it ended before its first epoch.
 
     Raises:
-        OSError, ValueError, KeyError: one of the two files is damaged.
+        OSError, ValueError, KeyError: if one of the two files is damaged.
     """
     frame = _read_csv(path)
     curves = path.with_name("curves.csv")
@@ -96,7 +96,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each run, with the columns that it has values in."""
+    """The rows of each run, with the columns in which it has values."""
     names = curves.columns.drop("run")
     values, known = curves[names].to_numpy(float), curves[names].notna().to_numpy()
     own = {run: (values[rows], known[rows].any(axis=0)) for run, rows in curves.groupby("run", sort=False).indices.items()}
@@ -129,15 +129,15 @@ def _read_json(row: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[str]]:
-    """Every run of these places, each once, and a line about everything that is left out: a `Damage` about what is damaged.
+    """All runs in these places, without duplicates, and a notice for everything left out, of type `Damage` if it is damaged.
 
     Args:
-        places: folders of run folders, and files as the report leaves them (runs.csv); either may be a pattern. Of a run that
-            lies in both, the folder counts.
+        places: folders of run folders, runs.csv files of reports, or patterns of them. A run folder takes precedence over the
+            same run in a file.
         made_by: the command that makes runs, for the error.
 
     Raises:
-        UserError: nothing is at any of them.
+        UserError: if none of the places exists.
     """
     places = tuple(places)
     paths = [Path(path) for place in places for path in _matching(place)]
@@ -153,19 +153,19 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
         except Exception as error:  # any damage; the other places do not depend on it
             expected = isinstance(error, OSError | ValueError | KeyError)
             cause = error if expected else in_one_line(error)
-            notices.append(Damage(f"{file}: left out, no runs.csv of the report ({cause})"))
+            notices.append(Damage(f"{file}: left out, not the runs.csv of a report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
     return list(runs.values()), notices
 
 
 def _matching(place: str) -> list[str]:
-    """The place itself, which may have glob's characters in its name, or what a pattern matches."""
+    """The place itself if it exists, or else the paths that match it as a pattern."""
     return [place] if os.path.lexists(place) else sorted(glob.glob(place)) or [place]
 
 
 def load_runs(*places: str | Path) -> pd.DataFrame:
-    """A row for each run: its configuration, what it measured, where; see `tidy`.
+    """Loads runs as a frame with a row for each run: configuration, metrics, machine; see `tidy`.
 
     Args:
         places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and
@@ -175,7 +175,7 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
         A row for each run.
 
     Raises:
-        UserError: nothing is there.
+        UserError: if none of the places exists.
 
     Example:
         >>> runs = load_runs("results/quickstart/runs.csv")
@@ -186,7 +186,7 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
 
 
 def load_curves(*places: str | Path) -> pd.DataFrame:
-    """A row for each run and epoch; see `tidy_curves` and `load_runs`.
+    """Loads the epochs of runs as a frame with a row for each run and epoch; see `tidy_curves` and `load_runs`.
 
     Args:
         places: see `load_runs`.

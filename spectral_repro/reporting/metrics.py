@@ -1,4 +1,4 @@
-"""What a table measures: a column of metrics.csv or a number of evaluation.json, and how it is read."""
+"""Metrics of tables: columns of metrics.csv and numbers of evaluation.json."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,18 +10,19 @@ VALIDATION = "validation_accuracy"
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of metrics.csv, or a number of evaluation.json, which `Run` keeps beside the last epoch.
+    """A column of metrics.csv, or a number of evaluation.json, which `Run` keeps in the row of the last epoch.
 
     Attributes:
-        unit: empty for a number.
-        best: which of several values is the best one; None for what a study measures, where none is better.
-        form: how a value is written.
-        timing: a time, which depends on the machine: a run's value is the mean over its epochs, not the last epoch's, and
-            neither training curves nor success rates belong to it.
-        peak_of: the column whose value in a run's best epoch is meant: the epoch of the highest validation accuracy, or in a
-            run without validation images that of the best value itself. None: the column of this name, after the last epoch.
-        short: its column header in a table of another metric.
-        measurement: the part of evaluation.json that it is in, so that it has no training curve; None: of metrics.csv.
+        unit: empty for a plain number.
+        best: whether the largest or the smallest value is best; None for a study, in which no value is better.
+        form: format of a value.
+        timing: whether it is a time. The value of a run is then the mean over its epochs, and it has no training curves and no
+            success rates.
+        peak_of: the column whose value in the best epoch of a run is used. The best epoch has the highest validation accuracy
+            or, without validation images, the best value of the column. None: the column with the name of the metric, after the
+            last epoch.
+        short: header of its column in a table of another metric.
+        measurement: the part of evaluation.json that it is in; None: it is in metrics.csv.
     """
 
     name: str
@@ -56,13 +57,13 @@ class Metric:
 
     @property
     def trained(self) -> bool:
-        """Do training curves and success rates belong to it?"""
+        """Whether it has training curves and success rates."""
         return not self.timing and not self.study
 
     def of(self, rows: pd.DataFrame, over: tuple[float, float] | None = None) -> float:
-        """The value of a run with these rows: their last one's, or the mean over those whose first column lies in a range.
+        """The value of a run with these rows: that of the last row, or the mean over the rows whose first column is in a range.
 
-        NaN without any, or where they lack the column.
+        NaN if there are no rows, or no such column.
         """
         if self.column not in rows or rows.empty:
             return float("nan")

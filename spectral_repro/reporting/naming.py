@@ -1,4 +1,4 @@
-"""Names for the rows of a comparison: by the choices and numbers that differ between them."""
+"""Labels for the rows of a comparison, from the choices and numbers that differ between them."""
 
 import functools
 import json
@@ -11,23 +11,23 @@ from spectral_repro.configuration.identity import flatten
 from spectral_repro.reporting.protocols import Values, hashable
 
 TARGET = "_target_"
-NAMED_BY_VALUE = ("dataset.name", "precision")  # values that need no key beside them
+NAMED_BY_VALUE = ("dataset.name", "precision")  # shown in labels without their key
 SYMBOLS = {"group_size": "d"}
 AXIS_LABELS = {"group_size": "Group size d", "lr": "Learning rate", "eps": "ε", "width": "Width of the network"}
 LOGARITHMIC_FROM = 8  # ratio of the largest to the smallest number
-FEWEST_ON_AXIS = 3  # different numbers that make an axis
+FEWEST_ON_AXIS = 3  # different numbers
 
 
 def differing_keys(rows: Sequence[Values]) -> list[str]:
-    """The keys under which not all rows have the same value, or only some have one, in the order of a configuration."""
+    """The keys whose value is not the same in all rows, or missing in some, in the order of a configuration."""
     keys = dict.fromkeys(key for row in rows for key in row)
     return [key for key in keys if len({_value(row, key) for row in rows}) > 1]
 
 
 def distinguishing(rows: Sequence[Values]) -> list[str]:
-    """The fewest of the differing keys that tell all rows apart: choices of objects come before numbers and switches.
+    """A short list of keys that distinguishes all rows. Choices of objects come before numbers and switches.
 
-    A key that only differs along with others, such as an option that one choice has and another lacks, is left out.
+    A key that distinguishes no more rows than the ones before it, such as an option that only one choice has, is left out.
     """
     keys = sorted(differing_keys(rows), key=lambda key: (not _is_choice(key), key.startswith("dataset.load.")))
     chosen = []
@@ -41,14 +41,14 @@ def distinguishing(rows: Sequence[Values]) -> list[str]:
 
 
 def label(row: Values, keys: Iterable[str]) -> str:
-    """What a row is called: "zca, pi, d = 16"."""
+    """The label of a row, such as "zca, pi, d = 16"."""
     keys = list(keys)
     texts = dict.fromkeys(_text(row, key, keys) for key in keys)
     return ", ".join(filter(None, texts)) or "default"
 
 
 def axis_key(rows: Sequence[Values], keys: Iterable[str]) -> str | None:
-    """The key with the most different numbers among these, at least three: what the rows are drawn against."""
+    """The key with the most different numbers, at least three, for the horizontal axis; None if there is none."""
     numbers = {key: {row[key] for row in rows if _is_number(row.get(key))} for key in keys}
     mixed = [key for key in numbers if any(key in row and not _is_number(row[key]) for row in rows)]
     long = [key for key in numbers if len(numbers[key]) >= FEWEST_ON_AXIS and key not in mixed]
@@ -61,7 +61,7 @@ def axis_label(key: str) -> str:
 
 
 def is_logarithmic(numbers: Iterable[float]) -> bool:
-    """Is an axis with these numbers better logarithmic?"""
+    """Whether an axis with these numbers should be logarithmic."""
     ordered = sorted(set(numbers))
     if ordered[0] <= 0:
         return False
@@ -70,7 +70,7 @@ def is_logarithmic(numbers: Iterable[float]) -> bool:
 
 
 def symbol(key: str, others: Iterable[str] = ()) -> str:
-    """What a key is called in a label: its last part, or all of it where another key ends in the same."""
+    """The name of a key in a label: its last part, or the whole key if another key has the same last part."""
     name = key.rpartition(".")[2]
     if any(other != key and other.rpartition(".")[2] == name for other in others):
         return key
@@ -78,7 +78,7 @@ def symbol(key: str, others: Iterable[str] = ()) -> str:
 
 
 def choice(key: str, target: str) -> str:
-    """The option of conf/ that has this class or function under a key such as norm.backward._target_; else its own name."""
+    """The option of conf/ with this class or function under a key such as norm.backward._target_, or else the class's name."""
     *path, _ = key.split(".")
     for place in range(len(path) - 1, -1, -1):
         if is_group(path[place]):
@@ -95,7 +95,7 @@ def chosen_options(values: Values) -> list[str]:
 
 
 def group(key: str) -> str:
-    """The group of conf/ that a key of a choice belongs to: backward for norm.backward._target_; else its last part."""
+    """The group of conf/ that a key belongs to, such as backward for norm.backward._target_, or else its last part."""
     *path, last = key.split(".")
     groups = [part for part in path if is_group(part)]
     return groups[-1] if groups and last == TARGET else symbol(key)
@@ -103,7 +103,7 @@ def group(key: str) -> str:
 
 @functools.cache
 def _options(group: str, key: str) -> dict[str, str]:
-    """The options of a group by what they have under a key; of several with the same the one with the shortest name."""
+    """The options of a group by their value under a key; of several options with the same value, the shortest name."""
     found: dict[str, str] = {}
     for option in sorted(options(group), key=len, reverse=True):
         content = read_yaml(find(group, option))

@@ -1,4 +1,4 @@
-"""A paper's page."""
+"""The HTML page of a paper or a comparison."""
 
 import shlex
 from collections import Counter, defaultdict
@@ -40,20 +40,26 @@ TEMPLATES = Environment(loader=SOURCES, autoescape=True, undefined=StrictUndefin
 EVALUATE = ("python", "-m", "spectral_repro.evaluate")
 SEEDS = "seed=0,1,2"
 COSTS = (
-    "The time is that of one run: its images and epochs divided by the measured images/s of runs of the same network, if "
-    "possible of the same row. To measure a network that has no runs, add "
-    "trainer.epochs=1 dataset.train_images=1280 to the command."
+    "Estimated time of one run: images times epochs, divided by the measured images/s of runs of the same row or, if there are "
+    "none, of the same network. To measure a network without runs, add trainer.epochs=1 dataset.train_images=1280 to the "
+    "command."
 )
-IMAGES = {  # training images where a configuration takes all of them
+IMAGES = {  # all training images
     "cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "digits": 1_437, "imagenet": 1_281_167,
     "cub": 5_994, "cars": 8_144, "dogs": 12_000, "aircraft": 6_667,
 }  # fmt: skip
-SVHN_EXTRA = 531_131  # more with dataset.extra
+SVHN_EXTRA = 531_131  # additional images with dataset.extra
 
 
 @dataclass(frozen=True)
 class SiteContext:
-    """Where a page lies in a site: links to the other pages, its own name among them, the way to the pages of runs."""
+    """The place of a page in a site.
+
+    Attributes:
+        links: to all pages, as pairs of address and name.
+        here: name of this page among them.
+        runs_at: address of the folder with the pages of runs; empty if there are none.
+    """
 
     links: Sequence[tuple[str, str]] = ()
     here: str = ""
@@ -62,10 +68,12 @@ class SiteContext:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a training on a machine, from images/s of `runs` runs there of the same network on images of the same size.
+    """The estimated time of a training on a machine.
 
     Attributes:
-        same: were these runs of the very row, or of other treatments of the network?
+        images_per_second: median over runs of the same network on images of the same size, on this machine.
+        runs: number of these runs.
+        same: whether they are runs of the same row, not just of the same network.
     """
 
     machine: str
@@ -85,11 +93,11 @@ class Speeds:
                 self._runs[network(run.identity)].append(run)
 
     def cost(self, values: Values, compared: Values) -> list[Cost]:
-        """Of one run with these values, on each machine with a run of its network; none if nobody has measured it.
+        """The cost of one run on each machine that has a run of the same network.
 
         Args:
-            values: what decides its result.
-            compared: those of the values that tell it from the other rows: runs that share them are asked first.
+            values: that determine the result of the run.
+            compared: the values that distinguish its row from the others; runs with the same values are preferred.
         """
         images = values.get("dataset.train_images") or _all_images(values)
         by_machine = defaultdict(list)
@@ -110,13 +118,14 @@ def render(
     speeds: Speeds | None = None,
     around: SiteContext = SiteContext(),
 ) -> str:
-    """The page, which needs nothing beside it.
+    """The page of a report as one HTML file.
 
     Args:
+        report: the sections to show.
         drawn: the figures of each section by its name.
-        judgements: the claims' verdicts.
-        speeds: what costs are estimated from; None: the report's own runs.
-        around: the site that it is a page of, if any.
+        judgements: the verdicts on the claims.
+        speeds: for the estimated costs; None: those of the runs in the report.
+        around: the site that the page belongs to, if any.
     """
     speeds = speeds or Speeds(run for section in report.sections for run in section.runs)
     views: dict[str, list[Any]] = {table.name: [] for table in report.paper.tables}
@@ -124,13 +133,30 @@ def render(
         views[section.table.name].append(_view(section, drawn[section.name], speeds))
     claims = [claim(judgement, report.paper) for judgement in judgements]
     main = next((section for section in report.sections if drawn[section.name]), None)
-    opening = {"main": main and main.name, "main_table": main and main.table.name, "found": _found(main, judgements)}
+    opening: dict[str, Any] = {
+        "main": main and main.name,
+        "main_table": main and main.table.name,
+        "found": _found(main, judgements),
+        "parts": _parts(report.paper, main, claimed=bool(claims)),
+    }
     whole = {"paper": report.paper, "views": views, "claims": claims, "costs": COSTS} | opening
     return TEMPLATES.get_template("paper.html.j2").render(**whole, **vars(around))
 
 
+def _parts(paper: Paper, main: Section | None, claimed: bool) -> list[tuple[str, str]]:
+    """The anchors and names of the parts of a page, for its navigation bar."""
+    parts = {
+        f"table-{main.table.name}" if main else "": "Main result",
+        "protocol" if paper.protocol else "": "Protocol",
+        "claims" if claimed else "": "Claims",
+        "errata" if paper.errata else "": "Errata",
+        "tables" if len(paper.tables) > 1 else "": "Tables",
+    }
+    return [(anchor, name) for anchor, name in parts.items() if anchor]
+
+
 def _found(main: Section | None, judgements: Sequence[Judgement]) -> str:
-    """What was found, in a sentence: the best row of the main table, and the verdicts."""
+    """The main result in a sentence: the best row of the main table, and the verdicts."""
     parts = []
     if main and (best := best_within_noise(main)):
         metric = main.table.metric
@@ -153,7 +179,7 @@ def _mean(section: Section, entry: Entry) -> float:
 
 
 def verdict_counts(judgements: Iterable[Judgement]) -> str:
-    """How many claims have which verdict: 3 claims: 2 agree, 1 undecided."""
+    """The number of claims by verdict, such as "3 claims: 2 agree, 1 undecided"."""
     verdicts = Counter(judgement.words for judgement in judgements)
     parts = [
         f"{number} {words if number == 1 else words.replace('agrees', 'agree')}" for words, number in verdicts.most_common()
@@ -162,7 +188,7 @@ def verdict_counts(judgements: Iterable[Judgement]) -> str:
 
 
 def claim(judgement: Judgement, paper: Paper) -> dict[str, Any]:
-    """A claim's verdict in words, with its numbers and the commands that measure it."""
+    """The verdict on a claim in words, with its numbers and the commands that measure it."""
     seeds = " to ".join(map(str, judgement.seeds))
     words = ["" if seeds or not judgement.findings else "exact"]
     scale = f"{judgement.scale} scale" if seeds and judgement.verdict == "undecided" else ""
@@ -191,7 +217,7 @@ def claim(judgement: Judgement, paper: Paper) -> dict[str, Any]:
 
 
 def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
-    """The verdicts on a paper's claims in Markdown, each with the table of its numbers."""
+    """The verdicts on the claims of a paper in Markdown, each with a table of its numbers."""
     parts = [f"# Claims of {paper.name}"]
     for each in (claim(judgement, paper) for judgement in judgements):
         words = ", ".join(filter(None, (each["scale"], each["evidence"])))
@@ -204,7 +230,7 @@ def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
 
 
 def _commands(judgement: Judgement, paper: Paper) -> list[str]:
-    """What runs the rows of its missing numbers, or of all of them if none is missing."""
+    """The commands for the rows of the missing numbers, or for all rows if no number is missing."""
     tables: dict[str | None, Any] = {table.name: table for table in paper.tables}
     commands: dict[str, None] = {}
     for number in judgement.missing or judgement.claim.numbers:
@@ -269,7 +295,7 @@ def _view(section: Section, drawn: list[Picture], speeds: Speeds) -> dict[str, A
 
 
 def _fills(section: Section, speeds: Speeds) -> list[dict[str, str]]:
-    """For each row without a run its command, and how long that would take."""
+    """The command and the estimated time for each row without a run."""
     rows = [entry.row for entry in section.unrun]
     commands = zip(section.commands, rows, strict=True) if section.commands else ()
     return [
@@ -290,7 +316,7 @@ def _cost(costs: list[Cost], section: Section) -> str:
 
 
 def _unfinished(section: Section) -> list[str]:
-    """What goes on with runs that are not at their end, and what measures of finished ones what the table compares."""
+    """The commands that continue unfinished runs, and those that evaluate finished runs for the metric of the table."""
     if section.asked is None:
         return []
     commands = [
@@ -306,7 +332,7 @@ def _unfinished(section: Section) -> list[str]:
 
 
 def _statistics(section: Section) -> dict[str, Any]:
-    """Statistics as text, and what they are compared with."""
+    """The statistics as text, and a sentence about the differences and intervals."""
     frame, form, trained = statistics(section), section.table.metric.form, section.table.metric.trained
     if frame.empty or not frame["seeds"].any():
         return {"statistics": _plain([], []), "compared": ""}
@@ -327,14 +353,14 @@ def _statistics(section: Section) -> dict[str, Any]:
     columns = ["Method", "Seeds", "Mean", "Std", "Median", "Best", "95 % interval"] + ["Success (%)"] * trained
     columns += ["Difference", "95 % interval", "Pairs"]
     compared = (
-        f"Difference: mean over pairs of runs of the same seed to {reference}. Intervals of means: Student's t; "
-        "of success rates: Clopper-Pearson."
+        f"Difference: to {reference}, the mean over pairs of runs of the same seed. Intervals: Student's t for means, "
+        "Clopper-Pearson for success rates."
     )
     return {"statistics": _plain(columns, rows), "compared": compared}
 
 
 def _table(frame: pd.DataFrame, series: pd.Series, best: Set[str] = frozenset()) -> dict[str, Any]:
-    """Columns and rows of cells; a row that begins a series says so, and so does one of the best ones."""
+    """Columns and rows of cells, for each row whether it is the first of its series, and whether it is one of the best."""
     own = series[frame.index]
     return {
         "spans": spans(frame.columns),

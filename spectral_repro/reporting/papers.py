@@ -1,4 +1,4 @@
-"""A paper's tables, as its file in conf/paper describes them, with the published values in them or in a file of the user's."""
+"""Tables of papers, read from conf/paper and conf/table, with published values from there or from a file of the user."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,13 +25,13 @@ from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 from spectral_repro.reporting.runs import Run
 
-ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that no run is made of
+ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that do not change a run
 TRAIN = ("python", "-m", "spectral_repro.train")
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 KEYS_OF_A_FILE = ("source", "rows")
 STEP_TIMES = "step_times.csv"
 NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
-MANY = 32  # compositions that are worth other processes
+MANY = 32  # from this number on, configurations are composed in several processes
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Row:
     """A row of a table.
 
     Attributes:
-        overrides: what composes its configuration, and runs it.
-        values: what tells its runs from those of other rows; None where no run can be one of its, so that nobody composed them.
-        published: mean, median, std, low and high (a 95 % interval of the mean) and best in the metric's unit, success_rate in
-            percent, and means under the names of the table's other metrics; only what was published.
-        series: the line of the table's axis that it is a point of; None for a row beside the axis.
-        at: where on the axis.
-        over: from where to where in the first column of metrics.csv its value is averaged; None for the last row.
-        curve: the published training loss of each epoch, from the first on; None where it is not known.
-        step_time: the time of a training step in milliseconds, of a file that bench wrote; None where there is none.
+        overrides: of its configuration, on the command line of train.
+        values: that distinguish its runs from those of other rows; None if they were not composed, because no run can match.
+        published: mean, median, std, low and high (a 95 % interval of the mean) and best in the unit of the metric,
+            success_rate in percent, and means under the names of the other metrics of the table, as far as they were published.
+        series: its line in a figure with an axis; None for a row that is not on the axis.
+        at: its place on the axis.
+        over: the range of the first column of metrics.csv over which its value is averaged; None: the last row.
+        curve: the published training loss of each epoch, from the first on; None for unknown values.
+        step_time: measured time of a training step in milliseconds, from a file of suite=steps; None without one.
     """
 
     label: str
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Axis:
-    """What the rows with a series are drawn against."""
+    """The horizontal axis for rows with a series."""
 
     label: str
     log: bool = False
@@ -74,17 +74,19 @@ class Axis:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows that differ in the compared values alone: they share one protocol, the full one.
+    """A table of a paper, or a comparison of runs.
 
-    It is a table of a paper, or a comparison of runs, whose protocol is that of the runs.
+    Its rows differ only in the compared values.
 
     Attributes:
-        metric: what is compared.
-        source: where its published values come from.
-        also: metrics that have a column beside it.
-        baseline: of a comparison, the label of the row that the others are compared with; None for a table of a paper.
-        against_time: the label of the row whose time of a step is 1 in a figure of the metric against it; None: no such figure.
-        times_from: where the rows' step_time comes from, a sentence; empty where they have none.
+        metric: that is compared.
+        source: of the published values.
+        protocol: all other values: for a paper those of the full protocol, for a comparison those of the runs.
+        also: metrics with a further column.
+        baseline: for a comparison, the label of the row that the others are compared with; None for a table of a paper.
+        against_time: for a figure of the metric against the time of a step, the label of the row whose time is 1; None: no such
+            figure.
+        times_from: a sentence about the origin of the rows' ``step_time``; empty if they have none.
     """
 
     name: str
@@ -101,7 +103,7 @@ class Table:
 
     @property
     def statistic(self) -> Statistic:
-        """What was published of several runs, and is compared."""
+        """The statistic over several runs that was published, and so is compared."""
         return "median" if any("median" in row.published for row in self.rows) else "mean"
 
     @property
@@ -110,19 +112,19 @@ class Table:
 
     @property
     def references(self) -> list[str]:
-        """The rows beside the axis."""
+        """The labels of rows that are not on the axis."""
         return [row.label for row in self.rows if not row.series]
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The tables and claims of a paper, or of a comparison of runs, which claims nothing.
+    """The tables and claims of a paper, or the tables of a comparison of runs.
 
     Attributes:
-        compare: the dotted prefixes that tell rows apart.
-        command: what makes the runs of a paper, or the page of a comparison.
-        protocol: how it trains and measures, in words.
-        errata: what is wrong in the authors' code, or otherwise than in their paper.
+        compare: keys, or prefixes of keys, in which rows differ.
+        command: makes the runs of a paper, or the page of a comparison.
+        protocol: of its trainings and measurements, in words.
+        errata: errors in the authors' code, and its differences to the paper.
     """
 
     name: str
@@ -137,11 +139,11 @@ class Paper:
 
 
 def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tuple[str, ...], Values]:
-    """The identity that each row's overrides compose to; what was composed of the same conf/ before is not composed again.
+    """The identity that the overrides of each row compose to. Results are cached as long as conf/ does not change.
 
     Args:
-        rows: the overrides of each.
-        mapper: composes them; as the built-in map, but it may use other processes for many of them.
+        rows: the overrides of each row.
+        mapper: used like the built-in map for many rows; it may use other processes.
     """
     state = _conf_state()
     keys = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
@@ -158,18 +160,18 @@ def _described(override: str) -> Experiment | None:
 
 
 def default_protocol(choices: Iterable[str]) -> Values:
-    """What conf/train.yaml says with these options of its groups."""
+    """The protocol of conf/train.yaml with these options of its groups."""
     (values,) = identities([tuple(choices)]).values()
     return split(values, ())[1]
 
 
 def published() -> list[str]:
-    """The papers that claim something."""
+    """The papers with claims."""
     return options("claim")
 
 
 def _conf_state() -> str:
-    """Changes when what is composed of the same overrides could, but for the rows of tables."""
+    """A hash of all files that decide what overrides compose to, except the rows of tables."""
     sources = [
         folder / group / f"{name}.yaml"
         for folder in folders()
@@ -183,17 +185,17 @@ def _conf_state() -> str:
 
 
 def load_paper(settings: DictConfig | dict[str, Any], runs: Sequence[Run] | None = None, mapper: Mapper = map) -> Paper:
-    """The paper of what `read_paper` reads, or of the like, its rows composed as they stand.
+    """Makes a paper from what `read_paper` returns, and composes the configurations of its rows.
 
     Args:
         settings: the content of its files.
-        runs: the runs there are; of a table on other data sets and with other networks than theirs, only the first row is
-            composed, as no run can belong to it. None: all rows are composed.
+        runs: all runs. If no run has the data set or the network of a table, only the first row of the table is composed.
+            None: all rows are composed.
         mapper: as for `identities`.
 
     Raises:
-        UserError: a table has an unknown metric or an axis that does not fit its rows, or rows of one table differ in what the
-            paper does not compare.
+        UserError: if a table has an unknown metric, or an axis that does not fit its rows, or if rows of a table differ in keys
+            that the paper does not compare.
     """
     content: Any = OmegaConf.to_container(settings, resolve=True) if isinstance(settings, DictConfig) else settings
     settings = content
@@ -221,13 +223,13 @@ def _compares_networks(compare: tuple[str, ...]) -> bool:
 
 
 def _data_and_networks(identities: Iterable[Values]) -> set[tuple[str, object]]:
-    """What runs must share with a row to belong to it, or to tell what a run of it would cost."""
+    """The data sets and networks: runs need those of a row to belong to it, or to estimate its cost."""
     pairs = [(("data", each.get("dataset.name")), ("network", network(each))) for each in identities]
     return {each for pair in pairs for each in pair}
 
 
 def network(values: Values) -> str:
-    """What the speed of a training depends on, but for the compared treatments and the machine."""
+    """A text of the values that decide the speed of a training, except the compared treatments and the machine."""
     return repr(sorted((key, value) for key, value in values.items() if within(key, NETWORK) and key != "model.num_classes"))
 
 
@@ -238,7 +240,7 @@ def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) 
             if number.table and number.table not in labels:
                 raise UserError(f"{place} {claim.id}, table={number.table}: must be one of {', '.join(labels)}")
             if number.table and (unknown := {*number.rows} - labels[number.table]):
-                raise UserError(f"{place} {claim.id}, {min(unknown)}: no row of table {number.table} is labelled so")
+                raise UserError(f"{place} {claim.id}, {min(unknown)}: no row of table {number.table} has this label")
 
 
 def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
@@ -276,21 +278,21 @@ def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple
 def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:
     for row in rows:
         if (row.series is None) != (row.at is None and row.over is None):
-            raise UserError(f"{place} the row {row.label} has one of series and at; a point of the axis needs both")
+            raise UserError(f"{place} the row {row.label} has only one of series and at; a point on the axis needs both")
         if axis and axis.log and row.at is not None and row.at <= 0:
             raise UserError(f"{place} the row {row.label} has at={row.at:g}; a logarithmic axis needs a number > 0")
     if (axis is not None) != any(row.series for row in rows):
-        raise UserError(f"{place} an axis and rows with series and at need each other")
+        raise UserError(f"{place} an axis needs rows with series and at, and such rows need an axis")
 
 
 def supply(paper: Paper, path: Path) -> Paper:
-    """The paper with the published values that a YAML file has of it.
+    """The paper with published values from a YAML file.
 
-    The file names papers, their tables, and under each of these ``source``, where the values come from, and ``rows``: a row's
-    label with its mean, median, std, low, high, best or success_rate, or means under the names of the metrics beside it.
+    The file has papers, and in each of them tables with ``source``, a text, and ``rows``: under the label of a row its mean,
+    median, std, low, high, best or success_rate, or means under the names of the other metrics of the table.
 
     Raises:
-        UserError: it cannot be read, names what there is not, or has a value that is no number.
+        UserError: if it cannot be read, names something unknown, or has a value that is not a number.
     """
     place = f"published={path}"
     try:
@@ -308,13 +310,13 @@ def supply(paper: Paper, path: Path) -> Paper:
 
 
 def supply_times(paper: Paper, path: Path) -> Paper:
-    """The paper with the times of a training step that a bench suite wrote; as it is where there is no such file.
+    """The paper with measured times of training steps from a CSV file of suite=steps; unchanged if there is no such file.
 
-    The file is CSV with the columns row, the name of an experiment of the paper, and milliseconds. Of a file with a column
-    paper, the lines of this paper count. Columns batch_size, precision and threads say how it was measured.
+    The file has the columns row, the name of an experiment of the paper, and milliseconds. If it has a column paper, only the
+    lines of this paper are used. The columns batch_size, precision and threads describe the measurement.
 
     Raises:
-        UserError: it cannot be read, lacks a column, or has a time that is not a positive number.
+        UserError: if it cannot be read, lacks a column, or has a time that is not a positive number.
     """
     if not path.is_file():
         return paper
@@ -331,7 +333,7 @@ def supply_times(paper: Paper, path: Path) -> Paper:
     terms = {"precision": "{}", "threads": "threads: {}", "batch_size": "batches of {}"}
     known = [(form, frame[column].unique()) for column, form in terms.items() if column in frame]
     how = ", ".join(form.format(*values) for form, values in known if len(values) == 1)
-    source = f"Times of a step were measured on their own, by bench suite=steps ({STEP_TIMES}{how and f'; {how}'})"
+    source = f"Times of a step were measured separately, by bench suite=steps ({STEP_TIMES}{how and f'; {how}'})"
 
     def timed(row: Row) -> Row:
         return replace(row, step_time=times.get(row.overrides[0].removeprefix(f"experiment={paper.name}/")))
@@ -352,15 +354,15 @@ def _supplied(table: Table, settings: Any, place: str) -> Table:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"{where}.{key}={value}: must be a number")
     new = tuple(replace(row, published=dict(rows[row.label])) if row.label in rows else row for row in table.rows)
-    return replace(table, rows=new, source=str(settings.get("source", "a file of the user's")))
+    return replace(table, rows=new, source=str(settings.get("source", "a file of the user")))
 
 
 def _mapping(value: object, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise UserError(f"{place}: must be names with what belongs to them")
+        raise UserError(f"{place}: must be keys with values")
     return value
 
 
 def _known(given: Mapping[str, Any], names: list[str] | tuple[str, ...], place: str) -> None:
     if unknown := [name for name in given if name not in names]:
-        raise UserError(f"{place}: no {unknown[0]} there; there are {', '.join(names)}")
+        raise UserError(f"{place}: {unknown[0]} is unknown; known are {', '.join(names)}")

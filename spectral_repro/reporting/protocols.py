@@ -1,4 +1,4 @@
-"""The protocol of a run: what decides its result beside the seed and what a table compares."""
+"""The protocol of a run: all values that determine its result, except the seed and those that a table compares."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ COUNTED = {
 }
 VALIDATION = ("dataset.validation_images", "dataset.validation_fraction")
 IN_WORDS = (*COUNTED, "model.width", "precision")
-IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by the words, or by other keys
+IMPLIED = ("model._target_", "dataset.name", "dataset.load")  # by other words or keys
 OF_A_DATA_SET = (
     *(f"dataset.{key}" for key in ("num_classes", "channels", "image_size", "mean", "std")),
     *(f"dataset.{key}" for key in ("crop_padding", "crop_fill", "resize", "crop", "flip", "views")),
@@ -27,8 +27,8 @@ OF_A_DATA_SET = (
 )
 
 
-EXECUTION = ("precision", "trainer.compile", "trainer.channels_last")  # how a protocol is carried out, not what it is
-RUNS_OWN = ("seed", "init.content")  # what runs of one row may differ in
+EXECUTION = ("precision", "trainer.compile", "trainer.channels_last")  # may differ within the full protocol
+RUNS_OWN = ("seed", "init.content")  # may differ between runs of a row
 
 
 def split(identity: Values, compare: tuple[str, ...]) -> tuple[Values, Values]:
@@ -38,7 +38,7 @@ def split(identity: Values, compare: tuple[str, ...]) -> tuple[Values, Values]:
 
 
 def differing(protocol: Values, reference: Values) -> list[str]:
-    """The keys that only one of the two has, or that they do not agree on."""
+    """The keys with different values, or that only one of the two has."""
     return sorted(
         key
         for key in protocol.keys() | reference.keys()
@@ -47,21 +47,19 @@ def differing(protocol: Values, reference: Values) -> list[str]:
 
 
 def is_reduced(protocol: Values, full: Values) -> bool:
-    """Does it differ from the full protocol at most in what a scale may change, such as epochs, images or width?"""
+    """Whether it differs from the full protocol only in keys that a scale may change, such as epochs, images or width."""
     return all(key in _scaled_keys() for key in differing(protocol, full))
 
 
 @functools.cache
 def _scaled_keys() -> frozenset[str]:
-    """The keys that the files of conf/scale set, those of the data set's loader that follow them, and the size of a validation
-    split, which leaves fewer training images.
-    """
+    """The keys set by the files of conf/scale, the same keys of the data set's loader, and the size of the validation split."""
     keys = {key for name in options("scale") for key in flatten(read_yaml(find("scale", name)))}
     return frozenset(keys | {*VALIDATION} | {key.replace("dataset.", "dataset.load.", 1) for key in keys})
 
 
 def hashable(value: object) -> object:
-    """A value that can be a key, equal for equal values."""
+    """A hashable copy of a value; equal values have equal copies."""
     if isinstance(value, dict):
         return frozenset((key, hashable(each)) for key, each in value.items())
     return tuple(map(hashable, value)) if isinstance(value, list) else value
@@ -71,10 +69,10 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     """A protocol in words.
 
     Args:
-        protocol: what to describe.
+        protocol: to describe.
         reference: the full protocol.
-        scales: the names that runs of this protocol were started with.
-        sizes: how many images they really had, under the keys of `COUNTED`.
+        scales: names of the scales of its runs.
+        sizes: the actual numbers of images, under the keys of `COUNTED`.
     """
     keys = differing(protocol, reference)
     reduced = not all(within(key, EXECUTION) for key in keys)

@@ -1,4 +1,4 @@
-"""The page of a run, with small line charts drawn without matplotlib: a site has thousands of runs."""
+"""The page of a run. Its line charts are drawn without matplotlib, because a site has thousands of runs."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ COLOURS = 6  # in the style sheet
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure of a page: SVG, and what its script shows under the pointer."""
+    """A figure of a page as SVG, and the values that the page shows under the pointer."""
 
     title: str
     svg: str
@@ -39,9 +39,9 @@ class Chart:
 
 
 def chart(title: str, series: Series, x_label: str = "Epoch") -> Chart | None:
-    """Lines over a common horizontal axis, on a logarithmic vertical one if they are positive and span a factor of 50.
+    """A line chart. The vertical axis is logarithmic if all values are positive and span a factor of 50 or more.
 
-    None without a finite point.
+    None if no point is finite.
     """
     finite = {label: _finite(*points) for label, points in series.items()}
     finite = {label: points for label, points in finite.items() if len(points[0])}
@@ -97,7 +97,7 @@ def _columns(x: np.ndarray, across: Callable[[float], float], label: str) -> lis
 
 @dataclass(frozen=True)
 class Place:
-    """A row that the run belongs to, and the way there."""
+    """A row that the run belongs to, and its address."""
 
     paper: str
     label: str
@@ -105,7 +105,7 @@ class Place:
 
 
 def render_run(run: Run, places: Sequence[Place], links: Sequence[tuple[str, str]]) -> str:
-    """Its curves, the spectra of its layers, where and when it ran, its configuration, its last epochs."""
+    """The page of a run: curves, singular values of layers, environment, configuration, last epochs."""
     return TEMPLATES.get_template("run.html.j2").render(
         links=links,
         here="",

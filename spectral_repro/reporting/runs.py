@@ -1,4 +1,4 @@
-"""Run folders, as the trainer leaves them."""
+"""Reads the run folders of the trainer."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -41,11 +41,11 @@ SPECTRA_COLUMNS = {"epoch": int, "layer": str, "exact": float, "power": float}
 
 
 class Damage(str):
-    """A notice about what is left out because it is damaged."""
+    """A notice about something that is left out because it is damaged."""
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML as OmegaConf writes it: no dates."""
+    """Reads YAML written by OmegaConf, which has no dates."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -59,14 +59,14 @@ class Run:
     """One run.
 
     Attributes:
-        folder: its name without the path.
-        identity: the configuration's values that decide the result, by dotted key.
-        scale: how much of the published protocol was asked for.
-        metrics: a row for each finished epoch, the first of them 1; accuracies in percent; any column beyond `COLUMNS` may be
-            missing. The last row also has what evaluation.json says of the last checkpoint. Of a study, its rows.
-        summary: what the trainer says of it; any key but `state` may be missing, and no value is None.
-        evaluation: evaluation.json, measurement by measurement; empty without one.
-        spectra: spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
+        folder: name of its folder.
+        identity: the values of the configuration that determine the result, by dotted key.
+        scale: name of the scale, such as paper or cpu.
+        metrics: a row for each finished epoch, from 1 on, with accuracies in percent. Columns other than `COLUMNS` may be
+            missing. The last row also has the measurements of the last checkpoint in evaluation.json. For a study, its rows.
+        summary: the content of summary.json. Any key but ``state`` may be missing, and no value is None.
+        evaluation: the content of evaluation.json, by measurement; empty without one.
+        spectra: the content of spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
     """
 
     folder: str
@@ -91,19 +91,19 @@ class Run:
 
     @property
     def whole(self) -> bool:
-        """Does it have its first epoch, and all after it? An archived run may have its last one alone."""
+        """Whether it has all epochs from the first on. A run from a runs.csv without curves.csv has only the last one."""
         first = "train_loss" if "epoch" in self.metrics else self.metrics.columns[0]
         return not self.metrics.empty and first in self.metrics and self.metrics.get("epoch", pd.Series([1])).iloc[0] == 1
 
     @property
     def paper(self) -> str | None:
-        """Whose experiment it was started through, if any."""
+        """The paper whose experiment it is; None if it was started without one."""
         name = self.summary.get("name", "")
         return next((paper for paper in options("paper") if name.startswith(f"{paper}_")), None)
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of its result must know about its data."""
+        """Remarks about its data."""
         return self.summary.get("notes") or []
 
     @property
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """What its times depend on: "2 x Some CPU, 1 thread"."""
+        """The device, processes and threads, such as "2 x Some CPU, 1 thread"."""
         parts = [self.summary.get("device") or "an unnamed device"]
         if (processes := self.summary.get("processes") or 1) > 1:
             parts.append(f"{processes} processes")
@@ -122,18 +122,18 @@ class Run:
 
     @property
     def commit(self) -> str | None:
-        """The commit of the code, and whether there were changes that are not in it."""
+        """The commit of the code, and whether there were uncommitted changes."""
         git = self.summary.get("git") or {}
         return f"{git['commit'][:7]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else None
 
     @property
     def largest_gradient(self) -> float:
-        """The largest gradient norm of any step of its epochs; NaN where none is recorded."""
+        """The largest gradient norm over all steps; NaN if it was not recorded."""
         return self._recorded("largest_gradient").max()
 
     @property
     def smallest_gap(self) -> float:
-        """The smallest (lambda_i - lambda_(i+1)) / lambda_i of any step of its epochs; NaN where none is recorded."""
+        """The smallest (lambda_i - lambda_(i+1)) / lambda_i over all steps; NaN if it was not recorded."""
         return self._recorded("smallest_gap").min()
 
     def _recorded(self, column: str) -> pd.Series:
@@ -141,13 +141,16 @@ class Run:
 
 
 def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
-    """Every run in the folders of `root`, each once, and a line about every folder that is left out: a `Damage`
-    where it is damaged.
+    """All runs in the folders of ``root``, without duplicates, and a notice for every folder left out (`Damage` if damaged).
 
     Folders that have not changed since an earlier call are not read again.
 
+    Args:
+        root: folder of run folders.
+        made_by: the command that makes runs, for the error.
+
     Raises:
-        UserError: there is no such folder, or it cannot be read; the message names `made_by`, the command that makes runs.
+        UserError: if there is no such folder, or it cannot be read.
     """
     if not root.is_dir():
         raise UserError(f"runs={root}: no such folder; runs are made by {made_by}")
@@ -156,7 +159,7 @@ def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
     except OSError as error:
         raise UserError(f"runs={root}: cannot be read ({error.strerror})") from error
     runs, notices = [], []
-    for folder, contents in cached({folder: _state(folder) for folder in folders}, _read_or_excuse).items():
+    for folder, contents in cached({folder: _state(folder) for folder in folders}, _read_or_notice).items():
         if isinstance(contents, Contents):
             runs.append(_run(folder, contents))
         else:
@@ -165,10 +168,10 @@ def read_runs(root: Path, made_by: str) -> tuple[list[Run], list[str]]:
 
 
 def read_run(folder: Path) -> Run:
-    """One run folder.
+    """The run in a folder.
 
     Raises:
-        OSError, ValueError, KeyError, yaml.YAMLError: it is damaged or half-written.
+        OSError, ValueError, KeyError, yaml.YAMLError: if it is damaged or incomplete.
     """
     return _run(folder, _read(folder))
 
@@ -185,7 +188,7 @@ class Contents:
 
 
 def _state(folder: Path) -> str:
-    """Changes when a file that is read, or the way it is read, does."""
+    """A hash of the times and sizes of the files of a folder, and of the code that reads them."""
 
     def written(path: Path) -> tuple[int, int] | None:
         try:
@@ -198,7 +201,7 @@ def _state(folder: Path) -> str:
     return fingerprint(str(folder.resolve()), [written(folder / name) for name in READ], code)
 
 
-def _read_or_excuse(folder: Path) -> Contents | str:
+def _read_or_notice(folder: Path) -> Contents | str:
     """The files of a run folder, or a line that says why it cannot be read."""
     try:
         return _read(folder)
@@ -214,7 +217,7 @@ def _read(folder: Path) -> Contents:
     config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
     if not isinstance(config, dict):
         raise ValueError(f"{CONFIG} is no configuration")
-    config.pop("paper", None)  # all tables of a paper, as it was started through one
+    config.pop("paper", None)  # all tables of a paper, which are not needed
     values = flatten(config)
     study = "study._target_" in values
     needed = NEEDED_OF_A_STUDY if study else NEEDED

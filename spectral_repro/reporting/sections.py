@@ -1,4 +1,4 @@
-"""A paper's tables filled with runs, one section for each protocol: runs of different protocols never meet in a table."""
+"""Tables with their runs, one section for each protocol: runs of different protocols are never in one table."""
 
 import json
 from collections import defaultdict
@@ -21,17 +21,17 @@ from spectral_repro.reporting.protocols import EXECUTION, Values, counted, descr
 from spectral_repro.reporting.runs import Run
 
 DERIVED = ("dataset.load",)  # values that follow from others
-SAID = ("model=", "dataset=", "study=")  # options that a protocol's other words name
+NAMED_BEFORE = ("model=", "dataset=", "study=")  # options that `describe` names
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How the runs of a row were chosen among those of several values, such as learning rates.
+    """The chosen value of a tuned row, such as a learning rate.
 
     Attributes:
-        value: the chosen one in words, such as lr = 0.1.
-        trials: how many values were tried.
-        validation: the mean validation accuracy of the chosen value's seeds, in percent.
+        value: in words, such as lr = 0.1.
+        trials: number of values that were tried.
+        validation: mean validation accuracy over its seeds, in percent.
         runs: the runs of all values.
     """
 
@@ -54,13 +54,13 @@ class Entry:
 
     @property
     def measured(self) -> list[Run]:
-        """Those with a value: the finished ones and, where the row averages over a range, those that have reached its end."""
+        """The runs with a value: finished ones and, for a row that averages over a range, those that reached its end."""
         end = self.row.over[1] if self.row.over else float("inf")
         return [run for run in self.runs if run.state == "finished" or (run.state != "diverged" and len(run.metrics) >= end)]
 
     @property
     def repeated(self) -> dict[int, list[Run]]:
-        """The seeds with several measured runs, whose means count."""
+        """The seeds with several measured runs. Their mean counts as one value."""
         runs = defaultdict(list)
         for run in self.measured:
             runs[run.seed].append(run)
@@ -68,13 +68,13 @@ class Entry:
 
     @property
     def successes(self) -> pd.Series:
-        """By seed: 100 where its runs finished, 0 where one of them diverged."""
+        """By seed: 100 if its runs finished, 0 if one of them diverged."""
         ended = self.in_state("finished", "diverged")
         return by_seed(((run.seed, 100.0 * (run.state == "finished")) for run in ended), min)
 
 
 def by_seed(values: Iterable[tuple[int, float]], statistic: Callable[[Iterable[float]], float] = fmean) -> pd.Series:
-    """One value for each seed, in their order: the mean of its runs, or another statistic; of a seed without any, NaN."""
+    """One value per seed, in ascending order: the mean of its runs, or another statistic; NaN for a seed without values."""
     found: defaultdict[int, list[float]] = defaultdict(list)
     for seed, value in values:
         found[seed] += [value] if value == value else []
@@ -84,10 +84,10 @@ def by_seed(values: Iterable[tuple[int, float]], statistic: Callable[[Iterable[f
 
 @dataclass(frozen=True)
 class Section:
-    """A table under one protocol; one of times, on one machine.
+    """A table with the runs of one protocol; for a table of times, on one machine.
 
     Attributes:
-        machine: where the runs were made, of a table of times whose runs come from several machines.
+        machine: of the runs, for a table of times with runs from several machines; None otherwise.
     """
 
     paper: Paper
@@ -108,14 +108,14 @@ class Section:
 
     @cached_property
     def results(self) -> list[Run]:
-        """The runs that have a value or diverged."""
+        """The runs that have a value, or diverged."""
         ended = {run for entry in self.entries for run in (*entry.measured, *entry.in_state("diverged"))}
         return [run for run in self.runs if run in ended]
 
     def values(self, entry: Entry, metric: Metric) -> pd.Series:
-        """Of the measured runs of an entry, by seed; NaN where its runs lack the metric.
+        """A metric of the measured runs of an entry, by seed; NaN if its runs do not have it.
 
-        There are none of a time where the section's runs come from several machines.
+        Empty for a time if the runs of the section come from several machines.
         """
         if metric.timing and len(self.machines) > 1:
             return by_seed([])
@@ -123,7 +123,7 @@ class Section:
 
     @cached_property
     def machines(self) -> list[str]:
-        """Where its results come from."""
+        """The machines of its results."""
         return sorted({run.machine for run in self.results})
 
     @cached_property
@@ -132,17 +132,17 @@ class Section:
 
     @cached_property
     def full(self) -> bool:
-        """Is it the table's protocol, however it was carried out?"""
+        """Whether it has the protocol of the table, up to precision, compilation and memory format."""
         return all(within(key, EXECUTION) for key in differing(self.protocol, self.table.protocol))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """How many images its runs had, by split (train, test); empty where none of them says."""
+        """The number of images of its runs by split (train, test); empty if it is unknown."""
         return next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
 
     @cached_property
     def terms(self) -> list[str]:
-        """The protocol in words: of a comparison, which options it has and what differs from them."""
+        """The protocol in words; for a comparison, its options and the values that differ from their defaults."""
         images = {f"dataset.{split}_images": count for split, count in self.sizes.items()}
         scales = {run.scale for run in self.runs}
         machine = [self.machine] if self.machine else []
@@ -151,7 +151,7 @@ class Section:
         compared = {key for row in self.table.rows for key in row.values or ()}
         choices = chosen_options(self.protocol)
         reference = {key: value for key, value in default_protocol(choices).items() if key not in compared}
-        chosen = [each for each in choices if not each.startswith(SAID)]
+        chosen = [each for each in choices if not each.startswith(NAMED_BEFORE)]
         return describe(self.protocol, reference, scales, images) + chosen + machine
 
     @property
@@ -160,7 +160,7 @@ class Section:
 
     @property
     def published(self) -> bool:
-        """Are there published values?"""
+        """Whether there are published values."""
         return any(row.published for row in self.table.rows)
 
     @property
@@ -170,7 +170,7 @@ class Section:
 
     @property
     def across(self) -> list[str]:
-        """What lies between our values and the published ones."""
+        """What differs between the measured and the published values: protocols, machines, or both."""
         return ["protocols"] * (not self.full) + ["machines"] * self.table.metric.timing
 
     @property
@@ -179,7 +179,7 @@ class Section:
 
     @cached_property
     def asked(self) -> tuple[str, ...] | None:
-        """The overrides that give a row this protocol; None where no values say how, and in a comparison."""
+        """The overrides that give a row this protocol; None if there are none, and for a comparison."""
         if self.table.baseline:
             return None
         if self.exact:
@@ -197,7 +197,7 @@ class Section:
         return None
 
     def _is_taken(self, asked: tuple[str, ...]) -> bool:
-        """Does train take these overrides? It refuses keys that only another version has."""
+        """Whether train accepts these overrides. It refuses keys of other versions of this project."""
         if not any(override.startswith("++") for override in asked):
             return True
         try:
@@ -208,26 +208,26 @@ class Section:
 
     @property
     def commands(self) -> list[str]:
-        """What to run for each of the rows without a run, where overrides give this protocol."""
+        """A command for each row without a run; empty if no overrides give this protocol."""
         return [] if self.asked is None else [entry.row.command(*self.asked) for entry in self.unrun]
 
 
 @dataclass(frozen=True)
 class Report:
-    """The sections of a paper or a comparison, and what is to be said about the runs that are in none of them."""
+    """The sections of a paper or a comparison, and remarks about runs that are in none of them."""
 
     paper: Paper
     sections: tuple[Section, ...]
     remarks: tuple[str, ...] = ()
 
     def only(self, keep: Callable[[Section], bool]) -> "Report":
-        """The sections of a comparison that are to be kept, and their tables alone."""
+        """The report with only the sections, and their tables, for which ``keep`` is true."""
         kept = tuple(filter(keep, self.sections))
         return Report(replace(self.paper, tables=tuple(section.table for section in kept)), kept)
 
 
 def by_machine(section: Section) -> list[Section]:
-    """A section of times as one for each machine that its runs were made on; any other as it is."""
+    """Splits a section of times into one for each machine; other sections are unchanged."""
     machines = sorted({run.machine for run in section.runs})
     if not section.table.metric.timing or len(machines) < 2:
         return [section]
@@ -244,11 +244,11 @@ def by_machine(section: Section) -> list[Section]:
 
 
 def gather(paper: Paper, runs: Iterable[Run]) -> Report:
-    """Sections of each table, those with runs first: the full protocol, then every other by its label.
+    """The sections of each table. Those with runs come first: the full protocol, then the others by their label.
 
-    A run belongs to the rows that agree with it under the compared keys. Another protocol than the full one becomes a section
-    if it is a smaller version of it (`is_reduced`), or on the same data set and started through the paper's own experiments.
-    Where rows of several tables agree, it is one of the table whose full protocol differs from it in the fewest keys.
+    A run belongs to the rows with the same compared values. A protocol other than the full one becomes a section if it is
+    reduced (`is_reduced`), or if it has the same data set and its runs were started as experiments of the paper. If rows of
+    several tables match, the run belongs to the table whose full protocol differs in the fewest keys.
     """
     groups = defaultdict(list)  # runs of one protocol and row
     for run in runs:

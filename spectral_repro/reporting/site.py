@@ -1,4 +1,4 @@
-"""A report on disk; and the site: an index, a page for each paper and each run, and comparisons of all other runs."""
+"""Writes reports, and the site: an index, a page for each paper and each run, and comparisons of other runs."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,14 +24,15 @@ from spectral_repro.reporting.verdicts import Judgement, judge
 
 ALL, COMPARISONS = "All papers", "Comparisons"
 FOLDER = "comparisons"
-MANY = 6  # sections with figures that are worth other processes
+MANY = 6  # from this number of sections on, figures are drawn in several processes
 
 
 def draw(reports: Sequence[Report], mapper: Mapper = map) -> tuple[list[dict[str, list[Picture]]], list[NotDrawn]]:
-    """The figures of each section by its name, one dictionary for each report, and notices about those that could not be drawn.
+    """The figures of each section by its name, a dictionary for each report, and notices about figures that could not be drawn.
 
     Args:
-        mapper: draws them; as the built-in map, but it may use other processes for many of them.
+        reports: to draw.
+        mapper: used like the built-in map for many sections; it may use other processes.
     """
     filled = [section for report in reports for section in report.sections if section.runs]
     drawn = iter((mapper if len(filled) >= MANY else map)(pictures, filled))
@@ -52,20 +53,20 @@ def write(
     drawn: dict[str, list[Picture]] | None = None,
     mapper: Mapper = map,
 ) -> list[str]:
-    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, claims.md, runs.csv, curves.csv and index.html under `out`.
+    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, claims.md, runs.csv, curves.csv and index.html.
 
     Args:
-        report: what is written.
-        out: the folder, which may be new.
+        report: to write.
+        out: the folder for the files; it is made if necessary.
         judgements, speeds, around: as for `render`.
         drawn: the figures of each section by its name; None: they are drawn now.
         mapper: as for `draw`.
 
     Returns:
-        The tables, a line about what was written, and a `NotDrawn` for each figure that could not be drawn.
+        The tables, a line about the files, and a `NotDrawn` for each figure that could not be drawn.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: if the folder cannot be written to.
     """
     notices: list[Any] = []
     if drawn is None:
@@ -88,10 +89,10 @@ def write(
 
 
 def write_files(files: dict[str, bytes], out: Path) -> None:
-    """Writes files by their names under `out`; a file that already has this content is not written again.
+    """Writes files, given by name and content, to a folder. A file that already has its content is not written again.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: if the folder cannot be written to.
     """
     try:
         for name, content in files.items():
@@ -105,7 +106,7 @@ def write_files(files: dict[str, bytes], out: Path) -> None:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A paper with what is known of it."""
+    """A paper with its results, verdicts and figures."""
 
     report: Report
     judgements: Sequence[Judgement]
@@ -117,7 +118,7 @@ class Chapter:
 
     @cached_property
     def states(self) -> Counter:
-        """How many rows have a result under the published protocol ("full"), under another alone ("reduced"), or none."""
+        """Numbers of rows with a result under the full protocol ("full"), only under another ("reduced"), or none."""
         best: dict[tuple[str, str], str] = {}
         for section in self.report.sections:
             for entry in section.entries:
@@ -133,18 +134,18 @@ def write_site(
     """Writes the site.
 
     Args:
-        papers: those that have a page.
+        papers: that get a page.
         runs: all runs, of papers or not.
-        notices: what the index says about runs that were left out.
-        out: the folder that it is written to.
-        results: the folder that bench writes to.
+        notices: about runs that were left out, for the index.
+        out: the folder for the site.
+        results: the folder with the results of benchmarks.
         mapper: as for `draw`.
 
     Returns:
         A line about each paper, one about the site, and a `NotDrawn` for each figure that could not be drawn.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: if the folder cannot be written to.
     """
     reports = [gather(paper, runs) for paper in papers]
     comparisons = _comparisons(reports, runs)
@@ -171,9 +172,7 @@ def write_site(
 
 
 def _comparisons(reports: Iterable[Report], runs: Iterable[Run]) -> Report:
-    """Tables of runs that share data set, network and protocol and differ in how they are treated, where these are not all runs
-    of one paper's tables.
-    """
+    """Comparisons of runs that differ in their treatment, except those whose runs all belong to one paper."""
     papers = defaultdict(set)
     for report in reports:
         for section in report.sections:
@@ -193,7 +192,7 @@ def _links(to: str, names: Iterable[str], comparisons: Report) -> list[tuple[str
 
 
 def _places(reports: Mapping[str, Report]) -> dict[Run, list[Place]]:
-    """The rows that each run belongs to, of reports by their folders."""
+    """The rows that each run belongs to, with their addresses in the folders of the reports."""
     places = defaultdict(list)
     for folder, report in reports.items():
         for section in report.sections:
@@ -249,7 +248,7 @@ def _verdicts(chapters: Iterable[Chapter]) -> str:
 
 
 def _headlines(sections: Iterable[Section]) -> list[str]:
-    """The two rows of the published protocol that are furthest from what was published, in parts of it."""
+    """A sentence for each of the two rows with the largest relative difference to the published value, at full protocol."""
     found = []
     for section in sections:
         if section.full and section.published:

@@ -1,4 +1,4 @@
-"""A section's methods as reviewers ask for them: spread, interval, and differences over the same seeds."""
+"""Statistics of the methods of a section: spread, intervals, and differences over common seeds."""
 
 import numpy as np
 import pandas as pd
@@ -11,13 +11,13 @@ COLUMNS = ("method", "seeds", "mean", "std", "median", "best", "low", "high")
 
 @np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def statistics(section: Section) -> pd.DataFrame:
-    """A row for each method with a result; all values are in the metric's unit and of one protocol.
+    """A row for each method with a result, in the unit of the metric.
 
-    Columns: method; seeds (with a result), mean, std (sample), median, best, and low to high, the 95 % t interval of
-    the mean; of trainings success_rate = 100 finished / (finished + diverged) with its 95 % Clopper-Pearson
-    interval success_low to success_high; difference, the mean of the differences to the table's baseline, or else to the first
-    method that has a value, over the seeds that both have, with difference_low to difference_high, and pairs. NaN where
-    there is nothing to tell.
+    Columns: method; seeds (with a value), mean, std (sample), median, best, low and high (the 95 % t interval of the mean). For
+    trainings also success_rate = 100 finished / (finished + diverged), and its 95 % Clopper-Pearson interval from success_low
+    to success_high. difference is the mean difference to the baseline of the table, or else to the first method with a value,
+    over common seeds, with its interval from difference_low to difference_high, and pairs is the number of these seeds. NaN if
+    a value is not defined.
     """
     metric, baseline = section.table.metric, section.table.baseline
     shown = [entry for entry in section.entries if entry.measured or entry.in_state("diverged")]
@@ -39,8 +39,8 @@ def statistics(section: Section) -> pd.DataFrame:
 
 
 def best_within_noise(section: Section) -> set[str]:
-    """The labels of the best mean and of those that cannot be told from it: the 95 % t interval of the differences over common
-    seeds holds 0. Empty where noise cannot be judged, as the best has one seed, and for a metric of which no value is better.
+    """The labels of the best mean, and of those that do not differ from it significantly: the 95 % t interval of the difference
+    over common seeds contains 0. Empty if the best has only one seed, and for a metric in which no value is better.
     """
     metric = section.table.metric
     values = {entry.row.label: section.values(entry, metric) for entry in section.entries}

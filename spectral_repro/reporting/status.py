@@ -1,4 +1,4 @@
-"""Where all runs stand."""
+"""The progress of all runs."""
 
 import time
 from collections import Counter
@@ -10,19 +10,19 @@ from spectral_repro.reporting.tables import text
 from spectral_repro.training.files import holder
 from spectral_repro.training.loggers import clock
 
-KILLED = "killed"  # says of itself that it is running, and no process is at work on it
+KILLED = "killed"  # state of a run whose summary says running, but whose process is gone
 
 
 def status(root: Path) -> tuple[str, list[str]]:
-    """A line for each run in the folders of ``root``: state, part that is done, time left, metric and name; and their counts.
+    """A line for each run in the folders of ``root`` with its state, progress, remaining time, metric and name, and a summary.
 
-    The time left is that of the steps so far, without what has passed since they were counted.
+    The remaining time is estimated from the steps so far.
 
     Returns:
         The lines as a text, and the notices of `read_runs`.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: if there is no such folder.
     """
     runs, notices = read_runs(root, made_by=" ".join(TRAIN))
     states = {run.folder: state(run, root) for run in runs}
@@ -43,7 +43,7 @@ def line(run: Run, state: str, root: Path) -> str:
 
 
 def metric(final: dict[str, float | None]) -> str:
-    """The test accuracy in the last row of metrics.csv, of a study the first value there."""
+    """The test accuracy in the last row of metrics.csv; for a study its first value."""
     if "test_accuracy" in final:
         return f"test accuracy {text(final['test_accuracy'], '.2f')} %"
     return "".join(f"{name} {text(value, '.4g')}" for name, value in list(final.items())[1:2])

@@ -1,4 +1,4 @@
-"""How figures look, how they are written, and what a page shows of them under the pointer."""
+"""Style of figures, their files, and the values that a page shows under the pointer."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 
 Panel = dict[str, Any]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
-INK = "#1b1b1f"  # text and axes; the page puts its own colour there
+INK = "#1b1b1f"  # text and axes; a page replaces it by its own text colour
 FONT, SMALL = 9.12, 8.36  # points
 STYLE = {
     "font.family": "sans-serif",
@@ -36,16 +36,16 @@ STYLE = {
     **dict.fromkeys(("xtick.minor.size", "ytick.minor.size"), 3.2),
     **{"pdf.fonttype": 42, "svg.hashsalt": "spectral_repro"},
 }
-# told apart with any colour vision, and in grey: their lightness goes in steps of eleven from 27 to 79 of 100
+# six colours that are distinct with any colour vision and in grey: their lightness is 27 to 79 of 100, in steps of about eleven
 PALETTE = ("#446edb", "#dfa00f", "#780c61", "#f55980", "#5fd1f9", "#9e3809")
 MOST_LINES = 6  # in a panel
-# ten colours of equal weight, told apart with any colour vision (the colorblind palette of seaborn)
+# ten colours that are distinct with any colour vision (the colorblind palette of seaborn)
 COLOURS = (*("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),)
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a line keeps in every panel and figure of its section; dashes keep lines on top of each other visible."""
+    """Colour, dashes and marker of a line in all figures of its section. Dashes keep overlapping lines visible."""
 
     colour: str
     dashes: tuple[float, ...]
@@ -56,7 +56,7 @@ class Look:
 
 
 def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
-    """A look for each line, all different up to 42 of them, and one without colour for each reference."""
+    """A look for each line, different for up to 42 lines, and a grey one for each reference."""
     colours, greys = cycle(PALETTE), cycle((INK, "#7f7f87"))
     dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1), (2, 0.8), (6, 2))), cycle("osD^vPX")
     return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
@@ -65,19 +65,19 @@ def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Loo
 
 
 def finish(figure: Figure, handles: list[Line2D]) -> Figure:
-    """Puts a legend under the panels of a figure, which grows by its height, and lays it out."""
+    """Adds a legend below the panels, increases the height of the figure by that of the legend, and lays it out."""
     figure.set_figheight(figure.get_figheight() + legend_height(handles))
     add_legend(figure, handles)
     return laid_out(figure)
 
 
 def legend_height(handles: list[Line2D]) -> float:
-    """In inches."""
+    """The height of a legend in inches."""
     return 0.18 * _legend_rows(handles)
 
 
 def add_legend(place: FigureBase, handles: list[Line2D]) -> None:
-    """Puts the legend under the panels of a figure, or of a part of one."""
+    """Adds a legend below the panels of a figure or subfigure."""
     columns = -(-len(handles) // _legend_rows(handles))
     place.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False)
 
@@ -88,14 +88,14 @@ def _legend_rows(handles: list[Line2D]) -> int:
 
 
 def laid_out(figure: Figure) -> Figure:
-    """Lays the figure out, once for all formats."""
+    """Computes the layout once for all file formats."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def image(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
-    """The figure as png (200 dpi) or pdf; the same bytes for the same runs."""
+    """The figure as PNG (200 dpi) or PDF. The same runs give the same bytes."""
     with _written(figure, 200), BytesIO() as buffer:
         if kind == "png":
             FigureCanvasAgg(figure).print_png(buffer)
@@ -105,7 +105,7 @@ def image(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as an element of a page: transparent, in the text's colour."""
+    """The figure as an element of a page, transparent and in the text colour of the page."""
     patches = [each.patch for each in (figure, *figure.subfigs, *figure.axes)]
     with _written(figure, 72), StringIO() as buffer:
         for patch in patches:
@@ -121,7 +121,7 @@ def svg(figure: Figure, description: str) -> str:
 
 @contextmanager
 def _written(figure: Figure, dpi: float) -> Iterator[None]:
-    """Draws once where `Figure.savefig` draws twice, first without output: for figures that are laid out."""
+    """Sets resolution and style for printing a figure that is laid out; `Figure.savefig` would draw it twice."""
     before = figure.dpi
     with matplotlib.rc_context(STYLE):
         figure.dpi = dpi
@@ -130,12 +130,12 @@ def _written(figure: Figure, dpi: float) -> Iterator[None]:
 
 
 def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Mapping[Any, Sequence[Any]]) -> Panel:
-    """One pair of axes.
+    """The values of one panel for the script of a page.
 
     Args:
-        box: left, top, right, bottom of the axes as parts of the figure's width and height.
+        box: left, top, right, bottom of the axes as fractions of the width and height of the figure.
         limits: of the horizontal axis.
-        log: is it logarithmic?
+        log: whether it is logarithmic.
         series: horizontal and vertical coordinates of the points of each line.
     """
     lines = {label: [[_short(x), _short(y)] for x, y in zip(*points, strict=True)] for label, points in series.items()}
@@ -143,7 +143,7 @@ def panel(box: Sequence[float], limits: Sequence[float], log: bool, series: Mapp
 
 
 def panels(figure: Figure) -> list[Panel]:
-    """Of a figure that is laid out: its axes with labelled lines."""
+    """The panels of a figure that is laid out, each with its labelled lines."""
     found = []
     for axes in figure.axes:
         lines = [line for line in axes.get_lines() if not line.get_label().startswith("_")]

@@ -1,4 +1,4 @@
-"""A section as a table: its numbers, the same as text, its caption and its notes."""
+"""Tables of sections, as numbers and as text, with captions and notes."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -28,17 +28,19 @@ ORIGINS = {"protocols": "the full protocol", "machines": "another machine"}
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
-    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the finished runs' metric, in its unit; seeds
-    (with a value; several runs of one seed count as their mean), diverged and unfinished (numbers of runs); success_rate =
-    100 finished / (finished + diverged), of trainings alone; largest_gradient and smallest_gap of the finished and diverged
-    runs, NaN where none is recorded.
-    Where there are published values for the data set, also published_mean, published_std, published_low and published_high
-    (a 95 % interval), published_best, published_success_rate and difference = mean - published_mean. Where medians were
-    published, also median with its 95 % interval median_low to median_high (NaN for fewer than six seeds), published_median,
-    and their difference instead. Of each metric beside it, under its name, NAME_mean and NAME_std, and published_NAME.
-    Of a comparison also difference, the mean of the differences to the baseline over the seeds that both have, its 95 % t
-    interval difference_low to difference_high, and pairs, the number of these seeds. Where each row has the best of several
-    values, also chosen, that value in words, trials, the number of values, and its validation_accuracy.
+    Columns: method; mean, std (sample, over seeds; NaN for one seed) and best of the metric over the finished runs; seeds (with
+    a value; several runs of one seed count as their mean), diverged and unfinished (numbers of runs); success_rate = 100
+    finished / (finished + diverged), for trainings; largest_gradient and smallest_gap of the finished and diverged runs, NaN if
+    they were not recorded.
+
+    - With published values: published_mean, published_std, published_low and published_high (a 95 % interval), published_best,
+      published_success_rate, and difference = mean - published_mean.
+    - With published medians: median and its 95 % interval from median_low to median_high (NaN for fewer than six seeds),
+      published_median, and difference = median - published_median.
+    - For each further metric NAME of the table: NAME_mean, NAME_std and published_NAME.
+    - For a comparison: difference, the mean difference to the baseline over common seeds, its 95 % t interval from
+      difference_low to difference_high, and pairs, the number of these seeds.
+    - For tuned rows: chosen, the value in words, trials, the number of values tried, and validation_accuracy.
     """
     metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
     frame = pd.DataFrame([_numbers(section, entry) for entry in section.entries])
@@ -84,7 +86,7 @@ def _median(values: pd.Series) -> dict[str, float]:
 
 
 def formatted(section: Section) -> pd.DataFrame:
-    """The table as text, under columns (group, name); a name may take two lines. What nobody published has no column."""
+    """The table as text, with columns (group, name); a name may have two lines. Empty published columns are left out."""
     frame, metric, form, also = aggregate(section), section.table.metric, section.table.metric.form, section.table.also
     measured = [_measured(*pair, form) for pair in zip(frame.itertuples(), section.entries, strict=True)]
     columns = {METHOD: frame["method"], ("", "mean ± std"): measured}
@@ -118,9 +120,7 @@ def formatted(section: Section) -> pd.DataFrame:
 
 
 def _compared(section: Section, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """The columns of a comparison behind the mean: seeds, the chosen values, runs without a result, and differences to the
-    baseline.
-    """
+    """The columns of a comparison after the mean: seeds, chosen values, runs without a result, differences to the baseline."""
     form, columns = section.table.metric.form, {("", "seeds"): frame["seeds"].astype(str).tolist()}
     if "chosen" in frame:
         columns["", "chosen"], columns["", "trials"] = frame["chosen"], frame["trials"].astype(str)
@@ -145,10 +145,10 @@ def between(low: float, high: float, form: str) -> str:
 
 @np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def evaluations(section: Section) -> pd.DataFrame:
-    """What was measured of the trained networks, as text: a row for each method with such runs, mean ± std over their seeds.
+    """Evaluations of the trained networks as text: a row for each method, mean ± std over its seeds.
 
-    Columns (conditions, metric): the conditions name the weights where they are not those after the last step; numbers under
-    other conditions never meet. Empty if nothing was measured.
+    Columns are (conditions, metric), so that measurements under different conditions are never mixed. The conditions include
+    the weights if they are not those of the last step. Empty if nothing was measured.
     """
     found: defaultdict[Any, defaultdict[int, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for place, entry in enumerate(section.entries):
@@ -175,7 +175,7 @@ def _conditions(part: dict[str, Any]) -> str:
 
 
 def spans(columns: Iterable[tuple[str, str]]) -> list[tuple[str, int]]:
-    """The groups that stand over the columns, with the number of columns of each; empty if no column has one."""
+    """The groups above the columns, with the number of columns of each; empty if no column has a group."""
     groups = [group for group, _ in columns]
     return [(group, len(list(members))) for group, members in groupby(groups)] if any(groups) else []
 
@@ -220,7 +220,7 @@ def markdown(section: Section) -> str:
 
 
 def grid(frame: pd.DataFrame) -> str:
-    """A frame of texts, its columns (group, name), in Markdown."""
+    """A frame of texts with columns (group, name) as a Markdown table."""
     frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
     frame = frame.map(lambda text: text.replace("|", r"\|"))
     alignment = ["left", *["right"] * (len(frame.columns) - 1)]
@@ -236,7 +236,7 @@ def caption(section: Section) -> str:
 
 
 def measurement(section: Section) -> str:
-    """What the numbers are, where they come from, and where and with which code they were measured."""
+    """Sentences on the metric, the origin of the published values, and the machine and code of the measurement."""
     runs = section.results
     seeds = sorted({run.seed for run in runs})
     sentences = [f"{section.table.metric.label} {_when(section)}{_over(seeds, section.table.statistic)}."]
@@ -253,21 +253,21 @@ def measurement(section: Section) -> str:
         sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]
     if section.table.baseline:
         sentences.append(
-            f"Difference: to {section.table.baseline}, mean over the seeds that both have, with its 95 % t interval; one seed "
-            "alone has none."
+            f"Difference: to {section.table.baseline}, the mean over common seeds, with its 95 % t interval (none for a single "
+            "seed)."
         )
     if choices := [entry.choice for entry in section.entries if entry.choice]:
         trials = sorted({choice.trials for choice in choices})
-        tried = f"{trials[0]} to {trials[-1]} a row, so not equally tuned" if len(trials) > 1 else f"{trials[0]} a row"
+        tried = f"{trials[0]} to {trials[-1]} per row, so not equally tuned" if len(trials) > 1 else f"{trials[0]} per row"
         sentences.append(
-            "Each row has the value with the highest mean validation accuracy over its seeds after the last epoch, chosen "
-            f"without the test images; trials: how many values were tried ({tried})."
+            "Each row uses the value with the highest mean validation accuracy after the last epoch, chosen without the test "
+            f"images. Trials: number of values that were tried ({tried})."
         )
     if section.published:
         sentences.append(f"Published values: {section.table.source}.")
         if section.across:
             origins = " and ".join(ORIGINS[each] for each in section.across)
-            sentences.append(f"They come from {origins}, so the difference is across {' and '.join(section.across)}.")
+            sentences.append(f"They are from {origins}, so the difference is across {' and '.join(section.across)}.")
     if runs:
         sentences.append(f"Measured on {_machine(runs)}.")
     return " ".join(sentences)
@@ -283,7 +283,7 @@ def _when(section: Section) -> str:
 
 def _over(seeds: list[int], statistic: Statistic) -> str:
     if len(seeds) > 1:
-        median = ", and median, with its 95 % interval from six seeds on," if statistic == "median" else ""
+        median = ", and median (with its 95 % interval from six seeds on)" if statistic == "median" else ""
         return f", mean ± sample standard deviation{median} over seeds {ranges(seeds)}"
     return f", seed {seeds[0]}" if seeds else ""
 
@@ -309,13 +309,13 @@ def _machine(runs: list[Run]) -> str:
 
 
 def notes(section: Section) -> list[str]:
-    """Notes under a table: divergences, seeds with several runs, runs left out of the means, times that cannot be
-    compared, weights to start from, peculiarities of the data.
+    """Notes below a table: divergences, seeds with several runs, runs that are not in the means, times that cannot be compared,
+    initial weights, remarks about the data.
     """
     lines = []
     times = [metric.words.lower() for metric in (section.table.metric, *section.table.also) if metric.timing]
     if times and len(section.machines) > 1:
-        lines.append(f"No {times[0]} is shown, as the runs come from different machines: {'; '.join(section.machines)}.")
+        lines.append(f"No {times[0]} is shown, because the runs are from different machines: {'; '.join(section.machines)}.")
     for entry in section.entries:
         lines += [f"{entry.row.label}, seed {run.seed}: {divergence(run)}." for run in entry.in_state("diverged")]
         for seed, runs in entry.repeated.items():
@@ -335,7 +335,7 @@ def notes(section: Section) -> list[str]:
 
 
 def failure(run: Run) -> str:
-    """Why a run failed; empty if that is not known."""
+    """The error of a failed run; empty if it is unknown."""
     return ((run.summary.get("failure") or {}).get("error") or "").rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""What the runs that there are say about a paper's claims."""
+"""Verdicts on the claims of a paper, from the runs."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -18,15 +18,16 @@ Verdict = Literal["agrees", "disagrees", "undecided", "not measured"]
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One number of a claim, as measured under one protocol.
+    """A number of a claim, measured under one protocol.
 
     Attributes:
-        section: where the runs are; None for a file that bench wrote.
-        values: one for each seed; of a file, the number.
-        p: of the test against the nearest bound, before the correction; 0 or 1 for a number without chance.
-        published: the same of the published values; NaN where they are not known.
-        verdict: None for a protocol that does not count.
-        needed: how many seeds would decide it at the mean and the spread measured; None where it is decided or this is unknown.
+        number: of the claim.
+        section: of the runs; None for a number from a file of a benchmark.
+        values: one per seed; for a file, the number.
+        p: p value of the test against the nearest bound, before the correction; for a file 0, or 1 if the number is not finite.
+        published: the published value; NaN if it is unknown.
+        verdict: None if the protocol is not used for the verdict on the claim.
+        needed: number of seeds that would decide it, at the measured mean and spread; None if it is decided, or unknown.
     """
 
     number: Number
@@ -56,14 +57,14 @@ class Finding:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the mean; of a number without chance, the number."""
+        """The 95 % interval of the mean; for a number from a file, the number itself."""
         if self.section is None:
             return self.mean, self.mean
         return rate_interval(self.values) if self.number.metric == SUCCESS else interval(self.values)
 
     @property
     def seeds(self) -> int:
-        """How many seeds, or pairs of runs of the same seed, it is a mean of; 0 for a number without chance."""
+        """The number of seeds, or of pairs of runs of the same seed; 0 for a number from a file."""
         return 0 if self.section is None else len(self.values)
 
     @property
@@ -75,15 +76,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict and the findings about its numbers.
+    """The verdict on a claim, and the findings for its numbers.
 
     Attributes:
+        claim: that is judged.
+        verdict: on the claim.
         scale: "full" or "reduced"; None if nothing is measured.
-        findings: those that count first, of each number one.
-        counted: how many of the findings count.
-        missing: the numbers that are not measured under a protocol that counts.
-        needed: how many seeds would decide the claim at the means and spreads measured, infinite beyond a thousand; None where
-            it is decided, or other runs than more seeds are missing.
+        findings: first those that the verdict is based on, one for each number.
+        counted: number of findings that the verdict is based on.
+        missing: the numbers that were not measured under the protocol of the verdict.
+        needed: number of seeds that would decide the claim, at the measured means and spreads, infinite above a thousand; None
+            if it is decided, or if more seeds alone cannot decide it.
     """
 
     claim: Claim
@@ -96,27 +99,31 @@ class Judgement:
 
     @property
     def seeds(self) -> list[int]:
-        """How many seeds the verdict rests on: the fewest and the most."""
+        """The smallest and the largest number of seeds of the findings that the verdict is based on."""
         counts = [finding.seeds for finding in self.findings[: self.counted] if finding.seeds]
         return sorted({min(counts), max(counts)}) if counts else []
 
     @property
     def words(self) -> str:
-        """The verdict, which is about a reduced scale alone where nothing was measured at full scale."""
+        """The verdict, with "at reduced scale" if nothing was measured at full scale."""
         decided = self.verdict in ("agrees", "disagrees")
         return f"{self.verdict} at reduced scale" if decided and self.scale == "reduced" else self.verdict
 
 
 def judge(report: Report, results: Path) -> list[Judgement]:
-    """A judgement of each claim; `results` is the folder under which bench writes.
+    """Judges each claim.
 
-    The numbers of a table count under one protocol: the published one if there are runs of it, or else the largest one that was
-    measured, which says nothing about a claim that needs the published protocol. Where a number of any table is measured under
-    the published protocol, other protocols do not count. Runs at scale=smoke, which show that something runs, never do.
+    The verdict is based on one protocol for each table: the published one if it has runs, or else the largest one that was
+    measured. If any number of the claim was measured under the published protocol, other protocols are not used. A claim may
+    require the published protocol. Runs at scale=smoke are never used.
 
-    A number of at least three seeds is decided if the p value of its test against the nearest bound, corrected after Holm for
-    all numbers that count, is at most 5 %. The claim disagrees as soon as one of its numbers is decided to be out of its
-    bounds, and agrees if all numbers of the tables that were measured are decided to be within theirs.
+    A number is decided if it has at least three seeds and the p value of its test against the nearest bound, with Holm's
+    correction for all numbers of the verdict, is at most 5 %. The claim disagrees if one of its numbers is decided to be
+    outside its bounds. It agrees if all numbers of the measured tables are decided to be within their bounds.
+
+    Args:
+        report: with the runs of the paper.
+        results: the folder with the results of benchmarks.
     """
     return [_judgement(claim, report, results) for claim in report.paper.claims]
 
@@ -152,7 +159,9 @@ def _is_full(finding: Finding) -> bool:
 
 
 def _largest(findings: list[Finding]) -> dict[str | None, Section | None]:
-    """The section of each table that counts: by images seen in training, then the width of the network, then its results."""
+    """The section of each table for the verdict: with the most training images times epochs, then the widest network, then the
+    most results.
+    """
 
     def size(section: Section) -> tuple[float, ...]:
         protocol = section.protocol
@@ -167,13 +176,13 @@ def _largest(findings: list[Finding]) -> dict[str | None, Section | None]:
 
 
 def _decided(findings: list[Finding]) -> list[Finding]:
-    """The findings that count with their verdicts, corrected for their number."""
+    """The findings with their verdicts, corrected for their number."""
     corrected = holm(np.array([finding.p for finding in findings]))
     verdicts: list[Verdict] = [
         ("agrees" if finding.within else "disagrees") if p <= LEVEL else "undecided"
         for finding, p in zip(findings, corrected, strict=True)
     ]
-    level = LEVEL / max(verdicts.count("undecided"), 1)  # the first hurdle of those that are left
+    level = LEVEL / max(verdicts.count("undecided"), 1)  # Holm's level for the smallest p value of the undecided
     return [
         replace(
             finding,
@@ -187,7 +196,7 @@ def _decided(findings: list[Finding]) -> list[Finding]:
 
 
 def _needed(undecided: list[Finding], complete: bool) -> float | None:
-    """One number out of its bounds decides, or all within theirs."""
+    """The number of seeds to decide one number outside its bounds, or else all numbers within theirs."""
     outside = [finding.needed for finding in undecided if finding.needed and not finding.within]
     if outside:
         return min(outside)
@@ -222,7 +231,7 @@ def _read(number: Number, frame: pd.DataFrame) -> float:
 
 
 def _values(number: Number, section: Section) -> pd.Series:
-    """By seed; of two rows, over their common seeds."""
+    """The values by seed; for two rows, over their common seeds."""
     first, *second = (_by_seed(_entry(section, label), number, section) for label in number.rows)
     for other in second:
         first = first - other if number.difference_to else first / other

@@ -40,14 +40,14 @@ def is_even(value: int) -> bool:
         (Annotated[int, Predicate(is_even)], "an even number", [2], [1, 2.0]),
     ],
 )
-def test_an_annotation_is_a_rule(annotation: object, words: str, held: list, broken: list):
+def test_annotations_give_rules(annotation: object, words: str, held: list, broken: list):
     rule = rule_of(annotation)
     assert rule.allowed == words
     assert all(map(rule.holds, held)) and not any(map(rule.holds, broken))
 
 
 @pytest.mark.parametrize("annotation", [nn.Module, Tensor, dict, object, nn.Module | None, list[Tensor]])
-def test_what_no_configuration_can_spell_is_left_to_the_class(annotation: object):
+def test_other_annotations_are_not_checked(annotation: object):
     assert rule_of(annotation) is None
 
 
@@ -78,7 +78,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setenv(TRUSTED, "own_norms:own_broken")
 
 
-def test_arguments_that_go_to_a_base_class_are_known(own):
+def test_arguments_of_base_classes_are_known(own):
     import own_norms
 
     known, open_ended = parameters(own_norms.Shrunk)
@@ -102,13 +102,13 @@ def test_arguments_that_go_to_a_base_class_are_known(own):
     ],
     ids=str,
 )
-def test_a_class_of_ones_own_has_keys_of_its_own(own, node: dict, message: str):
+def test_arguments_of_a_class_of_the_user_are_checked(own, node: dict, message: str):
     with pytest.raises(UserError, match=message) as error:
         check_arguments({"norm": {"_target_": "own_norms.Shrunk", "_partial_": True} | node})
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_good_values_pass(own):
+def test_valid_values_pass(own):
     node = {"_target_": "own_norms.Shrunk", "_partial_": True, "shrinkage": 1, "target": "diagonal", "rank": None}
     check_arguments({"norm": node, "other": {"plain": {"value": 1}}})
 
@@ -138,7 +138,7 @@ def test_good_values_pass(own):
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
-def test_shipped_classes_say_what_their_arguments_may_be(overrides: list[str], message: str):
+def test_errors_for_classes_of_the_package_list_allowed_values(overrides: list[str], message: str):
     with pytest.raises(UserError, match=message):
         check(compose(overrides))
 

@@ -116,7 +116,7 @@ def test_any_backward_in_any_norm(subtests):
     ],
     ids=" ".join,
 )
-def test_gradients_of_roots_are_refused_in_one_line_where_the_layer_is_no_root(overrides: list[str]):
+def test_gradients_of_roots_are_refused_for_other_layers(overrides: list[str]):
     config = compose([*overrides, "scale=smoke"])
     check(config)
     with pytest.raises(UserError, match=r"^norm: \w+ has a gradient of the square root and the inverse") as error:

@@ -34,7 +34,7 @@ def run_id(*overrides: str) -> str:
         "dataset.validation_images=null",
     ],
 )
-def test_what_cannot_change_the_result_stays_out(override: str):
+def test_keys_that_cannot_change_the_result_are_ignored(override: str):
     assert run_id("dataset=cifar10", override) == run_id("dataset=cifar10")
 
 
@@ -58,22 +58,22 @@ def test_what_cannot_change_the_result_stays_out(override: str):
         "scale=smoke",
     ],
 )
-def test_what_can_change_the_result_counts(override: str):
+def test_keys_that_can_change_the_result_count(override: str):
     assert run_id("dataset=cifar10", override) != run_id("dataset=cifar10")
 
 
 @pytest.mark.parametrize("override", ["dataset.memory_limit_gib=0", "dataset.workers=0", "dataset.download=false"])
-def test_where_images_are_decoded_stays_out(override: str):
+def test_where_images_are_decoded_is_ignored(override: str):
     assert run_id("dataset=image_folder", override) == run_id("dataset=image_folder")
 
 
 @pytest.mark.parametrize("override", ["dataset.memory_limit_gib=0", "dataset.workers=0", "dataset.root=elsewhere"])
-def test_where_photographs_lie_and_are_decoded_stays_out(override: str):
+def test_folder_and_workers_of_image_lists_are_ignored(override: str):
     assert run_id("dataset=aircraft", override) == run_id("dataset=aircraft")
 
 
 @pytest.mark.parametrize("override", ["dataset.resize=[512,512]", "dataset.crop=centre", "dataset.views=plain"])
-def test_how_photographs_are_cut_counts(override: str):
+def test_cropping_of_image_lists_counts(override: str):
     assert run_id("dataset=aircraft", override) != run_id("dataset=aircraft")
 
 
@@ -86,24 +86,24 @@ def test_a_group_that_is_null_leaves_no_key():
     assert not {"gradient_clipping", "init", "finetune", "pooling"} & compose([]).keys()
 
 
-def test_convolutions_as_they_are_leave_no_trace():
+def test_plain_convolutions_add_no_key():
     assert run_id("conv=standard") == run_id() != run_id("conv=tt")
 
 
-def test_younger_keys_leave_no_trace_where_nothing_is_asked_of_them():
+def test_newer_keys_with_their_defaults_are_ignored():
     assert not any("validation" in key for key in identity(compose([])))
 
 
-def test_an_experiment_is_its_values():
+def test_an_experiment_has_the_identity_of_its_values():
     by_hand = run_id("dataset=cifar10", "norm=zca_pi", "norm.group_size=16")
     assert run_id("experiment=wang2019/resnet18_zca_d16") == by_hand
 
 
-def test_the_length_of_training_counts_however_it_is_given():
+def test_the_number_of_epochs_counts():
     assert run_id("dataset.epochs=7") == run_id("trainer.epochs=7")
 
 
-def test_a_whole_number_is_one_value_however_it_is_written():
+def test_zero_and_zero_point_zero_are_equal():
     assert run_id("optimizer.weight_decay=0") == run_id("optimizer.weight_decay=0.0") != run_id("optimizer.weight_decay=0.1")
 
 

@@ -64,7 +64,7 @@ def process_of(folder: Path) -> int:
 
 
 @pytest.mark.slow
-def test_submitit_goes_on_where_its_jobs_were_killed(train: Callable[..., Path], tmp_path: Path):
+def test_submitit_resumes_killed_jobs(train: Callable[..., Path], tmp_path: Path):
     """One job is killed and runs when the sweep is started again; one gets Slurm's signal and goes on by itself."""
     expected = [checkpoint(train(f"seed={seed}", *LONG))["model"] for seed in (0, 1)]
     results = tmp_path / "sweep"

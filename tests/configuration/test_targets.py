@@ -27,7 +27,7 @@ from spectral_repro.training.build import build_model
         3,
     ],
 )
-def test_what_else_there_is_is_refused_in_one_line(name: object):
+def test_other_targets_are_refused(name: object):
     for key, config in (("norm._target_", {"norm": {"_target_": name}}), ("a.0._target_", {"a": [{"_target_": name}]})):
         with pytest.raises(UserError) as error:
             instantiate(OmegaConf.create(config))
@@ -45,11 +45,11 @@ def test_what_else_there_is_is_refused_in_one_line(name: object):
         "torchvision.transforms.v2.Resize",
     ],
 )
-def test_what_is_allowed(name: str):
+def test_allowed_targets(name: str):
     assert callable(locate(name, "norm._target_"))
 
 
-def test_what_the_user_trusts_is_allowed(monkeypatch):
+def test_targets_trusted_by_the_user(monkeypatch):
     config = OmegaConf.create({"_target_": "fractions.Fraction", "numerator": 1, "denominator": 2})
     with pytest.raises(UserError, match=f"the environment variable {TRUSTED} names"):
         instantiate(config)
@@ -66,12 +66,12 @@ def test_what_the_user_trusts_is_allowed(monkeypatch):
         {"norm": {"_target_": "${oc.env:NAME}"}},
     ],
 )
-def test_a_file_is_looked_at_before_hydra_makes_anything_of_it(content: dict):
+def test_files_are_checked_before_hydra_uses_them(content: dict):
     with pytest.raises(UserError, match=r"^stranger\.yaml: "):
         check_file(content, "stranger.yaml")
 
 
-def test_files_of_a_folder_of_options_are_looked_at(command, tmp_path):
+def test_files_in_a_folder_of_the_user_are_checked(command, tmp_path):
     (tmp_path / "options" / "experiment").mkdir(parents=True)
     text = "# @package _global_\nhydra: {callbacks: {mine: {_target_: torch.hub.load, repo_or_dir: a/b, model: c}}}\n"
     (tmp_path / "options" / "experiment" / "stranger.yaml").write_text(text)
@@ -82,7 +82,7 @@ def test_files_of_a_folder_of_options_are_looked_at(command, tmp_path):
     )
 
 
-def test_the_configuration_of_a_checkpoint_is_looked_at():
+def test_the_configuration_of_a_checkpoint_is_checked():
     config = compose(["scale=smoke"])
     config.model["_target_"] = "torch.hub.load"
     with pytest.raises(UserError, match=r"^model\._target_=torch\.hub\.load: must be in"):

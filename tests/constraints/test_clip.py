@@ -27,7 +27,7 @@ def test_every_layer_is_clipped_at_its_own_size(network, make):
         assert_near(operator.weight, clipped, terms=clipped.numel(), condition=norms[operator.name])
 
 
-def test_it_says_what_the_crop_leaves(network, make):
+def test_clipping_reports_the_excess_after_cropping(network, make):
     constraint = make(Clip, clip_to=1.0, linear_to=0.5)
     assert math.isnan(constraint.metrics()["clip_remaining"])
     constraint.apply(1)
@@ -48,7 +48,7 @@ def test_rounds_leave_less_and_nothing_above_says_one(make):
     assert wide.metrics() == {"clip_remaining": 1.0}
 
 
-def test_its_memory_travels(make):
+def test_the_state_of_clipping_is_saved(make):
     first, second = (make(Clip, clip_to=1.0) for _ in range(2))
     first.apply(1)
     second.load_state_dict(first.state_dict())

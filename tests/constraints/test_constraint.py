@@ -28,7 +28,7 @@ def unchanged(network: nn.Module, before: list[torch.Tensor]) -> list[bool]:
 
 
 @EVERY_KIND
-def test_it_acts_when_it_is_due(kind, network, make):
+def test_constraints_act_every_n_steps(kind, network, make):
     constraint, before = make(kind, clip_to=0.5, every=3), snapshot(network)
     for step in (1, 2, 4):
         constraint.apply(step)

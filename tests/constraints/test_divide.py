@@ -43,7 +43,7 @@ def test_power_iteration_goes_on_and_converges_to_the_bound(network, make):
         assert norm == pytest.approx(0.5, rel=0.02)
 
 
-def test_its_memory_travels(network, make):
+def test_the_state_of_clipping_is_saved(network, make):
     """Two constraints with one memory do the same to one network."""
     first, second = (make(DivideByLargest, clip_to=0.5) for _ in range(2))
     first.apply(1)

@@ -52,7 +52,7 @@ class Bounded(nn.Module):
         return x.flatten(1) @ self.weight
 
 
-def test_of_a_run_in_units_of_pixels(digits_run, restored):
+def test_certificates_of_a_run_in_units_of_pixels(digits_run, restored):
     trained = restored(digits_run)
     test = trained.images.test
     trained = Trained(trained.config, Bounded(test.images, test.labels), trained.images, trained.device)

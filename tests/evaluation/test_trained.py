@@ -26,7 +26,7 @@ def test_the_network_is_the_one_that_was_trained(digits_run, restored):
         assert found["images"] == 50
 
 
-def test_in_the_precision_of_the_training(digits_run, restored):
+def test_predictions_in_the_precision_of_the_training(digits_run, restored):
     trained = restored(digits_run)
     assert trained.exact_predictions is trained.predictions
     trained = restored(digits_run)
@@ -69,7 +69,7 @@ def test_the_average_of_the_weights(saved, digits_run):
         load_trained(saved(ema=[1])[0])
 
 
-def test_nothing_of_the_beginning_of_a_run_is_done_again(saved):
+def test_initial_weights_are_not_loaded_again(saved):
     _, config = saved()
     init = {"_target_": "spectral_repro.training.init.FromCheckpoint", "checkpoint": "gone.pt"}
     path, _ = saved(config=config | {"init": init})

@@ -163,7 +163,7 @@ def test_the_layer_under_study_stands_after_the_stem(build, others: int):
 
 
 @pytest.mark.parametrize(("build", "count"), [(resnet18, 20), (resnet50, 53), (resnext50_32x4d, 53)])
-def test_or_everywhere(build, count: int):
+def test_the_layer_under_study_stands_everywhere(build, count: int):
     network = without_memory(build, norm=ZCAWhitening, norm_placement="all")
     assert len(whitenings(network)) == count and not batch_norms(network)
 

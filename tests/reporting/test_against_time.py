@@ -47,14 +47,14 @@ def section(make_run, read, by_size) -> Section:
     return gather(by_size, read()).sections[0]
 
 
-def test_a_row_is_on_the_front_if_no_other_is_faster_and_higher(section):
+def test_the_front_has_the_rows_that_no_other_row_beats(section):
     frame = points(section)
     assert frame["front"].tolist() == [True, True, False, False, True]
     assert frame["time"].tolist() == [40.0, 44.0, 60.0, 60.0, 61.0] and frame["mean"].iloc[0] == 70.5
     assert frame["low"].notna().tolist() == [True, False, False, False, False], "one seed has no interval"
 
 
-def test_every_row_has_a_label_that_lies_on_no_other(section):
+def test_labels_do_not_overlap(section):
     figure = draw_against_time(section)
     (axes,) = figure.axes
     assert sum(text.get_fontweight() == "bold" for text in axes.texts) == 3
@@ -69,7 +69,7 @@ def test_every_row_has_a_label_that_lies_on_no_other(section):
     assert "40" in caption_against_time(section) and section.machines[0] in caption_against_time(section)
 
 
-def test_times_of_a_file_count_in_the_place_of_those_of_the_runs(make_run, read, experiments, tmp_path):
+def test_times_from_a_file_replace_those_of_the_runs(make_run, read, experiments, tmp_path):
     for name in ("batch", "zca_svd", "zca_pi"):
         make_run(f"experiment=quickstart/{name}", columns={"step_time": [1.0, 1.0]})
     (tmp_path / "step_times.csv").write_text(TIMES)
@@ -90,19 +90,19 @@ def test_times_of_a_file_count_in_the_place_of_those_of_the_runs(make_run, read,
         ("", "cannot be read as CSV"),
     ],
 )
-def test_a_wrong_file_is_named(experiments, tmp_path: Path, content, message):
+def test_errors_in_the_file_of_times(experiments, tmp_path: Path, content, message):
     (tmp_path / "step_times.csv").write_text(content)
     with pytest.raises(UserError, match=rf"step_times\.csv: {message}"):
         supply_times(experiments, tmp_path / "step_times.csv")
 
 
-def test_the_row_whose_time_is_1_must_be_in_the_table():
+def test_the_reference_row_must_be_in_the_table():
     rows = [{"label": "Batch norm", "overrides": ["norm=batch"]}]
     with pytest.raises(UserError, match="against_time=ZCA: must be the label of a row"):
         load_paper(OmegaConf.create(settings(rows, "ZCA")))
 
 
-def test_without_times_or_unasked_there_is_none(make_run, read, by_size, report):
+def test_no_figure_without_times_or_if_not_asked_for(make_run, read, by_size, report):
     make_run("norm=batch")
     make_run("norm=zca", "norm.group_size=4")
     assert draw_against_time(gather(by_size, read()).sections[0]) is None

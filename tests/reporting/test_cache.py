@@ -31,14 +31,14 @@ def change(statement: str, *values: object) -> None:
     database.close()
 
 
-def test_what_has_not_changed_is_not_computed_again(counted):
+def test_unchanged_items_are_read_from_the_cache(counted):
     compute, asked = counted
     assert cached({"a": "1", "b": "2"}, compute) == {"a": "A", "b": "B"}
     assert cached({"b": "2", "a": "other", "c": "3"}, compute) == {"b": "B", "a": "A", "c": "C"}
     assert asked == ["a", "b", "a", "c"]
 
 
-def test_an_entry_that_is_not_used_for_long_is_removed(counted):
+def test_old_entries_are_removed(counted):
     compute, asked = counted
     cached({"a": "1", "b": "2"}, compute)
     change("UPDATE entries SET used = 0 WHERE key = '1'")
@@ -51,7 +51,7 @@ BAD = [b"", b"\x80", b"no pickle", pickle.dumps("A")[:-2], b"cpandas.core\nnot_t
 
 
 @pytest.mark.parametrize("value", BAD)
-def test_an_entry_that_cannot_be_read_is_computed_and_kept_anew(counted, value):
+def test_an_unreadable_entry_is_computed_again(counted, value):
     compute, asked = counted
     cached({"a": "1", "b": "2"}, compute)
     change("UPDATE entries SET value = ? WHERE key = '1'", value)
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_replaced(counted, content):
     assert asked == ["a", "a"]
 
 
-def test_without_a_place_to_write_everything_is_computed(counted, monkeypatch, tmp_path):
+def test_everything_is_computed_if_nothing_can_be_written(counted, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     compute, asked = counted
@@ -78,7 +78,7 @@ def test_without_a_place_to_write_everything_is_computed(counted, monkeypatch, t
     assert asked == ["a", "a"]
 
 
-def test_a_full_disk_loses_no_result(counted, monkeypatch):
+def test_results_are_returned_when_the_disk_is_full(counted, monkeypatch):
     """A database that may not grow stands for the disk: SQLite raises the same error."""
     connect = sqlite3.connect
 
@@ -106,7 +106,7 @@ def test_other_versions_have_other_keys(monkeypatch):
     assert before != after and before == fingerprint("a")
 
 
-def test_an_error_of_the_computation_is_not_one_of_the_cache():
+def test_errors_of_the_computation_are_raised():
     asked = []
 
     def fail(item):
@@ -118,7 +118,7 @@ def test_an_error_of_the_computation_is_not_one_of_the_cache():
     assert asked == ["a"]
 
 
-def test_two_processes_at_once(counted):
+def test_two_processes_use_the_cache_at_once(counted):
     code = (
         "from spectral_repro.reporting.cache import cached\n"
         "for turn in range(20): assert cached({str(i): f'{turn}-{i}' for i in range(20)}, str.upper)['7'] == '7'"

@@ -33,7 +33,7 @@ def labels(section) -> list[str]:
 
 
 @pytest.mark.parametrize("keys", [[], ["norm"], ["backward"], ["norm.backward"], ["norm.backward._target_"]])
-def test_rows_are_named_by_what_differs_and_compared_over_common_seeds(runs, keys):
+def test_labels_and_differences_over_common_seeds(runs, keys):
     (section,) = compare(runs, keys).sections
     assert labels(section) == ["exact", "svd", "pi"] and section.table.baseline == "exact"
     exact, svd, pi = aggregate(section).to_dict("records")
@@ -45,7 +45,7 @@ def test_rows_are_named_by_what_differs_and_compared_over_common_seeds(runs, key
     assert table["", "mean ± std"].tolist() == ["82.00 ± 2.83", "75.00 ± 4.58", "diverged"]
     assert table["", "other runs"].tolist() == ["–", "–", "1 diverged"]
     assert table["", "difference"].tolist() == ["–", "−9.00", "–"]
-    assert "Difference: to exact, mean over the seeds that both have" in markdown(section)
+    assert "Difference: to exact, the mean over common seeds" in markdown(section)
 
 
 def test_one_common_seed_has_no_interval(runs):
@@ -54,7 +54,7 @@ def test_one_common_seed_has_no_interval(runs):
     assert table["", "difference"].tolist() == ["–", "−10.00"] and table["", "95 %\ninterval"].tolist() == ["–", "–"]
 
 
-def test_the_baseline_may_be_named_and_comes_first(runs):
+def test_the_chosen_baseline_comes_first(runs):
     (section,) = compare(runs, baseline="svd").sections
     assert labels(section) == ["svd", "exact", "pi"]
     assert formatted(section)["", "difference"].tolist() == ["–", "+9.00", "–"]
@@ -62,7 +62,7 @@ def test_the_baseline_may_be_named_and_comes_first(runs):
     assert section.table.baseline == "svd", "the first row has no result"
 
 
-def test_protocols_and_data_sets_never_share_a_table(make_run, read):
+def test_a_table_has_one_protocol_and_one_data_set(make_run, read):
     for norm in ("batch", "zca"):
         for others in (["scale=smoke"], ["scale=smoke", "optimizer.lr=0.5"], ["dataset=cifar10"]):
             make_run(f"norm={norm}", *others)
@@ -126,7 +126,7 @@ def test_a_condition_that_no_run_meets(runs, condition, named):
         ({"baseline": "batch"}, ["baseline=batch", "exact; svd; pi"]),
     ],
 )
-def test_what_no_run_has_is_named(runs, options, named):
+def test_errors_name_what_no_run_has(runs, options, named):
     with pytest.raises(UserError) as error:
         compare(runs, **options)
     assert all(text in str(error.value) for text in named)
@@ -137,7 +137,7 @@ def test_another_metric(runs):
     assert section.table.metric.name == "train_loss" and aggregate(section)["mean"][0] == 0.5
 
 
-def test_the_command_leads_to_the_same_rows(runs):
+def test_the_printed_command_gives_the_same_rows(runs):
     (section,) = compare(runs).sections
     keys, place, where = shlex.split(report_command(runs, "a folder"))[3:]
     assert (keys, place, where) == ("compare=[backward]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
@@ -145,7 +145,7 @@ def test_the_command_leads_to_the_same_rows(runs):
     assert aggregate(again).equals(aggregate(section))
 
 
-def test_a_table_for_latex_escapes_what_the_user_named(make_run, read):
+def test_latex_tables_escape_names_of_the_user(make_run, read):
     for name in ("a_b", "a_b & c"):
         make_run("norm=batch", f"dataset.name='{name}'")
         make_run("norm=zca", f"dataset.name='{name}'")
@@ -153,7 +153,7 @@ def test_a_table_for_latex_escapes_what_the_user_named(make_run, read):
         assert r"on a\_b" in latex(section) and "_b &" not in latex(section).splitlines()[2].replace(r"\_b \&", "")
 
 
-def test_labels_name_the_fewest_keys_that_tell_rows_apart():
+def test_labels_use_few_keys():
     def row(norm: str, **others: object) -> dict[str, object]:
         return {"norm._target_": f"spectral_repro.layers.{norm}"} | others
 
@@ -178,7 +178,7 @@ def test_numbers_that_make_an_axis():
     assert [is_logarithmic(each) for each in ([1, 2, 4], [1, 2, 3], [0, 1, 100], [0.1, 0.2, 0.9])] == [True, False, False, True]
 
 
-def test_runs_alike_but_for_the_seed_make_one_row(make_run, read):
+def test_runs_that_differ_in_the_seed_share_a_row(make_run, read):
     for seed in range(2):
         make_run("norm=batch", seed=seed)
     (section,) = compare(read()).sections
@@ -199,7 +199,7 @@ def trials(make_run, read):
     return read
 
 
-def test_each_method_has_its_best_value_on_the_validation_images(trials):
+def test_each_method_uses_its_best_value_on_validation_images(trials):
     report = compare(trials(), ["norm"], best_over=["optimizer.lr"])
     (section,) = report.sections
     frame = aggregate(section).set_index("method")
@@ -209,11 +209,11 @@ def test_each_method_has_its_best_value_on_the_validation_images(trials):
     assert frame["validation_accuracy"].to_dict() == {"batch": 80.5, "zca": 90.5} and frame["seeds"].tolist() == [2, 2]
     assert {run.identity["optimizer.lr"] for run in section.runs} == {0.1, 1.0}
     text = markdown(section)
-    assert "chosen without the test images" in text and "3 to 4 a row, so not equally tuned" in text
+    assert "chosen without the test images" in text and "3 to 4 per row, so not equally tuned" in text
     assert "without optimizer.lr" not in section.label and report.remarks == ()
 
 
-def test_a_value_with_which_a_run_diverged_comes_last(trials, make_run):
+def test_values_with_a_diverged_run_are_the_last_choice(trials, make_run):
     make_run("norm=zca", "optimizer.lr=1", seed=2, state="diverged", accuracies=[10.0])
     (section,) = compare(trials(), ["norm"], best_over=["lr"]).sections
     assert aggregate(section).set_index("method")["chosen"]["zca"] == "lr = 0.1"
@@ -224,12 +224,12 @@ def test_a_page_keeps_the_runs_of_all_values(trials, tmp_path):
     assert len(read_archive(tmp_path / "out" / "runs.csv")) == 13
 
 
-def test_without_validation_images_nothing_is_chosen(runs):
+def test_best_over_needs_validation_images(runs):
     with pytest.raises(UserError, match=r"best_over=\[lr\]: no run has a validation accuracy.*validation_images=5000"):
         compare(runs, ["norm"], best_over=["lr"])
 
 
-def test_runs_without_validation_images_are_left_out_beside_others(trials, make_run):
+def test_best_over_leaves_out_runs_without_validation_images(trials, make_run):
     make_run("norm=batch", "dataset.train_images=100")
     report = compare(trials(), ["norm"], best_over=["optimizer.lr"])
     assert len(report.sections) == 1 and "no run of their protocol has a validation accuracy" in report.remarks[0]
@@ -243,7 +243,7 @@ def test_a_choice_within_a_layer_is_named_by_its_group(make_run, read):
     assert differences(read()) == ["norm"]
 
 
-def test_the_command_of_a_sweep_over_learning_rates_chooses_among_them(trials):
+def test_the_command_of_a_sweep_over_learning_rates_uses_best_over(trials):
     assert shlex.split(report_command(trials(), "runs"))[3:5] == ["compare=[norm]", "best_over=[optimizer.lr]"]
     alone = select(trials(), ["norm=zca"])
     assert shlex.split(report_command(alone, "runs"))[3:5] == ["compare=[optimizer.lr]", "runs=runs"]

@@ -50,7 +50,7 @@ def test_a_line_for_each_method_and_each_diverged_run(figure):
     assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.1))]
 
 
-def test_diverged_runs_end_in_a_cross_where_their_rows_end(figure):
+def test_diverged_runs_end_in_a_cross(figure):
     loss, accuracy = figure.axes
     crosses = [line for line in accuracy.lines if line.get_marker() == "x"]
     assert [points(line) for line in crosses] == [[(1, 30.0), (2, 20.0)], [(1, 35.0)], [(0, 0.0)]]
@@ -58,7 +58,7 @@ def test_diverged_runs_end_in_a_cross_where_their_rows_end(figure):
     assert points(next(line for line in loss.lines if line.get_marker() == "x")) == [(1, 2.0)], "a loss that is not finite"
 
 
-def test_colours_tell_methods_apart_and_agree_between_panels(figure):
+def test_methods_have_the_same_colour_in_all_panels(figure):
     loss, accuracy = figure.axes
     colours = [line.get_color() for line in accuracy.lines]
     assert colours == [line.get_color() for line in loss.lines]
@@ -82,7 +82,7 @@ def test_labels_and_legend(figure):
     assert [text.get_text() for text in legend.get_texts()] == ["Batch norm", "ZCA, SVD", "ZCA, SVD-PI", "a run that diverged"]
 
 
-def test_nothing_lies_over_the_data(figure):
+def test_legend_and_labels_do_not_cover_the_data(figure):
     renderer = FigureCanvasAgg(figure).get_renderer()
     (legend,) = figure.legends
     below = legend.get_window_extent(renderer).y1
@@ -91,7 +91,7 @@ def test_nothing_lies_over_the_data(figure):
     assert loss.x1 <= accuracy.x0
 
 
-def test_no_figure_before_a_run_has_come_to_its_end(make_run, report):
+def test_no_figure_without_a_result(make_run, report):
     make_run("norm=batch", accuracies=[10.0], state="running")
     (section,) = report().sections
     assert draw_curves(section) is None
@@ -181,7 +181,7 @@ def test_a_column_of_panels_for_each_value_of_the_axis(make_run, read, sizes_pap
     assert [text.get_text() for text in legend.get_texts()] == ["SVD", "PI", "Batch norm", "a run that diverged"]
 
 
-def test_interrupted_runs_are_drawn_as_far_as_all_of_them_came(write_run, tmp_path, paper):
+def test_interrupted_runs_are_drawn_up_to_their_last_common_epoch(write_run, tmp_path, paper):
     write_run(tmp_path, "norm=batch", seed=0, accuracies=[50.0, 60.0, 70.0])
     write_run(tmp_path, "norm=batch", seed=1, accuracies=[0.0], state="interrupted")
     write_run(tmp_path, "norm=zca_pi", seed=0, accuracies=[40.0, 50.0, 90.0], state="interrupted")

@@ -12,8 +12,8 @@ def test_the_table_against_its_axis_comes_before_the_curves(make_run, read, size
     assert (points.name, curves.name) == (f"{sizes.name}-axis", sizes.name)
     assert points.description == f"Test accuracy against Group size d, {sizes.label}"
     assert points.caption == (
-        "Mean ± sample standard deviation over the finished seeds, as in the table; level line and band: Batch norm; "
-        "published values in panels and at a scale of their own."
+        "Mean ± sample standard deviation over the finished seeds, as in the table; horizontal line and band: Batch norm; "
+        "published values in panels with their own scale."
     )
     assert (
         "sample standard deviation" in curves.caption
@@ -37,7 +37,7 @@ def test_a_table_without_an_axis_has_curves_alone(make_run, report):
     assert picture.svg.startswith("<svg") and len(picture.panels) == 2
 
 
-def test_a_figure_that_cannot_be_drawn_is_a_line_and_the_others_are_there(make_run, report, monkeypatch):
+def test_a_figure_that_cannot_be_drawn_gives_a_notice(make_run, report, monkeypatch):
     def fail(_):
         raise ZeroDivisionError("no such scale")
 

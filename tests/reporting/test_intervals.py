@@ -65,7 +65,7 @@ def test_a_test_of_a_rate_decides_where_its_interval_does(bounds):
             assert (rate_p_value(values, least, most) < 0.05) == decided, (seeds, successes)
 
 
-def test_values_that_are_all_the_same_say_nothing_of_their_spread():
+def test_equal_values_have_no_interval():
     for same in (np.full(3, 2.0), np.array([93.21, 92.21, 91.21]) - np.array([90.11, 89.11, 88.11])):
         assert np.isnan(interval(same)).all() and p_value(same, 10, 30) == 1
 
@@ -75,7 +75,7 @@ def test_holm():
     assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0]) and holm([0.02]) == pytest.approx([0.02]) and not len(holm([]))
 
 
-def test_wrong_decisions_about_five_numbers_are_as_rare_as_about_one():
+def test_holm_bounds_wrong_decisions_for_five_numbers():
     values = np.random.default_rng(2).normal(size=(2000, 5, 4))  # all means lie on their bound
     error = values.std(-1, ddof=1) / 2
     p = 2 * stats.t.sf(abs(values.mean(-1)) / error, 3)

@@ -45,7 +45,7 @@ def test_every_line_of_the_table_has_every_column(lines):
     assert len(rows) == 3
 
 
-def test_what_opens_closes_and_nothing_special_is_left_bare(lines):
+def test_braces_match_and_special_characters_are_escaped(lines):
     text = "\n".join(lines)
     opened, closed = re.findall(r"\\begin\{(\w+)\}", text), re.findall(r"\\end\{(\w+)\}", text)
     assert sorted(opened) == sorted(closed) == ["minipage", "table", "tabular"]

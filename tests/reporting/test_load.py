@@ -44,7 +44,7 @@ def test_load_runs_gives_a_row_for_each_run(folder):
 
 
 @pytest.mark.filterwarnings("ignore:broken")
-def test_a_folder_may_have_any_name_and_hold_what_systems_leave(folder):
+def test_folders_with_any_name_and_with_files_of_the_system(folder):
     renamed = folder.rename(folder.with_name("[my] runs*"))
     for name in ("__MACOSX", "System Volume Information", ".Trash-1000"):
         (renamed / name).mkdir()
@@ -58,7 +58,7 @@ def test_load_curves_gives_a_row_for_each_epoch(folder):
     assert frame[frame["run"].str.startswith("song2021")]["test_accuracy"].tolist() == [10.0, 55.5, 54.25]
 
 
-def test_runs_come_back_from_what_is_kept_of_them(archived):
+def test_runs_are_read_back_from_runs_csv(archived):
     runs, kept = archived
     again, notices = read_places([str(kept / "*.csv").replace("*", "runs")], "nobody")
     assert notices == [] and [run.id for run in again] == [run.id for run in runs]
@@ -68,7 +68,7 @@ def test_runs_come_back_from_what_is_kept_of_them(archived):
         pd.testing.assert_frame_equal(run.metrics, other.metrics, check_dtype=False, check_like=True, rtol=1e-5)
 
 
-def test_without_their_curves_they_keep_their_last_row(archived):
+def test_without_curves_csv_runs_have_their_last_row(archived):
     _, kept = archived
     (kept / "curves.csv").unlink()
     again, _ = read_places([str(kept / "runs.csv")], "nobody")
@@ -77,27 +77,27 @@ def test_without_their_curves_they_keep_their_last_row(archived):
     assert not any(run.whole for run in again) and last[1].empty
 
 
-def test_a_folder_counts_before_what_is_kept_of_it(archived, folder):
+def test_a_run_folder_takes_precedence_over_runs_csv(archived, folder):
     runs, kept = archived
     found, notices = read_places([str(kept / "runs.csv"), str(folder)], "nobody")
     assert len(found) == len(runs) and len(notices) == 1
     assert all(run.summary["wall_time_s"] == 75.4 for run in found)
 
 
-def test_a_file_of_something_else_is_named(folder, tmp_path):
+def test_another_csv_file_gives_a_notice(folder, tmp_path):
     (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
     _, notices = read_places([str(folder), str(tmp_path / "*.csv")], "nobody")
-    assert any("runs.csv: left out, no runs.csv of the report" in notice for notice in notices)
+    assert any("runs.csv: left out, not the runs.csv of a report" in notice for notice in notices)
 
 
-def test_nothing_anywhere_is_an_error(tmp_path):
+def test_no_place_exists_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"^runs=.*nowhere,.*csv: no such folder; runs are made by nobody$"):
         read_places([str(tmp_path / "nowhere"), str(tmp_path / "*.csv")], "nobody")
 
 
 @pytest.mark.parametrize("curves", [True, False])
 @pytest.mark.parametrize("metric", ["test_accuracy", "best_top5_accuracy"])
-def test_what_is_kept_of_diverged_runs_is_drawn(make_run, runs_folder, paper, tmp_path, curves, metric):
+def test_diverged_runs_from_runs_csv_are_drawn(make_run, runs_folder, paper, tmp_path, curves, metric):
     make_run("norm=batch", accuracies=[], state="diverged", seed=0)
     make_run("norm=batch", accuracies=[50.0], losses=[float("nan")], state="diverged", seed=1)
     make_run("norm=zca_pi", accuracies=[], state="interrupted", seed=0)
@@ -141,4 +141,4 @@ def test_damaged_files_are_named(archived, file, old, new):
     assert old in text
     (kept / file).write_text(text.replace(old, new))
     runs, (notice,) = read_places([str(kept / "runs.csv")], "nobody")
-    assert runs == [] and notice.startswith(f"{kept / 'runs.csv'}: left out, no runs.csv of the report (")
+    assert runs == [] and notice.startswith(f"{kept / 'runs.csv'}: left out, not the runs.csv of a report (")

@@ -9,7 +9,7 @@ EPOCHS = pd.DataFrame({"train_loss": [2.0, 1.0], "test_accuracy": [90.0, 80.0], 
 @pytest.mark.parametrize(
     ("name", "value"), [("train_loss", 1.0), ("test_accuracy", 80.0), ("best_test_accuracy", 90.0), ("step_time", 25.0)]
 )
-def test_a_result_is_that_of_the_last_or_the_best_epoch_and_a_time_the_mean(name, value):
+def test_values_of_last_epoch_best_epoch_and_times(name, value):
     assert METRICS[name].of(EPOCHS) == value
 
 
@@ -27,7 +27,7 @@ def test_a_range_is_that_of_the_first_column():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_what_is_not_recorded_is_unknown(name):
+def test_a_missing_column_gives_nan(name):
     assert pd.isna(METRICS[name].of(EPOCHS[[]])) and pd.isna(METRICS[name].of(EPOCHS[:0]))
 
 

@@ -64,7 +64,7 @@ def page(source) -> Page:
     return Page(source)
 
 
-def test_it_needs_nothing_beside_it(source, page, runs_root):
+def test_the_page_is_one_file(source, page, runs_root):
     assert "http" not in source and "//" not in source and "@import" not in source and "url(" not in source.replace("url(#", "")
     assert str(runs_root) not in source
     links = [value for _, attributes, _ in page.elements for key, value in attributes.items() if key.endswith(("href", "src"))]
@@ -82,7 +82,7 @@ def test_several_tables_are_listed_with_their_runs(make_run, read, sizes_paper):
     assert "Two gradients , 1 run Time of a step , no runs" in page.text
 
 
-def test_it_says_what_the_tables_say(page):
+def test_the_page_has_the_numbers_of_the_tables(page):
     assert "Norm layers & digits" in page.text and "Someone, 2019" in page.text
     assert "92.00 ± 2.65" in page.text and "90.00 ± 0.50" in page.text and "+2.00" in page.text
     assert "full scale" in page.text and "scale smoke" in page.text
@@ -90,7 +90,7 @@ def test_it_says_what_the_tables_say(page):
     assert "python -m spectral_repro.train norm=zca_pi scale=smoke" in page.text
 
 
-def test_it_opens_with_what_was_found_the_main_figure_and_its_table(make_run, report):
+def test_the_page_begins_with_the_result_its_figure_and_its_table(make_run, report):
     for seed, (batch, pi) in enumerate([(90.0, 94.0), (91.0, 95.1), (95.0, 99.2)]):
         make_run("norm=batch", seed=seed, accuracies=[50.0, batch])
         make_run("norm=zca_pi", seed=seed, accuracies=[50.0, pi])
@@ -109,7 +109,7 @@ def test_it_lists_every_run(page):
     assert "4 runs" in page.text and "1 run " in page.text
 
 
-def test_wide_things_scroll_in_their_box_and_both_schemes_are_served(source, page):
+def test_wide_tables_scroll_and_there_is_a_dark_scheme(source, page):
     tables = [(within, attributes) for tag, attributes, within in page.elements if tag == "table"]
     assert len(tables) == 7 and all(within[-1] == "div" for within, _ in tables)
     boxes = [attributes for tag, attributes, _ in page.elements if tag == "div" and attributes.get("class") == "scroll"]
@@ -121,7 +121,7 @@ def test_a_section_without_a_figure_has_none(page):
     assert [tag for tag, _, _ in page.elements].count("figure") == 1
 
 
-def test_rows_without_a_run_are_folded_with_what_is_published_and_their_commands(make_run, read, sizes_paper):
+def test_rows_without_a_run_are_folded_with_their_commands(make_run, read, sizes_paper):
     make_run("norm=zca_pi", "norm.group_size=8", "scale=smoke")
     whole = gather(sizes_paper, read())
     page = Page(render(whole, {section.name: pictures(section)[0] for section in whole.sections}))

@@ -35,7 +35,7 @@ def settings(**tables: dict) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_every_paper_tells_its_rows_apart(name, composed, monkeypatch):
+def test_rows_of_a_paper_have_different_values(name, composed, monkeypatch):
     def composed_and_checked(overrides: tuple[str, ...]) -> DictConfig:
         config = composed(*overrides)
         if config.get("init", {}).get("checkpoint", "") is None:
@@ -61,12 +61,12 @@ def test_the_command_of_a_row_composes_to_the_row(paper):
         assert split(identity(compose(overrides)), paper.compare) == (row.values, paper.tables[0].protocol)
 
 
-def test_the_command_survives_a_shell(paper):
+def test_commands_are_quoted_for_a_shell(paper):
     command = paper.tables[0].rows[0].command("dataset.root=my data")
     assert shlex.split(command)[-1] == "dataset.root=my data"
 
 
-def test_what_is_not_published_is_left_out(paper):
+def test_values_that_were_not_published_are_left_out(paper):
     assert [row.published for row in paper.tables[0].rows] == [
         {"mean": 90.0, "std": 0.5, "best": 91.0},
         {"success_rate": 0.0},
@@ -74,14 +74,14 @@ def test_what_is_not_published_is_left_out(paper):
     ]
 
 
-def test_a_table_measures_what_the_paper_does_unless_it_says_otherwise(sizes_paper):
+def test_a_table_has_the_metric_of_its_paper_by_default(sizes_paper):
     assert [(table.name, table.metric.name) for table in sizes_paper.tables] == [
         ("sizes", "test_accuracy"),
         ("times", "step_time"),
     ]
 
 
-def test_rows_on_the_axis_and_beside_it(sizes_paper):
+def test_rows_on_and_off_the_axis(sizes_paper):
     sizes, times = sizes_paper.tables
     assert (sizes.axis, times.axis) == (Axis("Group size d", log=True), None)
     assert [(row.series, row.at) for row in sizes.rows] == [(None, None), ("SVD", 4), ("SVD", 8), ("PI", 4), ("PI", 8)]
@@ -98,7 +98,7 @@ def test_a_row_of_several_tables_is_composed_once(monkeypatch):
     assert paper.tables[0].rows[1].values == paper.tables[1].rows[0].values
 
 
-def test_rows_of_a_table_that_no_run_can_belong_to_are_not_composed(make_run, read, monkeypatch):
+def test_tables_without_matching_runs_are_not_composed(make_run, read, monkeypatch):
     make_run("norm=batch")
     composed = []
     monkeypatch.setattr(papers, "compose", lambda overrides: composed.append(overrides) or compose(overrides))
@@ -128,9 +128,9 @@ POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}
     [
         ({"metric": "speed", "rows": [POINT]}, r"metric=speed: must be one of train_loss, .*step_time"),
         ({"also": ["speed"], "rows": [POINT]}, r"metric=speed: must be one of train_loss, .*step_time"),
-        ({"rows": [POINT]}, "an axis and rows with series and at need each other"),
-        ({"axis": {"label": "d"}, "rows": [POINT | {"series": None, "at": None}]}, "an axis and rows .* need each other"),
-        ({"axis": {"label": "d"}, "rows": [POINT | {"at": None}]}, "row A has one of series and at"),
+        ({"rows": [POINT]}, "an axis needs rows with series and at, and such rows"),
+        ({"axis": {"label": "d"}, "rows": [POINT | {"series": None, "at": None}]}, "such rows need an axis"),
+        ({"axis": {"label": "d"}, "rows": [POINT | {"at": None}]}, "row A has only one of series and at"),
         ({"axis": {"label": "d", "log": True}, "rows": [POINT | {"at": 0}]}, "row A has at=0; a logarithmic axis"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_table_that_cannot_be_drawn_is_refused(table, message):
         load_paper(settings(t={"title": ""} | table))
 
 
-def test_rows_that_differ_in_what_is_not_compared_are_refused():
+def test_rows_that_differ_in_keys_not_compared_are_refused():
     rows = [{"label": "A", "overrides": ["norm=batch"]}, {"label": "B", "overrides": ["norm=zca", "optimizer.lr=0.5"]}]
     with pytest.raises(UserError, match=r"table t,.*A and B differ in optimizer\.lr.*paper\.compare"):
         load_paper(settings(t={"title": "", "rows": rows}))
@@ -162,7 +162,7 @@ def file(tmp_path):
     return write
 
 
-def test_values_of_the_user_stand_in_the_published_column(quickstart, file, make_run, read):
+def test_published_values_of_the_user(quickstart, file, make_run, read):
     make_run("norm=batch", accuracies=[50.0, 92.0])
     rows = {"Batch norm": {"mean": 90.5, "std": 0.25}}
     paper = supply(quickstart, file({"quickstart": {"digits": {"source": "Table 3", "rows": rows}}, "wang2019": {}}))
@@ -176,16 +176,16 @@ def test_values_of_the_user_stand_in_the_published_column(quickstart, file, make
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"wang": {}}, "no wang there; there are"),
-        ({"quickstart": {"digit": {}}}, "quickstart: no digit there; there are digits"),
-        ({"quickstart": {"digits": {"rows": {"Batch": {}}}}}, "digits.rows: no Batch there; there are Batch norm, PI"),
-        ({"quickstart": {"digits": {"rows": {"PI": {"average": 1}}}}}, "PI: no average there; there are median, mean, std"),
+        ({"wang": {}}, "wang is unknown; known are"),
+        ({"quickstart": {"digit": {}}}, "quickstart: digit is unknown; known are digits"),
+        ({"quickstart": {"digits": {"rows": {"Batch": {}}}}}, "digits.rows: Batch is unknown; known are Batch norm, PI"),
+        ({"quickstart": {"digits": {"rows": {"PI": {"average": 1}}}}}, "PI: average is unknown; known are median, mean, std"),
         ({"quickstart": {"digits": {"rows": {"PI": {"mean": "1 %"}}}}}, "PI.mean=1 %: must be a number"),
-        ({"quickstart": {"digits": [1]}}, "quickstart.digits: must be names with what belongs to them"),
+        ({"quickstart": {"digits": [1]}}, "quickstart.digits: must be keys with values"),
         ("a: [", "cannot be read as YAML"),
     ],
 )
-def test_what_does_not_fit_is_named(quickstart, file, content, words):
+def test_errors_in_the_published_values_of_the_user(quickstart, file, content, words):
     with pytest.raises(UserError, match=words) as error:
         supply(quickstart, file(content))
     assert "own.yaml" in str(error.value) and "\n" not in str(error.value)

@@ -42,7 +42,7 @@ def levels(axes: Axes) -> list[float]:
     return [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "None"]
 
 
-def test_published_values_of_another_protocol_have_axes_of_their_own(draw):
+def test_published_values_of_another_protocol_have_their_own_panels(draw):
     measured, published, success, published_success = draw("scale=smoke").axes
     assert heights(measured) == {"filled o": [70.0, None], "filled s": [84.0, 88.0]}
     assert heights(published) == {"open o": [92.0, None], "open s": [91.0, None]}
@@ -54,7 +54,7 @@ def test_published_values_of_another_protocol_have_axes_of_their_own(draw):
     assert (measured.get_ylabel(), success.get_ylabel()) == ("Test accuracy (%)", "Success (%)")
 
 
-def test_published_values_of_the_full_protocol_stand_beside_ours(draw):
+def test_published_values_of_the_full_protocol_share_the_panel(draw):
     values, success = draw().axes
     assert heights(values) == {
         "filled o": [70.0, None],
@@ -91,7 +91,7 @@ def test_ticks_of_a_logarithmic_axis_are_the_values_and_the_legend_names_the_ser
     assert [text.get_text() for text in legend.get_texts()] == ["SVD", "PI", "Batch norm", "published"]
 
 
-def test_a_panel_that_would_be_empty_says_why(make_run, read, sizes_paper):
+def test_empty_panels_have_an_explanation(make_run, read, sizes_paper):
     make_run("norm=zca_svd", "norm.group_size=8", "scale=smoke", accuracies=[], state="diverged")
     measured, *_ = draw_points(gather(sizes_paper, read()).sections[0]).axes
     assert [text.get_text() for text in measured.texts] == ["no finished run"]
@@ -109,7 +109,7 @@ def unpublished():
     return load_paper(OmegaConf.create(settings | {"tables": {"table": table}}))
 
 
-def test_one_panel_where_nothing_is_published_and_nothing_diverged(make_run, read, unpublished):
+def test_one_panel_without_published_values_and_divergences(make_run, read, unpublished):
     for size, loss in ((4, 0.5), (8, 0.25)):
         make_run("norm=zca_pi", f"norm.group_size={size}", losses=[1.0, loss])
     (axes,) = draw_points(gather(unpublished, read()).sections[0]).axes
@@ -118,14 +118,14 @@ def test_one_panel_where_nothing_is_published_and_nothing_diverged(make_run, rea
     assert axes.get_ylabel() == "Training loss (nats)"
 
 
-def test_no_figure_without_an_axis_or_before_a_run_has_come_to_its_end(make_run, read, report, sizes_paper):
+def test_no_figure_without_an_axis_or_a_result(make_run, read, report, sizes_paper):
     make_run("norm=batch", accuracies=[10.0], state="running")
     assert draw_points(gather(sizes_paper, read()).sections[0]) is None
     make_run("norm=batch", seed=1)
     assert draw_points(report().sections[0]) is None
 
 
-def test_no_figure_of_times_that_nobody_recorded(make_run, read, unpublished):
+def test_no_figure_without_recorded_times(make_run, read, unpublished):
     (table,) = unpublished.tables
     make_run("norm=zca_pi", "norm.group_size=4")
     paper = replace(unpublished, tables=(replace(table, metric=METRICS["step_time"]),))

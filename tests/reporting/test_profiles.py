@@ -102,7 +102,7 @@ def test_a_slope_is_that_of_the_last_row(sections, folder):
     assert (row.mean, row.seeds) == (pytest.approx(np.mean(values)), 2)
 
 
-def test_nothing_of_a_study_is_best_or_a_success(sections):
+def test_studies_have_no_best_value_and_no_success_rate(sections):
     for section in sections:
         names = {name for _, name in formatted(section).columns}
         assert {"mean ± std", "seeds"} <= names and not any("best" in name or "success" in name for name in names)
@@ -149,8 +149,8 @@ def test_widths_are_drawn_on_a_logarithmic_axis(sections, folder):
     np.testing.assert_allclose(axes.lines[0].get_xydata(), np.column_stack([[4, 8, 16], expected]))
 
 
-def test_a_series_needs_a_place():
+def test_a_series_needs_a_place_on_the_axis():
     settings = OmegaConf.create(PAPER)
     del settings.tables.depth.rows[1].at
-    with pytest.raises(UserError, match="BN, layer 1 has one of series and at"):
+    with pytest.raises(UserError, match="BN, layer 1 has only one of series and at"):
         load_paper(settings)

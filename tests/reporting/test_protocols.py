@@ -20,7 +20,7 @@ FULL = {
 }
 
 
-def test_split_takes_the_compared_values_and_the_seed_out():
+def test_split_removes_compared_values_and_the_seed():
     values = {"seed": 1, "norm._target_": "Z", "norm.eps": 1e-4, "normal": 2, "optimizer.lr": 0.1}
     assert split(values, ("norm",)) == ({"norm._target_": "Z", "norm.eps": 1e-4}, {"normal": 2, "optimizer.lr": 0.1})
 
@@ -30,7 +30,7 @@ def test_runs_of_a_row_may_start_from_different_weights():
     assert split(values, ("norm",)) == ({}, {"init._target_": "F"})
 
 
-def test_differing_counts_missing_keys_and_tells_null_from_missing():
+def test_missing_keys_differ_from_null():
     assert differing({"a": 1, "b": None, "c": 3}, {"a": 1, "c": 4, "d": 0}) == ["b", "c", "d"]
 
 
@@ -61,18 +61,18 @@ def test_words_for_a_protocol(changes, scales, words):
     assert ", ".join(describe(FULL | changes, FULL, scales, {})) == words
 
 
-def test_what_the_runs_really_had_counts():
+def test_the_actual_numbers_of_images_are_described():
     sizes = {"dataset.train_images": 1437}
     assert "1,437 training images" in describe(FULL | {"dataset.train_images": 5000}, FULL, {"cpu"}, sizes)
 
 
-def test_another_class_goes_by_its_name_and_hides_the_keys_it_does_not_have():
+def test_another_class_is_described_by_its_name():
     adamw = {key: value for key, value in FULL.items() if key != "optimizer.momentum"}
     adamw |= {"optimizer._target_": "torch.optim.AdamW", "optimizer.betas": [0.9, 0.999]}
     assert describe(adamw, FULL, set(), {})[-2:] == ["optimizer=AdamW", "optimizer.betas=[0.9, 0.999]"]
 
 
-def test_a_key_that_only_the_full_protocol_has_is_said():
+def test_a_key_of_the_full_protocol_only_is_described():
     older = {key: value for key, value in FULL.items() if key != "optimizer.momentum"}
     assert describe(older, FULL, set(), {})[-1] == "without optimizer.momentum"
 

@@ -10,7 +10,7 @@ from spectral_repro import report
 from spectral_repro.reporting import commands, figures
 
 
-def test_report_of_the_runs_there_are(command, make_run, tmp_path):
+def test_report_of_a_paper(command, make_run, tmp_path):
     make_run("experiment=quickstart/batch", seed=0, accuracies=[50.0, 90.0])
     make_run("experiment=quickstart/batch", seed=1, accuracies=[50.0, 92.0])
     make_run(
@@ -36,7 +36,7 @@ def test_report_of_the_runs_there_are(command, make_run, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["paper=quickstart"], ["compare=[norm]"], ["status=true"]])
-def test_a_damaged_run_is_named_and_the_others_are_reported(call, make_run, tmp_path, arguments):
+def test_a_damaged_run_is_named_and_the_rest_is_reported(call, make_run, tmp_path, arguments):
     make_run("experiment=quickstart/batch", accuracies=[50.0, 90.0])
     damaged = make_run("experiment=quickstart/zca_svd", accuracies=[50.0, 80.0])
     (damaged / "evaluation.json").write_text('{"calibration": {"ece": 0.1}}')
@@ -92,7 +92,7 @@ def test_a_terminal_without_utf_8_is_no_error(make_run, monkeypatch, tmp_path, e
     assert "91.00 ± 1.41" in next((tmp_path / "pages").glob("digits*.md")).read_text("utf-8")
 
 
-def test_a_comparison_of_the_runs_there_are(call, make_run, tmp_path):
+def test_report_of_a_comparison(call, make_run, tmp_path):
     values = {"batch": (90.0, 92.0), "zca": (80.0,), "zca_pi": (93.0, 94.0)}
     for place, (norm, accuracies) in enumerate(values.items()):
         for seed, accuracy in enumerate(accuracies):
@@ -132,14 +132,14 @@ def test_wrong_comparisons_are_named(call, make_run):
         assert all(text in output for text in named), output
 
 
-def test_other_processes_give_what_this_one_does_even_where_one_of_them_dies():
+def test_work_in_other_processes_survives_a_killed_one():
     dies_elsewhere = "__import__('multiprocessing').parent_process() and __import__('os')._exit(1)"
     with commands._processes() as mapper:
         assert list(mapper(str.upper, iter("abc"))) == ["A", "B", "C"]
         assert list(mapper(eval, [dies_elsewhere, "1"])) == [None, 1]
 
 
-def test_a_figure_that_cannot_be_drawn_ends_the_report_with_an_error_at_its_end(call, make_run, tmp_path, monkeypatch):
+def test_a_figure_that_cannot_be_drawn_is_an_error_at_the_end(call, make_run, tmp_path, monkeypatch):
     def fail(_):
         raise ZeroDivisionError("no such scale")
 

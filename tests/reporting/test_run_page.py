@@ -8,7 +8,7 @@ from spectral_repro.reporting.run_page import chart
 from spectral_repro.reporting.style import panels
 
 
-def test_a_chart_holds_the_points_that_are_finite():
+def test_charts_show_finite_points():
     drawn = chart("Loss <a>", {"train": ([1, 2, 3], [1.0, np.nan, 4.0]), "test": ([1, 2], [np.inf, np.nan])})
     (panel,) = drawn.panels
     assert panel["lines"] == {"train": [[1, 1], [3, 4]]} and panel["x"] == [1, 3] and not panel["log"]

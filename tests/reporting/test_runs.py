@@ -40,7 +40,7 @@ def test_extremes_over_the_whole_run(make_run):
     assert (run.largest_gradient, run.smallest_gap) == (7.5, 2e-9)
 
 
-def test_extremes_that_nobody_recorded_are_unknown(make_run):
+def test_extremes_that_were_not_recorded_are_nan(make_run):
     for run in (read_run(make_run()), read_run(make_run(accuracies=[], state="running", seed=1))):
         assert np.isnan(run.largest_gradient) and np.isnan(run.smallest_gap)
 
@@ -180,7 +180,7 @@ def test_a_damaged_folder_is_named_and_left_out(make_run, runs_folder, damage, n
     assert "\n" not in notice
 
 
-def test_the_same_run_twice_counts_once_and_the_further_one_counts(make_run, runs_folder):
+def test_of_two_copies_of_a_run_the_further_one_counts(make_run, runs_folder):
     half = make_run(name="half", accuracies=[50.0], state="interrupted")
     whole = make_run(name="whole", accuracies=[50.0, 70.0])
     shutil.copytree(whole, whole.with_name("zz-copy"))
@@ -190,7 +190,7 @@ def test_the_same_run_twice_counts_once_and_the_further_one_counts(make_run, run
     assert half.name in " ".join(notices)
 
 
-def test_what_is_no_run_folder_is_passed_over(make_run, runs_folder):
+def test_folders_that_are_no_runs_are_skipped(make_run, runs_folder):
     make_run()
     (runs_folder / "multirun.yaml").write_text("")
     (runs_folder / ".cache").mkdir()

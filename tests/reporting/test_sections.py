@@ -12,7 +12,7 @@ from spectral_repro.reporting.sections import gather
 ZCA_PI, ZCA_PI_BY_HAND = ["norm=zca_pi"], ["norm=zca_published", "backward=pi", "norm.truncation=reference"]
 
 
-def test_a_run_started_by_hand_belongs_to_its_row(make_run, report):
+def test_a_run_belongs_to_its_row_however_it_was_started(make_run, report):
     make_run(*ZCA_PI, name="row", seed=0)
     make_run(*ZCA_PI_BY_HAND, name="hand", seed=1)
     (section,) = report().sections
@@ -20,7 +20,7 @@ def test_a_run_started_by_hand_belongs_to_its_row(make_run, report):
     assert section.full
 
 
-def test_neutral_keys_do_not_keep_a_run_out(make_run, report):
+def test_keys_ignored_by_the_identity_do_not_matter(make_run, report):
     make_run("norm=batch", "trainer.threads=1", "device=cpu", "results_dir=elsewhere", "trainer.log_every=3")
     (section,) = report().sections
     assert len(section.runs) == 1
@@ -35,7 +35,7 @@ def test_neutral_keys_do_not_keep_a_run_out(make_run, report):
         "schedule=cosine",
     ],
 )
-def test_another_protocol_never_meets_the_full_one(make_run, report, change):
+def test_another_protocol_has_its_own_section(make_run, report, change):
     make_run("norm=batch", name="full")
     make_run("norm=batch", change, name="quickstart_other")
     full, other = report().sections
@@ -45,7 +45,7 @@ def test_another_protocol_never_meets_the_full_one(make_run, report, change):
     assert full.name != other.name and full.label != other.label
 
 
-def test_how_a_protocol_is_carried_out_makes_a_table_of_its_own_and_takes_nothing_from_it(make_run, report):
+def test_another_precision_has_its_own_section_at_full_scale(make_run, report):
     make_run("norm=batch", name="full")
     make_run("norm=batch", "precision=bfloat16", name="quickstart_other")
     one, other = report().sections
@@ -53,7 +53,7 @@ def test_how_a_protocol_is_carried_out_makes_a_table_of_its_own_and_takes_nothin
     assert one.name != other.name and "bfloat16" in other.label
 
 
-def test_two_other_protocols_do_not_meet_either(make_run, report):
+def test_two_other_protocols_have_two_sections(make_run, report):
     for rate in ("0.01", "0.02"):
         make_run("norm=batch", f"optimizer.lr={rate}", name="quickstart_batch")
     sections = report().sections
@@ -71,7 +71,7 @@ def test_a_run_with_other_values_in_a_compared_key_belongs_to_no_row(make_run, r
     assert result.remarks == ("1 run left out: no row of paper=quickstart has their values and protocol",)
 
 
-def test_no_runs_leave_the_full_protocol_with_a_command_for_each_row(report, runs_folder, paper):
+def test_without_runs_every_row_has_a_command(report, runs_folder, paper):
     runs_folder.mkdir()
     result = report()
     (section,) = result.sections
@@ -91,7 +91,7 @@ def test_missing_rows_of_a_scale_get_the_command_at_that_scale(make_run, report,
         assert split(identity(compose(overrides)), paper.compare) == (row.values, section.protocol)
 
 
-def test_missing_rows_of_a_protocol_that_no_scale_gives_have_its_keys_in_their_commands(make_run, report):
+def test_commands_of_missing_rows_contain_the_keys_of_the_protocol(make_run, report):
     make_run("norm=batch", "scale=smoke", "optimizer.lr=0.5", name="quickstart_batch")
     command = "python -m spectral_repro.train norm={} scale=smoke optimizer.lr=0.5"
     assert report().sections[0].commands == [command.format("zca_svd"), command.format("zca_pi")]
@@ -132,7 +132,7 @@ def test_another_protocol_belongs_to_the_nearest_table(make_run, read, two_data_
         ("scale=smoke", "wang2019_batch", False),
     ],
 )
-def test_runs_of_other_data_or_protocols_are_no_rows_of_a_paper(make_run, report, change, name, joins):
+def test_runs_of_other_data_or_protocols_do_not_belong_to_a_paper(make_run, report, change, name, joins):
     """Smaller versions of its protocol are, and what was started through its own experiments on its data."""
     make_run("norm=batch", change, name=name)
     found = report()

@@ -109,14 +109,16 @@ def test_every_link_leads_somewhere(site):
             assert not anchor or anchor in pages[there].ids, (path, target)
 
 
-def test_the_index_says_where_the_paper_stands(site):
+def test_the_index_has_the_progress_of_a_paper(site):
     text = Page(site / "out" / "index.html").text
     assert "3 rows, 2 published: 0 reproduced in full, 2 at a reduced scale, 1 missing" in text
     assert "Whitening does not lose a point. quickstart" in text and "broken-00000000: left out, no config.yaml" in text
 
 
-def test_the_page_says_what_is_claimed_and_what_is_missing(site):
-    text = Page(site / "out" / "quickstart" / "index.html").text
+def test_the_page_has_claims_and_commands_for_missing_rows(site):
+    page = Page(site / "out" / "quickstart" / "index.html")
+    text = page.text
+    assert {"#table-digits", "#protocol", "#claims", "#errata"} <= set(page.targets)
     assert "undecided at reduced scale Whitening does not lose a point. 1 seed" in text and "91 against 90 %" in text
     text_file = (site / "out" / "quickstart" / "claims.md").read_text()
     assert "**undecided** (reduced scale, 1 seed): Whitening does not lose a point. Published: 91 against 90 %." in text_file
@@ -136,14 +138,14 @@ def test_the_page_of_a_run(site):
         assert part in text, part
 
 
-def test_unchanged_files_stay_as_they_are(site):
+def test_unchanged_files_are_not_written_again(site):
     before = {path: path.stat().st_mtime_ns for path in (site / "out").rglob("*") if path.is_file()}
     publish(site)
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == set()
 
 
-def test_runs_that_are_no_rows_of_a_paper_are_compared(make_run, read, tmp_path):
+def test_other_runs_are_compared(make_run, read, tmp_path):
     for norm in ("batch", "zca_pi"):
         make_run(f"norm={norm}", "model.width=4")  # rows of the paper
         make_run(f"norm={norm}", "model.width=4", "optimizer=adam")
@@ -214,7 +216,7 @@ def whole(make_run, report):
     return report()
 
 
-def test_files_are_named_by_table_and_protocol_and_hold_what_is_said(whole, tmp_path):
+def test_files_of_a_report(whole, tmp_path):
     (section,) = whole.sections
     table, last = write(whole, tmp_path / "new" / "pages")
     assert table == markdown(section) == (tmp_path / "new" / "pages" / f"{section.name}.md").read_text(encoding="utf-8")
@@ -227,7 +229,7 @@ def test_files_are_named_by_table_and_protocol_and_hold_what_is_said(whole, tmp_
     assert document.startswith("\\documentclass") and document.count("\\begin{table}") == document.count("\\end{table}") == 1
 
 
-def test_a_place_that_cannot_be_written_is_named(whole, tmp_path):
+def test_a_folder_that_cannot_be_written_to(whole, tmp_path):
     (tmp_path / "file").write_text("kept")
     with pytest.raises(UserError, match=r"^out=.*file: nothing can be written there .*; name another folder$"):
         write(whole, tmp_path / "file")

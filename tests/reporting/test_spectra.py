@@ -51,7 +51,7 @@ def test_one_scale_of_colours(figure):
     assert "Largest singular value" in [axes.get_ylabel() for axes in figure.axes]
 
 
-def test_it_is_among_the_pictures_and_can_be_written(section):
+def test_the_figure_is_part_of_the_report(section):
     picture = pictures(section)[0][-1]
     assert picture.name == f"{section.name}-spectra" and "circular padding" in picture.caption
     assert picture.files["png"].startswith(b"\x89PNG")

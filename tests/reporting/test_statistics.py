@@ -7,7 +7,7 @@ from spectral_repro.reporting.page import Cost, Speeds, render
 from spectral_repro.reporting.statistics import best_within_noise, statistics
 
 
-def test_methods_as_reviewers_ask_for_them(make_run, report):
+def test_statistics_of_methods(make_run, report):
     for seed, value in enumerate([90.0, 91.0, 95.0]):
         make_run("norm=batch", seed=seed, accuracies=[value])
     for seed, value in ((1, 93.0), (2, 96.0), (7, 50.0)):
@@ -35,7 +35,7 @@ def test_methods_as_reviewers_ask_for_them(make_run, report):
         ([99.0], set()),
     ],
 )
-def test_the_best_is_told_from_others_by_paired_differences(make_run, report, accuracies, best):
+def test_the_best_within_noise_by_paired_differences(make_run, report, accuracies, best):
     for seed, value in enumerate([90.0, 91.0, 95.0]):
         make_run("norm=batch", seed=seed, accuracies=[value])
     for seed, value in enumerate(accuracies):

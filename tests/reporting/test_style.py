@@ -14,7 +14,7 @@ def figure() -> Figure:
         return finish(drawing, [look.handle(label) for label, look in looks(["a", "b"], ["c"]).items()])
 
 
-def test_looks_tell_lines_apart_and_references_from_lines():
+def test_lines_and_references_have_different_looks():
     found = looks((f"line {number}" for number in range(10)), ["reference"])
     assert len({(look.colour, look.dashes) for look in found.values()}) == 11
     assert len({look.colour for look in list(found.values())[:MOST_LINES]}) == MOST_LINES
@@ -33,7 +33,7 @@ def test_a_legend_has_room_for_its_labels(labels, columns):
     assert legend._ncols == columns
 
 
-def test_files_are_what_they_say_and_the_same_each_time():
+def test_files_have_their_format_and_are_reproducible():
     first, second = figure(), figure()
     png = image(first, "png")
     width, height = struct.unpack(">II", png[16:24])

@@ -114,7 +114,7 @@ tables:
 """
 
 
-def test_metrics_beside_the_one_that_is_compared(make_run, read):
+def test_further_metrics_of_a_table(make_run, read):
     for seed, accuracies in enumerate(([88.0, 86.0], [90.0, 90.0])):
         make_run("norm=batch", seed=seed, accuracies=accuracies, columns={"test_top5_accuracy": [95.0, 97.0 + seed]})
     (section,) = gather(load_paper(OmegaConf.create(TWO_METRICS)), read()).sections
@@ -166,7 +166,7 @@ def test_published_medians_are_compared_with_medians(make_run, read, medians_pap
         ["ZCA, SVD-PI", "92.00", "92.00", "1", "92.00", "100", "93.50", "−1.50"],
         ["ZCA, SVD", "no run", "–", "0", "–", "–", "–", "–"],
     ]
-    assert ", and median, with its 95 % interval from six seeds on, over seeds 0–2" in markdown(section)
+    assert ", and median (with its 95 % interval from six seeds on) over seeds 0–2" in markdown(section)
 
 
 def test_six_seeds_have_an_interval_of_their_median(make_run, read, medians_paper):
@@ -176,7 +176,7 @@ def test_six_seeds_have_an_interval_of_their_median(make_run, read, medians_pape
     assert formatted(section)["", "median [95 %]"].tolist() == ["92.50 [90.00–95.00]", "–", "–"]
 
 
-def test_times_of_different_machines_never_meet(make_run, read, sizes_paper):
+def test_times_of_different_machines_are_not_averaged(make_run, read, sizes_paper):
     for seed, (threads, time) in enumerate([(1, 80.0), (1, 82.0), (2, 40.0)]):
         make_run("norm=batch", seed=seed, threads=threads, columns={"step_time": [time, time]})
         make_run("norm=zca_pi", "norm.group_size=4", seed=seed, threads=threads, columns={"step_time": [2 * time, 2 * time]})
@@ -187,7 +187,7 @@ def test_times_of_different_machines_never_meet(make_run, read, sizes_paper):
     (section,) = (section for section in gather(sizes_paper, read()).sections if section.table.name == "sizes")
     times = replace(section, table=replace(section.table, also=(METRICS["step_time"],)))
     assert aggregate(times)["step_time_mean"].isna().all() and aggregate(section)["mean"].notna().any()
-    assert "No step time is shown, as the runs come from different machines: 2 x Some CPU, 1 thread; 2 x" in markdown(times)
+    assert "No step time is shown, because the runs are from different machines: 2 x Some CPU, 1 thread; 2 x" in markdown(times)
 
 
 def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):
@@ -204,7 +204,7 @@ def test_extremes_of_a_row_are_those_of_its_runs(make_run, sizes):
     assert extremes.isna().sum().tolist() == [3, 4]
 
 
-def test_rows_without_a_mean_say_why(make_run, report):
+def test_rows_without_a_mean_have_a_reason(make_run, report):
     make_run("norm=zca_svd", accuracies=[], state="diverged")
     make_run("norm=zca_pi", accuracies=[10.0], state="failed")
     (section,) = report().sections
@@ -212,7 +212,7 @@ def test_rows_without_a_mean_say_why(make_run, report):
     assert formatted(section)["", "success\n(%)"].tolist() == ["–", "0", "–"]
 
 
-def test_published_values_stand_beside_those_of_a_reduced_scale(make_run, report):
+def test_published_values_at_a_reduced_scale(make_run, report):
     make_run("norm=batch", "scale=smoke", accuracies=[1.0, 20.0])
     (section,) = (section for section in report().sections if not section.full)
     reduced = formatted(section)
@@ -254,7 +254,7 @@ def test_markdown_names_the_command_of_a_missing_row(make_run, report):
     assert markdown(section).endswith("Rows without a run:\n\n    python -m spectral_repro.train norm=batch\n")
 
 
-def test_after_an_epoch_a_run_counts_that_has_come_so_far(make_run, read):
+def test_runs_that_reached_the_epoch_of_a_table_count(make_run, read):
     make_run("norm=batch", seed=0, accuracies=[50.0, 60.0, 80.0])
     make_run("norm=batch", seed=1, accuracies=[20.0, 70.0], state="interrupted")
     make_run("norm=batch", seed=2, accuracies=[99.0], state="interrupted")
@@ -304,25 +304,25 @@ def test_every_machine_is_named(make_run, report):
     )
 
 
-def test_what_a_summary_does_not_say_is_left_out(make_run, report):
+def test_missing_keys_of_a_summary_are_left_out(make_run, report):
     make_run("norm=batch", device=None, threads=None, versions=None)
     (section,) = report().sections
     assert measurement(section).endswith("seed 0. Published values: Someone, 2019. Measured on an unnamed device.")
 
 
-def test_a_reduced_protocol_says_where_the_published_values_come_from(make_run, report):
+def test_captions_of_reduced_protocols_name_the_origin_of_published_values(make_run, report):
     make_run("norm=batch", "scale=smoke")
     reduced, full = report().sections
     assert "across protocols" in measurement(reduced)
     assert "across protocols" not in measurement(full) and "Measured" not in measurement(full)
 
 
-def test_times_come_from_another_machine(make_run, sizes_paper, read):
+def test_published_times_are_from_another_machine(make_run, sizes_paper, read):
     make_run("norm=batch", "scale=smoke", columns={"step_time": [60.0, 50.0]})
     reduced, full = (each for each in gather(sizes_paper, read()).sections if each.table.name == "times")
     assert measurement(full) == (
         "Step time (ms) averaged over the epochs of a run. Published values: Someone, 2019. "
-        "They come from another machine, so the difference is across machines."
+        "They are from another machine, so the difference is across machines."
     )
     assert "from the full protocol and another machine, so the difference is across protocols and machines" in measurement(
         reduced
@@ -366,7 +366,7 @@ tables:
 """
 
 
-def test_runs_of_a_row_name_the_weights_that_they_started_from(make_run, read):
+def test_notes_name_the_initial_weights(make_run, read):
     for seed, content, accuracy in ((0, "a1", 85.0), (0, "b2", 95.0), (1, "a1", 80.0)):
         overrides = ("norm=batch", "init=checkpoint", "init.checkpoint=best.pt", f"init.content={content}")
         make_run(*overrides, seed=seed, accuracies=[accuracy])
@@ -420,7 +420,7 @@ def test_markdown_and_page_have_the_table(evaluated, report):
     assert "15.00 ± 7.07" in page and "L2 0.5, 16 images, best.pt by validation accuracy" in page
 
 
-def test_nothing_measured_leaves_no_table(make_run, report):
+def test_no_table_without_evaluations(make_run, report):
     make_run("norm=batch")
     whole = report()
     (section,) = whole.sections
@@ -428,7 +428,7 @@ def test_nothing_measured_leaves_no_table(make_run, report):
     assert "Measured of the trained" not in render(whole, {section.name: []})
 
 
-def test_a_table_of_what_was_measured(evaluated, paper, read):
+def test_a_table_of_an_evaluation_metric(evaluated, paper, read):
     (section,) = gather(by_calibration(paper), read()).sections
     frame = aggregate(section).set_index("method")
     assert frame.loc["Batch norm", "mean"] == pytest.approx(0.2) and frame.loc["Batch norm", "seeds"] == 2
@@ -440,7 +440,7 @@ def test_a_table_of_what_was_measured(evaluated, paper, read):
     assert draw_curves(section) is None
 
 
-def test_numbers_stand_beside_the_last_epoch(make_run, evaluate):
+def test_evaluations_are_in_the_row_of_the_last_epoch(make_run, evaluate):
     folder = make_run(accuracies=[10.0, 20.0])
     evaluate(folder, 0.125)
     run = read_run(folder)

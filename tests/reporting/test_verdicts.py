@@ -69,17 +69,17 @@ def test_a_difference_over_common_seeds_against_its_bounds(runs, judged, bounds,
     assert finding.interval == pytest.approx(interval(np.array([1.5, 2.0, 2.5])))
 
 
-def test_a_quotient(runs, judged):
+def test_a_ratio_of_two_rows(runs, judged):
     (finding,) = judged({"row": ["B"], "ratio_to": "A", "at_least": 1}).findings
     assert finding.mean == pytest.approx(np.mean([81.5 / 80, 87 / 85, 92.5 / 90]))
 
 
-def test_runs_of_different_scale_never_meet(runs, judged):
+def test_runs_of_different_scales_are_not_paired(runs, judged):
     judgement = judged({"row": ["C"], "difference_to": "A", "at_least": 0})
     assert judgement.verdict == "not measured" and judgement.findings == ()
 
 
-def test_a_reduced_scale_decides_about_itself_alone(runs, judged):
+def test_a_verdict_at_reduced_scale(runs, judged):
     number = {"row": ["C"], "at_least": 70}
     assert [(each.verdict, each.words) for each in (judged(number), judged(number, full=True))] == [
         ("agrees", "agrees at reduced scale"),
@@ -87,7 +87,7 @@ def test_a_reduced_scale_decides_about_itself_alone(runs, judged):
     ]
 
 
-def test_one_number_out_of_its_bounds_disagrees_and_a_missing_row_leaves_undecided(runs, judged, make_run):
+def test_one_number_outside_its_bounds_disagrees_and_a_missing_row_is_undecided(runs, judged, make_run):
     held, broken = {"row": ["B"], "difference_to": "A", "at_least": 1}, {"row": ["A"], "at_most": 10}
     assert judged(held, broken).verdict == "disagrees"
     make_run("norm=zca_pi", accuracies=[80.0])
@@ -116,7 +116,7 @@ def test_a_number_of_a_file(judged, tmp_path):
     assert (judgement.verdict, judgement.scale, judgement.seeds, judgement.findings[0].mean) == ("agrees", "full", [], 2.5)
 
 
-def test_a_number_of_several_rows_is_one_of_each():
+def test_a_number_with_several_rows_becomes_one_for_each():
     claim = read_claim(
         "it", {"claim": "", "published": None, "numbers": [{"table": "t", "row": ["A", "B"], "difference_to": "C"}]}
     )
@@ -126,7 +126,7 @@ def test_a_number_of_several_rows_is_one_of_each():
 @pytest.mark.parametrize(
     ("number", "named"), [({"row": ["D"]}, "D: no row of table digits"), ({"row": ["A"], "table": "x"}, "table=x")]
 )
-def test_a_row_that_there_is_not_is_named(judged, number, named):
+def test_an_unknown_row_is_named(judged, number, named):
     with pytest.raises(UserError, match=f"in claim it, {named}"):
         judged(number)
 
@@ -144,14 +144,14 @@ def test_the_largest_protocol_decides(make_run, judged):
     assert (again := judged({"row": ["A"], "at_least": 85})).scale == "full" and again.verdict == "undecided"
 
 
-def test_runs_at_the_scale_smoke_decide_nothing(make_run, judged):
+def test_runs_at_scale_smoke_are_not_used(make_run, judged):
     for seed in range(3):
         make_run("norm=batch", "scale=smoke", accuracies=[10.0 + seed], seed=seed)
     judgement = judged({"row": ["A"], "at_least": 85})
     assert judgement.verdict == "not measured" and len(judgement.missing) == 1
 
 
-def test_a_claim_of_many_numbers_is_corrected_for_them(make_run, judged):
+def test_claims_with_many_numbers_are_corrected(make_run, judged):
     """What is decided alone, and beside a number that is clear, is not decided among three that are as close."""
     for seed, value in enumerate([90.0, 90.5, 91.2]):
         make_run("norm=batch", accuracies=[value], seed=seed)
@@ -166,7 +166,7 @@ def test_a_claim_of_many_numbers_is_corrected_for_them(make_run, judged):
     assert many.needed == 4
 
 
-def test_the_seeds_that_would_decide_an_undecided_claim(make_run, judged):
+def test_number_of_seeds_that_would_decide_a_claim(make_run, judged):
     for seed, (a, b) in enumerate([(80.0, 79.0), (85.0, 86.0), (90.0, 95.0)]):
         make_run("norm=batch", accuracies=[a], seed=seed)
         make_run("norm=zca_svd", accuracies=[b], seed=seed)

@@ -52,7 +52,7 @@ def test_an_extended_run_is_the_longer_one(train, shorter: tuple[str, ...], long
         ),
     ],
 )
-def test_what_cannot_be_extended_is_said(train, overrides: tuple[str, ...], message: str):
+def test_errors_for_runs_that_cannot_be_extended(train, overrides: tuple[str, ...], message: str):
     short = train(*SMALL, "schedule=constant", "trainer.epochs=2")
     schedule = () if "schedule=cosine" in overrides else ("schedule=constant",)
     with pytest.raises(UserError, match=f"^trainer.extend={short}: {message}"):

@@ -60,7 +60,7 @@ def test_recalibration_leaves_frozen_parts_out(network):
         assert {name.partition(".")[0] for name in moved} == {"1", "4"}
 
 
-def test_what_is_frozen_in_part_is_trained(network):
+def test_partly_frozen_modules_are_trained(network):
     freeze(network, ["0.0.weight", "4"])
     assert frozen_parts(network) == [network[4]]
     freeze(network, ["0", "3"])

@@ -70,7 +70,7 @@ def test_published_weights_are_nothing_but_weights(published):
         (["model.width=8", "model.stem_channels=8"], "none of its weights fits this network"),
     ],
 )
-def test_what_is_not_published_or_does_not_fit_is_said(published, overrides, message):
+def test_errors_for_pretrained_weights(published, overrides, message):
     with pytest.raises(UserError, match=message) as error:
         start([*RESNET, *overrides])
     assert len(str(error.value).splitlines()) == 1
@@ -104,7 +104,7 @@ def test_a_checkpoint_gives_all_its_weights(checkpoint):
     assert found.keys() == expected.keys() and all(value.equal(expected[name]) for name, value in found.items())
 
 
-def test_what_does_not_fit_starts_anew_and_is_named(checkpoint, capsys):
+def test_weights_that_do_not_fit_are_named(checkpoint, capsys):
     model = start_from(checkpoint, "dataset.num_classes=12")
     assert model.stem.weight.equal(torch.load(checkpoint, weights_only=True)["model"]["stem.weight"])
     assert capsys.readouterr().out.endswith("tensors taken; new: classifier.bias, classifier.weight\n")
@@ -190,7 +190,7 @@ def test_a_part_of_the_network_may_be_called_module():
     ],
     ids=str,
 )
-def test_what_is_no_checkpoint_says_which_fault_it_is(tmp_path, content, message):
+def test_errors_for_files_that_are_no_checkpoints(tmp_path, content, message):
     path = tmp_path / "no.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)

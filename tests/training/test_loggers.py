@@ -151,7 +151,7 @@ def test_a_missing_package_is_named_before_anything_is_lost(train, monkeypatch):
     assert read_summary(run)["state"] == "finished"
 
 
-def test_who_is_not_logged_in_is_told_before_anything_is_lost(train):
+def test_missing_login_is_an_error_before_the_training(train):
     run = train("logger=none")
     with pytest.raises(UserError, match=r"^logger.wandb.mode=online: .*WANDB_API_KEY, or logger.wandb.mode=offline$"):
         train("force=true", "logger=wandb")

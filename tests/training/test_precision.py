@@ -81,7 +81,7 @@ def test_all_runs_of_a_sweep_share_one(call, tmp_path, monkeypatch):
         ("auto", ["scale=cpu"], {"precision": "float32,bfloat16"}, 0),
     ],
 )
-def test_what_a_sweep_names_stays(composed, task, params, added):
+def test_a_precision_on_the_command_line_is_kept(composed, task, params, added):
     hydra = {"overrides": {"task": list(task)}, "sweeper": {"params": params}}
     config = OmegaConf.create({"precision": composed, "device": "cpu", "hydra": hydra})
     SamePrecision().on_multirun_start(config)

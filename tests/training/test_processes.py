@@ -150,7 +150,7 @@ def test_what_a_task_of_slurm_is_told():
     [{}, TASK | {"SLURM_STEP_NUM_TASKS": "1"}, {key: value for key, value in TASK.items() if "STEP" not in key}],
     ids=["without Slurm", "one task", "a batch script"],
 )
-def test_what_srun_has_not_started_with_others_trains_alone(environment: dict[str, str]):
+def test_single_slurm_tasks_train_alone(environment: dict[str, str]):
     assert slurm_task(environment) == {}
 
 
@@ -177,7 +177,7 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[.
         train(*SMALL)
 
 
-def test_what_several_processes_cannot_share(train: Callable[..., Path], monkeypatch):
+def test_errors_for_settings_of_several_processes(train: Callable[..., Path], monkeypatch):
     monkeypatch.setattr(trainer, "replicas", lambda: 12)
     with pytest.raises(
         UserError, match=r"^dataset: the smallest training batch, of 11, has no image for some of the 12 processes"
