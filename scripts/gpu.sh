@@ -15,7 +15,7 @@
 #     ROWS=batch SEEDS=0 NORMS=batch EPOCHS=1 bash scripts/gpu.sh device=cpu scale=smoke dataset=random
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-export OUT=${OUT:-results/out/gpu} JOBS=${JOBS:-8}
+export OUT=${OUT:-results/out/gpu} JOBS=${JOBS:-8} ROBUSTNESS=0
 mkdir -p "$OUT"
 minutes=${MINUTES:-10} measure=() failed=() unfinished=()
 for argument in "$@"; do

@@ -168,6 +168,7 @@ def test_a_damaged_run_does_not_stop_the_others(evaluate, runs):
         (["run=a", "checkpoint=mine.pt"], "name one of run=FOLDER"),
         (["run=nowhere"], "nowhere: no such file or folder; runs are made by python -m spectral_repro.train"),
         (["runs=nowhere"], "runs=nowhere: no such folder; runs are made by python -m spectral_repro.train"),
+        (["runs=now*"], "runs=now*: no such folder; runs are made by python -m spectral_repro.train"),
         (["runs=empty"], "runs=empty: holds neither the folder of a run nor a checkpoint (*.pt)"),
         (["run=empty"], "empty: not the folder of a run, it has no summary.json that names a state"),
         (["run=a", "metrics=[]"], "metrics: choose from accuracy, autoattack, calibration, certificates, corruptions"),

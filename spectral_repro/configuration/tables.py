@@ -14,7 +14,7 @@ from hydra.errors import OverrideParseException
 from spectral_repro.configuration.folders import files, find, folders, is_group, read_yaml
 from spectral_repro.errors import UserError, first_line
 
-PAPER = ("name", "title", "source", "protocol", "errata", "compare", "metric", "tables")
+PAPER = ("name", "title", "source", "protocol", "reduced", "errata", "compare", "metric", "tables")
 TABLE = ("title", "metric", "also", "source", "axis", "against_time", "protocol", "overrides", "rows")
 ROW = ("name", "label", "overrides", "grid", "series", "at", "over", "published", "curve")
 FORMATTED = ("name", "label", "series", "at")  # fields in which a row with a grid names its values

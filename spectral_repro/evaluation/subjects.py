@@ -1,5 +1,6 @@
 """Runs and checkpoint files to evaluate."""
 
+import glob
 import hashlib
 import json
 from dataclasses import dataclass
@@ -70,17 +71,18 @@ def state_of(path: Path) -> str | None:
 
 
 def paths_in(folder: Path) -> list[Path]:
-    """The folders of runs and the checkpoint files (*.pt) in a folder.
+    """The folders of runs and the checkpoint files (*.pt) in a folder, or those that a pattern such as runs/NAME-* matches.
 
     Raises:
         UserError: if there are none.
     """
-    if not folder.is_dir():
-        raise UserError(f"runs={folder}: no such folder; {MADE_BY}")
     try:
-        visible = [path for path in sorted(folder.iterdir()) if is_visible(path)]
+        content = folder.iterdir() if folder.is_dir() else map(Path, glob.glob(str(folder)))
+        visible = [path for path in sorted(content) if is_visible(path)]
     except OSError as error:
         raise UserError(f"runs={folder}: cannot be read ({error.strerror})") from error
+    if not (visible or folder.is_dir()):
+        raise UserError(f"runs={folder}: no such folder; {MADE_BY}")
     found = [path for path in visible if path.is_dir() or path.suffix == ".pt"]
     if not found:
         raise UserError(f"runs={folder}: holds neither the folder of a run nor a checkpoint (*.pt); {MADE_BY}")

@@ -67,8 +67,8 @@ class Claim:
 
     id: str
     claim: str
-    published: str | None
     numbers: tuple[Number, ...]
+    published: str | None = None
     full: bool = False
     command: str | None = None
 

@@ -124,6 +124,7 @@ class Paper:
         compare: keys, or prefixes of keys, in which rows differ.
         command: makes the runs of a paper, or the page of a comparison.
         protocol: of its trainings and measurements, in words.
+        reduced: whether even its full protocol is smaller than those of the papers whose claims it judges.
         errata: errors in the authors' code, and its differences to the paper.
     """
 
@@ -135,6 +136,7 @@ class Paper:
     command: str
     claims: tuple[Claim, ...] = ()
     protocol: str = ""
+    reduced: bool = False
     errata: tuple[str, ...] = ()
 
 
@@ -214,8 +216,10 @@ def load_paper(settings: DictConfig | dict[str, Any], runs: Sequence[Run] | None
     claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
     _check_claims(f"paper={settings['name']}: in claim", claims, tables)
     words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
+    reduced = settings.get("reduced", False)
     command = shlex.join([*TRAIN, "-m", f"paper={settings['name']}"])
-    return Paper(settings["name"], settings["title"], settings["source"], compare, tables, command, claims, **words)
+    names = settings["name"], settings["title"], settings["source"]
+    return Paper(*names, compare, tables, command, claims, **words, reduced=reduced)
 
 
 def _compares_networks(compare: tuple[str, ...]) -> bool:

@@ -151,7 +151,8 @@ def _judgement(claim: Claim, report: Report, results: Path) -> Judgement:
         verdict = "agrees"
     else:
         verdict, needed = "undecided", _needed([each for each in counted if each.verdict == "undecided"], complete)
-    return Judgement(claim, verdict, "full" if full else "reduced", (*counted, *others), len(counted), missing, needed)
+    scale = "full" if full and not report.paper.reduced else "reduced"
+    return Judgement(claim, verdict, scale, (*counted, *others), len(counted), missing, needed)
 
 
 def _is_full(finding: Finding) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spectral_repro.data.corrupted import generated_corruptions
-from spectral_repro.data.images import fixed_order
+from spectral_repro.data.images import fixed_order, subset
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation.corruptions import Corruptions
 from spectral_repro.evaluation.measure import measure
@@ -16,7 +16,7 @@ from spectral_repro.evaluation.subjects import find
 
 def corruptions(root: Path, **changes: object) -> Corruptions:
     options = {"source": "generated", "names": ["contrast", "pixelate"], "severities": [1, 5], "root": str(root)}
-    return Corruptions(**(options | {"download": False, "workers": 0} | changes))
+    return Corruptions(**(options | {"images": None, "download": False, "workers": 0} | changes))
 
 
 def right(trained, images: torch.Tensor, labels: torch.Tensor) -> float:
@@ -37,17 +37,26 @@ def test_generated_from_the_test_images(noise_run, restored, tmp_path):
     assert found["conditions"] == "generated, 2 of 19 corruptions, severity 1, 5, 6 images"
 
 
-@pytest.mark.parametrize("count", [None, 4])
-def test_published_files(noise_run, restored, tmp_path, count):
+def test_generated_from_some_of_the_test_images(noise_run, restored, tmp_path):
     trained = restored(noise_run)
-    trained.config.dataset.update(name="cifar10", test_images=count)
+    found = corruptions(tmp_path, names=["contrast"], images=4)(trained)
+    images = generated_corruptions("random", subset(trained.images.test, 4), tmp_path, workers=0)
+    splits = [images.split("contrast", severity) for severity in (1, 5)]
+    assert found["accuracy"]["contrast"] == [pytest.approx(right(trained, split.images, split.labels)) for split in splits]
+    assert found["images"] == 4 and found["conditions"].endswith(", 4 images")
+
+
+@pytest.mark.parametrize(("tested", "asked", "count"), [(None, None, None), (4, None, 4), (None, 4, 4), (6, 4, 4), (4, 6, 4)])
+def test_published_files(noise_run, restored, tmp_path, tested, asked, count):
+    trained = restored(noise_run)
+    trained.config.dataset.update(name="cifar10", test_images=tested)
     generator = np.random.default_rng(0)
     images = generator.integers(256, size=(50, 32, 32, 3), dtype=np.uint8)
     labels = np.tile(generator.integers(10, size=10), 5)
     (tmp_path / "CIFAR-10-C").mkdir()
     np.save(tmp_path / "CIFAR-10-C" / "fog.npy", images)
     np.save(tmp_path / "CIFAR-10-C" / "labels.npy", labels)
-    found = corruptions(tmp_path, source="published", names=["fog"], severities=[2])(trained)
+    found = corruptions(tmp_path, source="published", names=["fog"], severities=[2], images=asked)(trained)
     chosen = fixed_order(10)[:count].numpy() if count else np.arange(10)
     pixels = torch.tensor(images[10:20][chosen].transpose(0, 3, 1, 2))
     assert found["corruption_accuracy"] == pytest.approx(right(trained, pixels, torch.tensor(labels[chosen])))

@@ -33,11 +33,11 @@ def judged(read, tmp_path, runs_folder):
     """The judgement of a claim with these numbers, in the table unless they are in a file."""
     runs_folder.mkdir(exist_ok=True)
 
-    def run(*numbers: dict, **others: object):
+    def run(*numbers: dict, reduced: bool = False, **others: object):
         placed = [number if "file" in number else {"table": "digits"} | number for number in numbers]
         settings = OmegaConf.to_container(OmegaConf.create(PAPER))
         settings["claims"] = {"it": {"claim": "It is so.", "published": None, "numbers": placed} | others}
-        (judgement,) = judge(gather(load_paper(settings), read()), tmp_path)
+        (judgement,) = judge(gather(load_paper(settings | {"reduced": reduced}), read()), tmp_path)
         return judgement
 
     return run
@@ -85,6 +85,11 @@ def test_a_verdict_at_reduced_scale(runs, judged):
         ("agrees", "agrees at reduced scale"),
         ("undecided", "undecided"),
     ]
+
+
+def test_a_verdict_of_a_paper_whose_full_protocol_is_a_reduced_one(runs, judged):
+    judgement = judged({"row": ["B"], "difference_to": "A", "at_least": 0}, reduced=True)
+    assert (judgement.words, judgement.scale) == ("agrees at reduced scale", "reduced")
 
 
 def test_one_number_outside_its_bounds_disagrees_and_a_missing_row_is_undecided(runs, judged, make_run):

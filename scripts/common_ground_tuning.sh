@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The learning rates of the common ground: each value trains on 45,000 images with one seed, and the highest accuracy on the 5,000
+# others, after the last epoch, was chosen. Test images play no part. Runs go to results/tuning, the page that compares them to
+# results/tuning/report. Arguments go to the training, such as dataset.root=FOLDER. Interrupted, it goes on where it was.
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+tune() {
+    python -m spectral_repro.train --multirun seed=0 dataset.validation_images=5000 trainer.threads=1 results_dir=results/tuning/runs "$@"
+}
+tune experiment=common_ground/batch optimizer.lr=1.5e-3,2.2e-3,3e-3 "$@"
+tune experiment=common_ground/sgdg optimizer.lrg=0.05,0.2,0.8,2.4 "$@"
+tune experiment=common_ground/adamg optimizer.lrg=0.0125,0.05,0.2,0.8 "$@"
+tune experiment=common_ground/muon optimizer.muon_lr=0.0125,0.05,0.2 "$@"
+tune experiment=common_ground/adamw optimizer.lr=1e-3,3e-3,1e-2 "$@"
+tune experiment=common_ground/soc optimizer.lr=1.1e-3,2.2e-3,4.4e-3 "$@"
+tune experiment=common_ground/long_batch optimizer.lr=1.5e-3,2.2e-3,3e-3 "$@"
