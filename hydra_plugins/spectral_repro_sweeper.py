@@ -1,4 +1,4 @@
-"""The sweeper of the commands. Hydra makes sweepers of this namespace package alone, and finds it by itself."""
+"""The sweeper of the commands. Hydra only builds sweepers from this namespace package, in which it finds them by itself."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -19,8 +19,8 @@ class ProductSweeper(Sweeper):
     """Runs every combination of the values, as Hydra's own sweeper does, all jobs even if some fail; then prints their table.
 
     Args:
-        max_batch_size: jobs that the launcher gets at a time; None: all.
-        params: values of keys that the command line does not name.
+        max_batch_size: number of jobs passed to the launcher at a time; None: all.
+        params: values of keys that are not on the command line.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: dict[str, str] | None = None):
@@ -35,7 +35,7 @@ class ProductSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """
         Raises:
-            UserError: at the end, if any job failed; if the launcher is not installed, or has lost a job.
+            UserError: at the end, if any job failed; if the launcher is not installed, or lost a job.
         """
         combinations = self._combinations([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
         folder = Path(self.config.hydra.sweep.dir)

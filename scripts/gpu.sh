@@ -66,5 +66,5 @@ part resnet18 90 bash -c 'resnet18 "$@"' resnet18 "$@"
 rm -f "$OUT/reports.finished"
 if compgen -G "$OUT/runs/*/summary.json" > /dev/null; then part reports 100 bash -c reports; fi
 echo "Logs, runs, tables and pages: $OUT"
-if [ ${#unfinished[@]} -gt 0 ]; then echo "Not finished: ${unfinished[*]}. The same command goes on from here."; fi
+if [ ${#unfinished[@]} -gt 0 ]; then echo "Not finished: ${unfinished[*]}. The same command continues from here."; fi
 if [ ${#failed[@]} -gt 0 ]; then echo "Failed: ${failed[*]}" && exit 1; fi

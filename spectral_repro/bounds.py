@@ -1,4 +1,4 @@
-"""Annotations for arguments with bounds: a configuration is checked by them before anything is built."""
+"""Annotations of arguments with bounds, by which a configuration is checked before anything is built."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,7 +10,7 @@ Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
-Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # as NumPy takes them
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]  # the range of NumPy's seeds
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 
 

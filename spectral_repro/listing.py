@@ -3,7 +3,7 @@
 from operator import attrgetter
 from pathlib import Path
 
-LEFT_BY_SYSTEMS = frozenset(  # of Windows, macOS, Linux and network drives, in small letters; hidden ones need no mention
+LEFT_BY_SYSTEMS = frozenset(  # by Windows, macOS, Linux and network drives, in lower case; hidden files are not listed here
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir"}
 )
 

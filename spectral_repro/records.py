@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ANY = "*"  # stands for every key
+ANY = "*"  # any key
 NUMBER = (int, float)
-SUMMARY = {  # the type of each value, of those that are there and not null
+SUMMARY = {  # types of the values that are present and not null
     **dict.fromkeys(("name", "id", "state", "started", "device"), str),
     **dict.fromkeys(("processes", "threads", "epochs", "steps", "total_steps"), int),
     **dict.fromkeys(("wall_time_s", "images_per_second"), NUMBER),
@@ -21,7 +21,7 @@ SUMMARY = {  # the type of each value, of those that are there and not null
     "git": {"commit": str, "dirty": bool},
     "notes": [str],
 }
-MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # what each of evaluation.json must have
+MEASUREMENT = {"conditions": str, "settings": {"checkpoint": str}}  # required in each measurement of evaluation.json
 
 LAST = "last.pt"
 
@@ -74,7 +74,7 @@ def check_evaluation(entries: Any) -> dict[str, dict[str, Any]]:
 
 
 def is_of_last(entry: Mapping[str, Any]) -> bool:
-    """Was it measured of the weights after the last step of a training, and not of their average or of an earlier step?"""
+    """Whether the measured weights are those after the last step of a training, not an average or those of an earlier step."""
     return entry["settings"]["checkpoint"] == LAST and entry["settings"].get("weights") is None
 
 

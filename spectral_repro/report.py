@@ -15,7 +15,7 @@ OF_A_COMPARISON = ("where", "metric", "baseline", "best_over")
 def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
         if override.partition("=")[0] not in KEYS:
-            raise UserError(f"{override}: the report takes {', '.join(KEYS)} alone")
+            raise UserError(f"{override}: no key of the report; it takes {', '.join(KEYS)}")
     SWITCH.check("status", config.status)
     if config.compare is not None and config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")

@@ -38,7 +38,7 @@ def main(config: DictConfig) -> dict[str, object]:
             signal.raise_signal(signal.SIGUSR2)
         raise
     except UserError as error:
-        if hydra.mode == RunMode.MULTIRUN:  # whose own errors come after all jobs
+        if hydra.mode == RunMode.MULTIRUN:  # a sweep reports its errors only after all jobs
             print(f"job {hydra.job.num} failed: {error}", file=sys.stderr, flush=True)
         raise
     except Exception:

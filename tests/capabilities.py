@@ -1,8 +1,7 @@
-"""What every layer can do besides a plain training step, measured: `python -m tests.capabilities` writes docs/capabilities.md.
+"""Measures what every layer can do besides a plain training step: `python -m tests.capabilities` writes docs/capabilities.md.
 
-A column is a function of an example of a layer. What it returns stands in the cell, "yes" for None. If it raises, because the
-layer does, the cell is a "no". A result that is wrong is an AssertionError, which nothing here catches: a table with such a
-cell cannot be written.
+A column of the table is a function of an example of a layer. Its return value is the cell, "yes" for None. If the layer raises
+an error, the cell is "no". A wrong result raises an AssertionError, which is not caught, so that no table is written.
 """
 
 import copy
@@ -39,8 +38,8 @@ def rows() -> dict[str, Example]:
 
 
 def double_backward(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str:
-    """second derivatives in training, right for the input and all parameters (`gradgradcheck`). A norm by power iteration has
-    them in evaluation; in training, where the vectors of the iteration count as constants, it refuses them with an error
+    """correct second derivatives in training for the input and all parameters (`gradgradcheck`). Layers with a norm by power
+    iteration have them in evaluation only, and raise an error in training, where the vectors of the iteration are constants
     """
     module, x = _made(make, shape, torch.float64)
     names, parameters = zip(*module.named_parameters(), strict=True) if list(module.parameters()) else ((), ())
@@ -156,7 +155,7 @@ def meta(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
 
 
 def half_precision(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
-    """the layer and its input in bfloat16 and in float16, and under autocast: outputs and gradients within roundings"""
+    """layer and input in bfloat16 and float16, and under autocast: outputs and gradients are correct up to rounding"""
     for dtype in (torch.bfloat16, torch.float16):
         module, x = _made(make, shape, dtype)
         expected = _gradients(*[copy.deepcopy(module).double()] * 2, x.double())
@@ -168,7 +167,7 @@ def half_precision(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> Non
 
 
 def channels_last(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
-    """images in channels_last give the same, and images and their gradients stay in it"""
+    """the same results for images in channels_last; outputs and gradients keep the format"""
     module, x = _made(make, shape)
     twin, images = copy.deepcopy(module), x.contiguous(memory_format=torch.channels_last)
     twin = twin.to(memory_format=torch.channels_last)
@@ -216,7 +215,7 @@ def committed(column: str) -> dict[str, str]:
 
 
 def write() -> None:
-    """Measures everything, and writes the table."""
+    """Measures all cells and writes the table."""
     cells = {column: measure(column) for column in COLUMNS}
     about = [f"- **{name}**: {' '.join(column.__doc__.split('This is')[0].split())}" for name, column in COLUMNS.items()]
     table = [f"| layer | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]

@@ -1,4 +1,4 @@
-"""Commands as a user runs them, and runs within the process, on one thread."""
+"""Fixtures that run commands as a user does, and that train within this process, on one thread."""
 
 import contextlib
 import functools
@@ -42,20 +42,20 @@ def seed_generators() -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test draws the same numbers, whatever ran before it."""
+    """Seeds the random generators before every test."""
     seed_generators()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> None:
-    """So does every fixture that several tests share, whichever of them asks for it first."""
+    """Seeds the random generators before every fixture that several tests share."""
     if fixturedef.scope != "function":
         seed_generators()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What the report remembers between calls is forgotten after the tests."""
+    """A cache folder of the report for these tests only."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -105,7 +105,7 @@ def call(call_in, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope="session")
 def composed() -> Callable[..., DictConfig]:
-    """The configuration of overrides, composed once for all tests: a copy."""
+    """Composes the configuration of overrides once for all tests, and returns a copy."""
     once = functools.cache(lambda *overrides: compose(overrides))
     return lambda *overrides: once(*overrides).copy()
 

@@ -1,4 +1,4 @@
-"""The table of what the layers can do says what they do."""
+"""The table of capabilities agrees with what is measured."""
 
 import pytest
 

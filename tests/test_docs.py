@@ -1,4 +1,4 @@
-"""What the README and the documentation say holds."""
+"""Code, commands and links in the README and the documentation work."""
 
 import re
 import shlex

@@ -80,7 +80,7 @@ def test_measurements_are_kept(evaluate, runs):
     assert not (runs / "whole" / "evaluation.png").exists(), "accuracy has no panel"
 
     _, printed, _ = evaluate("run=runs/whole", "batch_size=5")
-    assert "runs/whole: accuracy measured already; force=true measures it anew" in printed
+    assert "runs/whole: accuracy measured already; force=true measures it again" in printed
     after = json.loads(file.read_text())
     assert list(after) == ["accuracy", "calibration"] and after["accuracy"] == before["accuracy"]
 
@@ -115,7 +115,7 @@ def test_a_damaged_record_is_named(evaluate, runs):
     (runs / "whole" / "evaluation.json").write_text("{")
     code, _, errors = evaluate("run=runs/whole")
     assert code == 1 and re.search(
-        r"^runs/whole/evaluation\.json: damaged \(.*\); move it away to evaluate anew$", errors, re.M
+        r"^runs/whole/evaluation\.json: damaged \(.*\); move it away to evaluate again$", errors, re.M
     )
 
 
@@ -153,7 +153,9 @@ def test_a_damaged_run_does_not_stop_the_others(evaluate, runs):
     assert "runs/no_trainer.pt: has no trainer under config, the configuration of its training" in lines
     assert "runs/no_layer.pt: has no model._target_ under config, the configuration of its training" in lines
     assert "runs/odd_config.pt: dataset.load: names no class or function under _target_" in lines
-    assert f"{record.relative_to(runs.parent)}: damaged (calibration has no conditions); move it away to evaluate anew" in lines
+    assert (
+        f"{record.relative_to(runs.parent)}: damaged (calibration has no conditions); move it away to evaluate again" in lines
+    )
     for name in ("mine.pt", "whole", "zz_infinite.pt"):
         assert f"runs/{name}: calibration, 15 bins" in printed
     found = json.loads((runs / "zz_infinite.evaluation.json").read_text(), parse_constant=pytest.fail)

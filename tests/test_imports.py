@@ -1,4 +1,4 @@
-"""Imports go down only, so that the parts can be used alone; and what is slow to import waits until it is needed."""
+"""Imports go down only, so that parts can be used alone, and slow packages are imported only when they are needed."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""JSON of runs without NaN and infinity, which it does not have."""
+"""JSON files of runs, in which NaN and infinity are null."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""python -m spectral_repro.train as a user runs it: what it refuses and what it leaves behind."""
+"""python -m spectral_repro.train as a user runs it: its errors and its files."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Rules for the arguments of a class or function, from its annotated signature."""
+"""Rules for the arguments of classes and functions, from their annotations."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence

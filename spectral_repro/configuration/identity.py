@@ -117,11 +117,11 @@ def _plain(value: object) -> object:
 
 
 def pinned(config: DictConfig) -> DictConfig:
-    """The configuration with paths that hold anywhere, and what decides a run beside its values: the content of the weights
-    that it starts from, and the content of a folder of images and the number of its classes.
+    """The configuration with absolute paths, with hashes of the initial weights and of a folder of images, and with the number
+    of its classes.
 
     Raises:
-        UserError: for classes that cannot be counted, and a folder that cannot be read or has not the content that is given.
+        UserError: if classes cannot be counted, or a folder cannot be read or does not have the given content.
     """
     config = config.copy()
     for key in ("dataset.root", "init.checkpoint", "study.init.checkpoint"):
@@ -143,15 +143,15 @@ def _pin_images(dataset: DictConfig) -> None:
         classes, content = classes_and_content(dataset.load.folder)
         if dataset.get("content") not in (None, content):
             raise UserError(
-                f"dataset.content={dataset.content}: not what {dataset.load.folder} holds now ({content}); restore its files, "
-                "or leave the key out for a run on what it holds"
+                f"dataset.content={dataset.content}: {dataset.load.folder} now has the content {content}; restore its files, "
+                "or leave the key out to use its present content"
             )
         if dataset.num_classes is None:
             dataset.num_classes = classes
         if "content" in dataset:
             dataset.content = content
     elif dataset.num_classes is None:
-        raise UserError("dataset.num_classes=null: give the number of classes; they are counted for dataset=image_folder alone")
+        raise UserError("dataset.num_classes=null: give the number of classes; only dataset=image_folder counts them")
 
 
 def file_digest(path: Path) -> str | None:

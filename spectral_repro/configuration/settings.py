@@ -1,4 +1,4 @@
-"""What a training may be told."""
+"""Settings of the trainer."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_type_hints
@@ -15,23 +15,23 @@ class TrainerSettings:
 
     Attributes:
         epochs: passes over the training data.
-        batch_size: of data that are given as tensors.
-        seed: of the order of such data, and of what a ``batch_transform`` draws.
+        batch_size: for data given as tensors.
+        seed: of the order of such data, and of the random numbers of a ``batch_transform``.
         precision: of the forward pass (autocast).
         label_smoothing: share of the target that is spread evenly over all classes.
         reduction: whether the loss of a batch is the mean or the sum over its images.
-        max_norm: a longer gradient is shortened to this norm; None: never.
-        accumulate: parts of a batch that go through the network one after the other, their gradients added. The statistics of
-            normalisations are those of a part.
-        ema_decay: d in ema <- d ema + (1 - d) weights, after every step; None: no such average.
-        evaluate_every: epochs between two evaluations; the last epoch always has one.
-        recalibrate_batches: training batches from which running statistics are computed anew before an evaluation.
-        output_gap_batches: training batches of which the output gap is measured at an evaluation; None: it is not.
+        max_norm: largest norm of the gradient; larger gradients are scaled down. None: no limit.
+        accumulate: number of parts of a batch that go through the network one after the other; their gradients are added. The
+            statistics of normalisations are those of a part.
+        ema_decay: d in ema <- d ema + (1 - d) weights, after every step; None: no average.
+        evaluate_every: epochs between two evaluations; the last epoch is always evaluated.
+        recalibrate_batches: number of training batches from which running statistics are recomputed before an evaluation.
+        output_gap_batches: number of training batches for the output gap at an evaluation; None: it is not measured.
         log_every: steps between two readings of the loss from the device.
-        checkpoint_every: steps between checkpoints within an epoch; None: one at the end of each.
+        checkpoint_every: steps between checkpoints within an epoch; None: only at the end of each epoch.
 
     Raises:
-        ValueError: for a value that is not allowed, with what is.
+        ValueError: for a value that is not allowed; the message says which are.
 
     Example:
         >>> TrainerSettings(epochs=10, batch_size=0)
@@ -60,7 +60,7 @@ class TrainerSettings:
                 raise ValueError(f"{name}={value}: must be {rule.allowed}")
 
 
-# what each of them may be, on the command line as well
+# rules for these values, also for the command line
 SETTINGS = {
     name: rule
     for name, annotation in get_type_hints(TrainerSettings, include_extras=True).items()

@@ -20,8 +20,8 @@ PACKAGES = (
     *("spectral_repro", "torch.nn", "torch.optim"),
     *("torchvision.datasets", "torchvision.models", "torchvision.transforms"),
 )
-REFUSED = ("torchvision.datasets.utils",)  # downloads to, and unpacks into, any place
-OF_HYDRA = ("hydra_plugins", "hydra._internal.core_plugins")  # launchers and sweepers, which Hydra alone makes
+REFUSED = ("torchvision.datasets.utils",)  # can download and unpack to any folder
+OF_HYDRA = ("hydra_plugins", "hydra._internal.core_plugins")  # launchers and sweepers, which only Hydra builds
 TRUSTED = "SPECTRAL_REPRO_TARGETS"
 NAMING_CODE = ("_target_", "()", "class")  # for Hydra, and for logging
 
@@ -90,7 +90,7 @@ def check_name(name: object, key: str, more: tuple[str, ...] = ()) -> str:
     """The name of something in an allowed package.
 
     Raises:
-        UserError: for what is in none of the allowed packages.
+        UserError: if it is not in an allowed package.
     """
     trusted = tuple(filter(None, os.environ.get(TRUSTED, "").split(":")))
     if not isinstance(name, str) or not _within(name, PACKAGES + more + trusted) or _within(name, REFUSED):

@@ -58,7 +58,7 @@ class CorruptedImages:
         try:
             return np.load(path, mmap_mode="r")
         except FileNotFoundError as error:
-            raise UserError(f"{path} is missing: add the file, or move {self.folder} away to have all of them anew") from error
+            raise UserError(f"{path} is missing: add the file, or move {self.folder} away to get all of them again") from error
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"{path} is damaged ({first_line(error)}): restore it, or move {self.folder} away") from error
 

@@ -115,7 +115,7 @@ class DownloadedDataset(ABC):
                 raise UserError(
                     f"{self.folder}: the md5 of {', '.join(differing)} differs from the original archive's. Set "
                     f"dataset.check_integrity=false to use the files as they are, or move {self._places(differing)} away to "
-                    "download anew"
+                    "download again"
                 )
             train, test = self._read(self.train_files), self._read(self.test_files)
         except OSError as error:
@@ -134,7 +134,7 @@ class DownloadedDataset(ABC):
         for name in checksums:
             if not (self.folder / name).is_file():
                 raise UserError(
-                    f"{self.folder / name} is missing: add the file, or move {self._places([name])} away to download it anew"
+                    f"{self.folder / name} is missing: add the file, or move {self._places([name])} away to download it again"
                 )
         return [name for name, md5 in checksums.items() if not check_md5(self.folder / name, md5)]
 
@@ -149,7 +149,7 @@ class DownloadedDataset(ABC):
             return self.read(path)
         except ValueError as error:
             raise UserError(
-                f"{path} is damaged ({error}): restore it, or move {self._places([name])} away to download it anew"
+                f"{path} is damaged ({error}): restore it, or move {self._places([name])} away to download it again"
             ) from error
 
     def _places(self, names: list[str]) -> str:

@@ -200,7 +200,7 @@ class _Aircraft(ImageListDataset):
         variants: dict[str, int] = {}
         for line, variant in _lines(path):
             if variant in variants:
-                raise _damaged(path, f"line {line}: {variant} stands twice")
+                raise _damaged(path, f"line {line}: {variant} occurs twice")
             variants[variant] = len(variants)
         return variants
 
@@ -213,7 +213,7 @@ class _Aircraft(ImageListDataset):
             if variant not in variants:
                 raise _damaged(path, f"line {line}: {variant or text} is none of the variants in variants.txt")
             if image in labels:
-                raise _damaged(path, f"line {line}: {number} stands twice")
+                raise _damaged(path, f"line {line}: {number} occurs twice")
             labels[image] = variants[variant]
         return self.listed(name, labels)
 
@@ -236,7 +236,7 @@ def _by_number(path: Path, value: Callable[[str], Value]) -> dict[int, Value]:
             if not field:
                 raise ValueError(f"{text} is not a number and a value")
             if int(number) in found:
-                raise ValueError(f"image {number} stands twice")
+                raise ValueError(f"image {number} occurs twice")
             found[int(number)] = value(field)
         except ValueError as error:
             raise _damaged(path, f"line {line}: {first_line(error)}") from error
@@ -275,7 +275,7 @@ def _labelled(path: Path, folder: Path, pairs: Iterable[tuple[object, object]]) 
         image = str(folder / str(name).strip())
         try:
             if image in labels:
-                raise ValueError(f"{name} stands twice")
+                raise ValueError(f"{name} occurs twice")
             labels[image] = _class(number)
         except ValueError as error:
             raise _damaged(path, f"entry {entry}: {first_line(error)}") from error

@@ -17,15 +17,15 @@ COLOUR = COLOURS[0]
 
 
 def write_figure(record: Record) -> None:
-    """Draws the record beside its file; nothing if none of its measurements has a panel.
+    """Writes the figure of a record next to its file, if any of its measurements has a panel.
 
     Raises:
-        UserError: a measurement of an earlier call lacks what its panel shows, or the figure cannot be written.
+        UserError: if values of a measurement are missing, or the figure cannot be written.
     """
     try:
         figure = draw(record.entries)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{record.path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
+        raise UserError(f"{record.path}: damaged ({first_line(error)}); move it away to evaluate again") from error
     if figure is None:
         return
     path = record.path.with_suffix(".png")
@@ -51,7 +51,7 @@ def draw(entries: dict[str, dict[str, Any]]) -> Figure | None:
 
 
 def _reliability(axes: Axes, entry: dict[str, Any]) -> None:
-    """Accuracy over the confidence, and the number of images in the background."""
+    """A reliability diagram: accuracy against confidence, with the share of images in the background."""
     bins = entry["bins"]
     images, confidence, accuracy = (np.array(bins[key], float) for key in ("images", "confidence", "accuracy"))
     number, shown = len(images), images > 0
@@ -65,7 +65,7 @@ def _reliability(axes: Axes, entry: dict[str, Any]) -> None:
 
 
 def _corruptions(axes: Axes, entry: dict[str, Any]) -> None:
-    """Mean over the severities, and the range over them as a line."""
+    """The mean over the severities for each corruption, with their range as a line."""
     names, values = zip(*sorted(entry["accuracy"].items(), key=lambda pair: np.mean(pair[1])), strict=True)
     means = [np.mean(each) for each in values]
     axes.barh(range(len(names)), means, color=COLOUR, alpha=0.6)

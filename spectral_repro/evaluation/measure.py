@@ -37,7 +37,7 @@ def measure(
     missing = [name for name in measurements if force or not record.holds(name, settings[name])]
     for name in measurements:
         if name not in missing:
-            print(f"{subject.name}: {name} measured already; force=true measures it anew")
+            print(f"{subject.name}: {name} measured already; force=true measures it again")
     if not missing:
         return []
     trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights)

@@ -17,11 +17,11 @@ from spectral_repro.listing import visible
 
 
 def files_in(place: Path) -> list[Path]:
-    """The file itself, or all files in a folder and its subfolders by path, without files of the operating system. A link to a
-    folder that it lies in is passed over.
+    """The file itself, or all files in a folder and its subfolders by path, without files of the operating system. Links to a
+    parent folder are skipped.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are no files.
     """
     try:
         files = [place] if place.is_file() else list(_files(place, {place.resolve()}))
@@ -33,7 +33,7 @@ def files_in(place: Path) -> list[Path]:
 
 
 def _files(folder: Path, around: set[Path]) -> Iterator[Path]:
-    """The files in a folder, which lies in the folders ``around``."""
+    """The files in a folder. ``around`` are its parent folders, to which links are skipped."""
     for path in visible(folder):
         if not path.is_dir():
             yield path
@@ -68,7 +68,7 @@ def predict(
 
 @torch.inference_mode()
 def _probabilities(network: nn.Module, views: Tensor) -> Tensor:
-    """Of images (N, V, C, S, S)."""
+    """Class probabilities (N, K) of images (N, V, C, S, S) with V views."""
     device = next(network.parameters()).device
     logits = network(views.flatten(0, 1).to(device)).float().unflatten(0, views.shape[:2])
     return logits.mean(1).softmax(1).cpu()

@@ -20,7 +20,7 @@ class Record:
         try:
             self.entries: dict[str, dict] = check_evaluation(read_json(path)) if path.exists() else {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({first_line(error)}); move it away to evaluate anew") from error
+            raise UserError(f"{path}: damaged ({first_line(error)}); move it away to evaluate again") from error
 
     def holds(self, name: str, settings: dict[str, Any]) -> bool:
         return name in self.entries and self.entries[name].get("settings") == settings

@@ -26,7 +26,7 @@ class Subject:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What tells these weights from any other.
+        """A record that identifies the weights: name and hash of the file.
 
         Raises:
             UserError: if it cannot be read.
@@ -41,7 +41,7 @@ class Subject:
 
 
 def find(path: Path, which: str, weights: Weights = "model") -> Subject:
-    """A file with its FILE.evaluation.json beside it, or a run's checkpoint (``which``) with evaluation.json in its folder.
+    """A checkpoint file with FILE.evaluation.json in its folder, or a checkpoint of a run with evaluation.json in its folder.
 
     Raises:
         UserError: for a missing path, and a folder without a finished run.

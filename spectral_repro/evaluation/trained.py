@@ -136,7 +136,7 @@ def restore(
         UserError: for a file that is no such checkpoint, and data that cannot be read or have other classes.
     """
     config, network, names = _read(checkpoint, weights)
-    if config.precision == "auto":  # of a configuration that no run has settled
+    if config.precision == "auto":  # in a configuration that is not of a run
         config.precision = fastest_precision(device)
     with _errors_of_config(checkpoint):
         for key, value in (dataset or {}).items():
@@ -187,7 +187,7 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
 
 
 def _check(checkpoint: Path, values: dict[str, object]) -> None:
-    """Checks what an evaluation reads of a configuration, beside what makes the network."""
+    """Checks the values of a configuration that an evaluation reads, except those of the network."""
     try:
         for key, value in values.items():
             if within(key, READ) and key in RULES:

@@ -98,7 +98,7 @@ def _blocks(table: Table, ended: list[Entry], values: list[float]) -> list[Block
         named = [(each.row.series if values and each.row.series else each.row.label, each) for each in ended]
         own = [(line, each) for line, each in named if line in look_of]
         blocks.append(Block(look_of, [[pair for pair in own if pair[1].row.at in (None, at)] for at in values] or [own]))
-    return blocks
+    return [block for block in blocks if not block.drawn <= set(shared)] or blocks[:1]
 
 
 def _handles(section: Section, block: Block) -> list[Line2D]:

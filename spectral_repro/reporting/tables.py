@@ -114,8 +114,10 @@ def formatted(section: Section) -> pd.DataFrame:
         if "published_success_rate" in frame:
             published["success\n(%)"] = _texts(frame["published_success_rate"], ".0f")
         columns |= {("published", name): texts for name, texts in published.items() if set(texts) != {UNKNOWN}}
-        difference = " ".join(["difference\nacross", " and ".join(section.across)]) if section.across else "difference"
-        columns["", difference] = _texts(frame["difference"], f"+{form}")
+        if "protocols" not in section.across:
+            columns["", "difference\nacross machines" if section.across else "difference"] = _texts(
+                frame["difference"], f"+{form}"
+            )
     return pd.DataFrame(columns)
 
 
@@ -267,7 +269,9 @@ def measurement(section: Section) -> str:
         sentences.append(f"Published values: {section.table.source}.")
         if section.across:
             origins = " and ".join(ORIGINS[each] for each in section.across)
-            sentences.append(f"They are from {origins}, so the difference is across {' and '.join(section.across)}.")
+            reduced = "protocols" in section.across
+            end = "; do not compare them with these" if reduced else ", so the difference is across machines"
+            sentences.append(f"They are from {origins}{end}.")
     if runs:
         sentences.append(f"Measured on {_machine(runs)}.")
     return " ".join(sentences)

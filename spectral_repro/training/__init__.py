@@ -1,4 +1,4 @@
-"""The one trainer and what a run leaves behind."""
+"""The trainer, run folders, checkpoints and loggers."""
 
 from spectral_repro.configuration.settings import TrainerSettings
 from spectral_repro.training.loaders import EpochBatches

@@ -111,8 +111,8 @@ def load_checkpoint(paths: list[Path], state: TrainingState) -> None:
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             fault = f"{path}: not a checkpoint of this run ({type(error).__name__}: {first_line(error)})"
         if path != paths[-1]:
-            print(f"{fault}; the one before it is tried", file=sys.stderr, flush=True)
-    raise UserError(f"{fault}; force=true starts the run anew")
+            print(f"{fault}; trying the previous one", file=sys.stderr, flush=True)
+    raise UserError(f"{fault}; force=true starts the run again")
 
 
 def renamed(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from spectral_repro.errors import UserError
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.training.processes import of_all_ranks
 
-FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and, the last one, of ARM in /proc/cpuinfo
+FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # in /proc/cpuinfo, the last one on ARM
 
 
 def choose_device(name: str, job: int = 0) -> torch.device:
@@ -115,7 +115,7 @@ def _text(path: Path) -> str:
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
-LARGE = 32 * 2**20  # bytes: the size up to which glibc, left alone, learns to keep blocks
+LARGE = 32 * 2**20  # bytes; glibc by default keeps blocks up to this size
 
 
 def keep_freed(large: bool = True) -> None:
@@ -125,7 +125,7 @@ def keep_freed(large: bool = True) -> None:
     numbers. The process keeps its largest size. Does nothing without glibc.
 
     Args:
-        large: False: as glibc does after a while in any process, which returns blocks of more than 32 MiB.
+        large: also keep blocks above 32 MiB. If False, they are returned, as glibc does by default.
     """
     if _has_glibc():
         libc = ctypes.CDLL(None)

@@ -40,7 +40,7 @@ from spectral_repro.training.environment import (
     versions,
 )
 from spectral_repro.training.extension import check_extension
-from spectral_repro.training.faults import explain, unheard_children
+from spectral_repro.training.faults import explain, ignoring_child_exits
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import first_over_ranks, join, of_all_ranks
 from spectral_repro.training.run_folder import RunFolder, folder_of, with_other_images
@@ -102,7 +102,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
     try:
         processes = run.summary.get("processes", 1) if run.checkpoints else replicas()
         if processes != replicas():
-            raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or anew with force=true")
+            raise UserError(f"{run.folder} began with {processes} processes; start it with as many, or use force=true")
         if "study" in config and processes > 1:
             raise UserError("study: measured by one process; start it without torchrun, or by srun --ntasks=1")
         before = run.summary.get("threads")
@@ -142,10 +142,10 @@ def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
         print(f"{run.folder}: {failure}")
     except KeyboardInterrupt:
         run.update(state="interrupted")
-        print(f"{run.folder}: interrupted; the same command goes on from here")
+        print(f"{run.folder}: interrupted; the same command continues from here")
         raise
     except Exception as error:
-        with suppress(OSError), unheard_children():
+        with suppress(OSError), ignoring_child_exits():
             run.update(state="failed", failure={"error": explain(error, config) or first_line(error)})
         raise
 

@@ -14,7 +14,7 @@ from spectral_repro.errors import UserError, first_line
 
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
 WORKER_KILLED = "a process that decodes images was killed, often because memory ran out"
-AGAIN = "the same command goes on from the last checkpoint"
+AGAIN = "the same command continues from the last checkpoint"
 
 
 def explain(error: Exception, config: DictConfig) -> str | None:
@@ -68,7 +68,7 @@ class StopRequest:
 
 
 @contextmanager
-def unheard_children() -> Iterator[None]:
+def ignoring_child_exits() -> Iterator[None]:
     """Ignores the end of child processes: torch's data loader raises an error in the main process for each killed one."""
     if not _in_main_thread():
         yield

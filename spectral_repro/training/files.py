@@ -81,7 +81,7 @@ class Lock:
         except (BlockingIOError, PermissionError) as error:
             other = self.path.read_text("utf-8")
             self.release()
-            raise UserError(f"{self.path.parent}: {other} is at work on it; let it end, or end it, and start again") from error
+            raise UserError(f"{self.path.parent}: {other} is running it; wait until it ends, or stop it") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -100,6 +100,6 @@ def holder(path: Path) -> str | None:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 return file.read()
-    except OSError:  # not there, or not to be read
+    except OSError:  # missing or unreadable
         pass
     return None

@@ -29,7 +29,7 @@ RESULTS = (
 
 
 class Logger(Protocol):
-    """What shows how a run goes, such as TensorBoard: called by the main process alone.
+    """Shows the progress of a run, such as TensorBoard. Called only by the main process.
 
     Example:
         >>> class Printed:
@@ -215,7 +215,7 @@ class Progress:
             dynamic_ncols=True,
         )
 
-    def look(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
         self.bar.set_postfix_str(f"loss {loss:.4f}, accuracy {accuracy:.1f} %, {images_per_second:.0f} images/s", refresh=False)
         self.bar.update(step - self.bar.n)
 

@@ -1,4 +1,4 @@
-"""One run in several processes, started by torchrun or srun. Each does what a single one would do, on its part of every batch.
+"""One run in several processes, started by torchrun or srun. Each process works on its part of every batch.
 
 All of them hold the same state at any step. Only the main process writes files and prints.
 """
@@ -35,8 +35,8 @@ def join() -> None:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (KeyError, ValueError, IndexError, AttributeError, dist.DistError) as error:
         raise UserError(
-            f"the variables of torchrun or Slurm name no processes that can be joined ({type(error).__name__}: "
-            f"{first_line(error)}): start all of them by torchrun or srun, or unset SLURM_STEP_ID to train alone"
+            f"the environment variables of torchrun or Slurm are incomplete or wrong ({type(error).__name__}: "
+            f"{first_line(error)}): start all processes by torchrun or srun, or unset SLURM_STEP_ID for a single process"
         ) from error
     atexit.register(dist.destroy_process_group)
     if not is_main_process():
@@ -114,7 +114,7 @@ def of_all_ranks(value: Any) -> list[Any]:
 
 
 def replicated(model: nn.Module) -> nn.Module:
-    """The network as a training calls it: all processes start with the weights and buffers of the first one, statistics are
-    those of the whole batch, and gradients are averaged.
+    """Wraps the network for several processes: all start with the weights and buffers of the first one, statistics are those of
+    the whole batch, and gradients are averaged.
     """
     return DistributedDataParallel(synchronise(model)) if replicas() > 1 else model

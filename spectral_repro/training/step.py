@@ -17,7 +17,7 @@ from spectral_repro.training.processes import replicated, summed
 from spectral_repro.training.spectra import covariance_layers, smallest_gap
 from spectral_repro.training.state import TrainingState
 
-OF_TRANSFORMS = (0, 2)  # after seed and step: other random numbers than those of data sets, which depend on seed and epoch
+OF_TRANSFORMS = (0, 2)  # appended to seed and step, so that random numbers differ from those of data sets (seed and epoch)
 BatchTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 

@@ -204,7 +204,7 @@ class Trainer:
         if math.isfinite(gap):
             scalars["train/smallest_gap"] = gap
         self.recorder.log(scalars, state.step)
-        self.progress.look(state.step, loss / count, 100 * correct / count, count / elapsed)
+        self.progress.step(state.step, loss / count, 100 * correct / count, count / elapsed)
 
     def _finish_epoch(self, epoch: int) -> None:
         state, (loss, correct, count) = self.state, self.seen

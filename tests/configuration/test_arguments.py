@@ -1,4 +1,4 @@
-"""Values are held against the annotated signature of what they are arguments of."""
+"""Values are checked against the annotations of the class or function that takes them."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

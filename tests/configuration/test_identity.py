@@ -150,7 +150,7 @@ def test_another_content_of_a_folder_is_another_run(images, change):
     assert id_of_images(images, f"dataset.content='{content}'") == expected
     change(images / "test" / "cat" / "1.png")
     assert id_of_images(images) != expected
-    with pytest.raises(UserError, match=rf"^dataset\.content={content}: not what {images} holds now \([0-9a-f]+\); restore"):
+    with pytest.raises(UserError, match=rf"^dataset\.content={content}: {images} now has the content [0-9a-f]+; restore"):
         id_of_images(images, f"dataset.content='{content}'")
 
 

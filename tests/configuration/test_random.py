@@ -1,4 +1,4 @@
-"""Configurations and inputs that nobody thought of: they train, or are refused in one line.
+"""Random configurations and inputs: they train, or are refused in one line.
 
 By default some of them are tried, with ``-m slow`` the 500 and 100.
 """

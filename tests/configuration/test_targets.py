@@ -1,4 +1,4 @@
-"""A configuration makes nothing but parts of this project, of torch and of torchvision."""
+"""A configuration can only build objects of this project, torch and torchvision."""
 
 import pytest
 from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""Clipping of a whole network, and what it says of it."""
+"""Clipping of a whole network, and its metrics."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What constraints have in common: when they act and on which layers."""
+"""Common behaviour of constraints: when they act, and on which layers."""
 
 import pytest
 import torch

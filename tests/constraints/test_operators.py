@@ -1,4 +1,4 @@
-"""Layers as linear maps: which there are, and that their bounds are those of what torch computes."""
+"""Layers as linear operators: which are found, and their norms and bounds against what torch computes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""How images become square, and what decides where they are cut."""
+"""Crops of images, and the random numbers that choose them."""
 
 from collections import Counter
 from functools import partial

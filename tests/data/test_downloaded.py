@@ -1,4 +1,4 @@
-"""What CIFAR and SVHN share: presence, download and md5 of files, permissions, subsets."""
+"""Common behaviour of CIFAR and SVHN: missing files, download, md5, permissions, subsets."""
 
 import os
 import shutil

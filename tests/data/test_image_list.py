@@ -287,7 +287,7 @@ LINES = [
         "line 1: class 1.5, not a whole",
     ),
     ("cub", "image_class_labels.txt", lambda content: b"\n1\n" + content, "line 2: 1 is not a number and a value"),
-    ("cub", "image_class_labels.txt", lambda content: content + b"1 1\n", "line 11: image 1 stands twice"),
+    ("cub", "image_class_labels.txt", lambda content: content + b"1 1\n", "line 11: image 1 occurs twice"),
     ("cub", "images.txt", lambda content: b"one " + content, "line 1: invalid literal for int"),
     ("cub", "images.txt", lambda content: content + b"12 a.jpg", "image 12 is in only one of it and image_class_labels.txt"),
     (
@@ -297,8 +297,8 @@ LINES = [
         "line 5: 747 is none of the variants in",
     ),
     ("aircraft", "data/images_variant_test.txt", lambda content: content + b"7\n", "line 5: 7 is none of the variants in"),
-    ("aircraft", "data/images_variant_test.txt", lambda content: content * 2, "line 5: .* stands twice"),
-    ("aircraft", "data/variants.txt", lambda content: content * 2, "line 4: .* stands twice"),
+    ("aircraft", "data/images_variant_test.txt", lambda content: content * 2, "line 5: .* occurs twice"),
+    ("aircraft", "data/variants.txt", lambda content: content * 2, "line 4: .* occurs twice"),
     ("aircraft", "data/variants.txt", lambda content: content.decode().encode("utf-16"), "byte 0 is not UTF-8"),
 ]
 
@@ -311,7 +311,7 @@ def test_other_lines_are_refused_with_their_number(tmp_path, name: str, part: st
 
 
 def test_matlab_lists(tmp_path, error_of):
-    """Names padded with spaces are read; classes that are no whole numbers and images that stand twice are refused."""
+    """Names padded with spaces are read; classes that are no whole numbers and images that occur twice are refused."""
     dogs = small_copy("dogs", tmp_path / "dogs")
     path = dogs.folder / "train_list.mat"
     files = [path.removeprefix("Images/") for path, _ in dogs.train]
@@ -333,7 +333,7 @@ def test_matlab_lists(tmp_path, error_of):
         write(files, labels)
         assert error_of(dogs.load).startswith(f"{path} is damaged ({fault}")
     write([files[1], *files[1:]], classes)
-    assert "entry 2: " in error_of(dogs.load) and "stands twice" in error_of(dogs.load)
+    assert "entry 2: " in error_of(dogs.load) and "occurs twice" in error_of(dogs.load)
 
 
 def test_names_of_the_classes(copy):

@@ -1,4 +1,4 @@
-"""A GPU that is only pretended: tensors on ``cuda`` that have a shape and no values, and a record of what crosses devices."""
+"""A fake GPU: tensors on ``cuda`` with shapes but no values, and a record of operations that mix devices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +16,9 @@ COPYING = {torch.ops.aten._to_copy, torch.ops.aten.copy_, torch.ops.aten.index_p
 
 
 class Crossings(TorchDispatchMode):
-    """Notes every operation that takes numbers from one device to another.
+    """Records every operation with tensors on several devices.
 
-    A tensor of a single number on a CPU may go with tensors on a GPU, where an operation takes it like a number of Python;
-    but not into a copy.
+    A zero-dimensional tensor on the CPU may be combined with tensors on a GPU, like a Python number, but not copied to it.
     """
 
     def __init__(self):

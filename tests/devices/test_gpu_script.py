@@ -21,7 +21,7 @@ def call(out: Path, **settings: str) -> str:
 
 @pytest.mark.slow
 def test_everything_at_the_smallest_scale_and_once(tmp_path):
-    assert f"Not finished: {' '.join(PARTS)}. The same command goes on from here." in call(tmp_path, MINUTES="0")
+    assert f"Not finished: {' '.join(PARTS)}. The same command continues from here." in call(tmp_path, MINUTES="0")
     printed = call(tmp_path)
     assert all(f"{part}: finished after" in printed for part in (*PARTS, "reports"))
     assert "5 passed" in (tmp_path / "correctness.log").read_text()

@@ -18,7 +18,7 @@ from tests.tolerance import assert_near
 
 @pytest.fixture
 def first_attack_alone(monkeypatch):
-    """The standard ensemble without what takes long: APGD on the cross-entropy."""
+    """The standard ensemble with its first attack only, APGD on the cross-entropy."""
 
     def shorter(self: pyautoattack.AutoAttack, version: str) -> None:
         assert version == "standard"

@@ -1,4 +1,4 @@
-"""The statistics of the whole batch, of a single process: those that the layers take alone. Of two: `test_processes.py`."""
+"""Statistics of the whole batch in a single process agree with those of the layers. For two processes: `test_processes.py`."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Random initial weights: their laws, and that nothing but torch's CPU generator decides them."""
+"""Random initial weights: their distributions, and that they depend only on torch's CPU generator."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Initial weights from the SVD of what a layer is given: published numbers, formulas, what stays as Xavier has it."""
+"""Initial weights from the SVD of a layer's inputs: published numbers, formulas, layers that keep Xavier weights."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which parameters go where."""
+"""Parameter groups: which parameters are in which group, and with which values."""
 
 import pytest
 import torch

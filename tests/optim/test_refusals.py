@@ -1,4 +1,4 @@
-"""What the optimisers refuse, with a clear message and before they change a weight; and what they must not change."""
+"""Invalid arguments of optimisers: a clear message, and no changed weight."""
 
 import copy
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from spectral_repro.reporting.curves import draw_curves
 from spectral_repro.reporting.figures import pictures
 from spectral_repro.reporting.papers import load_paper
 from spectral_repro.reporting.runs import read_runs
-from spectral_repro.reporting.sections import gather
+from spectral_repro.reporting.sections import Entry, gather
 from spectral_repro.reporting.status import line
 from spectral_repro.reporting.style import image, panels, svg
 from spectral_repro.reporting.tables import aggregate, formatted
@@ -179,6 +180,16 @@ def test_a_column_of_panels_for_each_value_of_the_axis(make_run, read, sizes_pap
     assert len(set(map(str, pi))) == len(set(map(str, batch))) == 1 and str(pi[0]) != str(batch[0])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["SVD", "PI", "Batch norm", "a run that diverged"]
+
+
+def test_series_without_a_result_have_no_panels(make_run, read, sizes_paper):
+    make_run("norm=batch")
+    make_run("norm=zca_pi", "norm.group_size=4")
+    section = next(section for section in gather(sizes_paper, read()).sections if section.table.name == "sizes")
+    empty = [replace(section.table.rows[-1], label=f"row {number}", series=f"series {number}") for number in range(6)]
+    table = replace(section.table, rows=(*section.table.rows, *empty))
+    figure = draw_curves(replace(section, table=table, entries=(*section.entries, *(Entry(row, ()) for row in empty))))
+    assert len(figure.axes) == 2 and len(figure.legends) == 1
 
 
 def test_interrupted_runs_are_drawn_up_to_their_last_common_epoch(write_run, tmp_path, paper):

@@ -1,4 +1,4 @@
-"""Intervals hold what they are of as often as they say, for few seeds as well, and tests decide where intervals do."""
+"""Intervals have their coverage, also for few seeds, and tests agree with intervals."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Papers and their published values, as the files describe them."""
+"""Papers and their published values, read from files."""
 
 import shlex
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Studies in a report: what of their rows is in a table, and how they are drawn."""
+"""Tables and figures of studies."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The figure of the largest singular values: what is drawn where."""
+"""The figure of the largest singular values."""
 
 import numpy as np
 import pandas as pd

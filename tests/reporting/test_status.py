@@ -1,4 +1,4 @@
-"""python -m spectral_repro.report status=true: where all runs stand."""
+"""python -m spectral_repro.report status=true: the progress of all runs."""
 
 import fcntl
 import multiprocessing

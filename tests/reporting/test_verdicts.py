@@ -1,4 +1,4 @@
-"""Verdicts about invented claims of invented runs."""
+"""Verdicts on claims, with runs made up for the test."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rows against numpy."""
+"""Rows of a study against NumPy."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what one that cannot be used says."""
+"""Content of checkpoints, and errors for files that cannot be used."""
 
 import pickle
 
@@ -30,9 +30,12 @@ def test_checkpoints_that_are_all_damaged_are_named(train, damage, capsys):
         path = folder / "checkpoints" / name
         path.write_bytes(damage(path.read_bytes()))
     summary.write_text(summary.read_text().replace("finished", "interrupted"))
-    with pytest.raises(UserError, match=r"previous\.pt: (damaged|holds the type print), .*; force=true starts the run anew$"):
+    with pytest.raises(
+        UserError,
+        match=r"previous\.pt: (damaged|holds the type print), .*; force=true starts the run again$",
+    ):
         train()
-    assert "last.pt: " in (errors := capsys.readouterr().err) and "; the one before it is tried" in errors
+    assert "last.pt: " in (errors := capsys.readouterr().err) and "; trying the previous one" in errors
     train("force=true")
     assert '"finished"' in summary.read_text()
 

@@ -1,4 +1,4 @@
-"""A run that diverges says at which step and in which layer, and a sweep goes on."""
+"""A diverged run names the step and the layer, and a sweep continues."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What a run says of where it ran."""
+"""The environment of a run: device, machine, versions, memory."""
 
 import json
 import os

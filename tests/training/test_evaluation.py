@@ -1,4 +1,4 @@
-"""What is written down of the test images: loss, top-1 and top-5 accuracy, of one view or the mean of several."""
+"""Metrics of test images: loss, top-1 and top-5 accuracy, for one view or the mean of several."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""More epochs for a finished run: the bits of a run that had them from the beginning, or a line that says why not."""
+"""More epochs for a finished run: the same bits as a run that had them from the beginning, or an error."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The faults that a run must survive, one test for each: it can go on, ends with the same bits, and says what happened."""
+"""Faults that a run must survive, one test for each: it can be resumed, ends with the same bits, and reports the fault."""
 
 import errno
 import json
@@ -173,7 +173,7 @@ def test_a_damaged_last_checkpoint(train, undisturbed, monkeypatch, capsys, tmp_
         last.write_bytes({"one bit": flipped, "code": code}[damage])
     assert Outcome(train(*STEPS)) == expected
     fault = {"one bit": "damaged, ", "code": "holds the type ", "gone": ""}[damage]
-    warned = [line for line in capsys.readouterr().err.splitlines() if line.endswith("; the one before it is tried")]
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.endswith("; trying the previous one")]
     assert [line.startswith(f"{last}: {fault}") for line in warned] == [True] * (damage != "gone")
 
 
@@ -223,7 +223,7 @@ def test_a_run_that_another_process_is_at_work_on(train, tmp_path, monkeypatch):
     who = f"process {process.pid} on {socket.gethostname()}"
     assert holder(folder / "lock") == who
     for more in ((), ("force=true",)):
-        with pytest.raises(UserError, match=f"{who} is at work on it; let it end"):
+        with pytest.raises(UserError, match=f"{who} is running it; wait until it ends"):
             train(*RUN, *more)
     go_on.set()
     process.join(60)

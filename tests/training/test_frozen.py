@@ -1,4 +1,4 @@
-"""Frozen means frozen: neither weights nor running statistics move, and dropout is off."""
+"""Frozen parts: weights and running statistics do not change, and dropout is off."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Trained weights that a network starts from: those that fit, and what cannot be used."""
+"""Trained weights as initial weights: those that fit, and errors for those that cannot be used."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a run starts from: at which moment, from which images, and only once."""
+"""Initial weights of a run: computed once, before the training, from the first training images."""
 
 import pytest
 import torch

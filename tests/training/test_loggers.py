@@ -1,4 +1,4 @@
-"""Where a run is shown: the loggers one by one, together, and out of reach. W&B stays offline."""
+"""Loggers: each of them, several at once, and unreachable ones. W&B stays offline."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""precision=auto, on processors of whatever kind."""
+"""precision=auto on different processors."""
 
 import itertools
 import json

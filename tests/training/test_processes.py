@@ -1,4 +1,4 @@
-"""What several processes train is what one trains."""
+"""Several processes train the same network as one."""
 
 import json
 import os
@@ -127,7 +127,7 @@ TASK = {
 def test_a_task_without_all_variables_is_named(damage, monkeypatch):
     for name, value in (TASK | damage).items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match="the variables of torchrun or Slurm name no processes that can be joined") as error:
+    with pytest.raises(UserError, match="the environment variables of torchrun or Slurm are incomplete or wrong") as error:
         join()
     assert "\n" not in str(error.value)
 
@@ -173,7 +173,7 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[.
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["processes"] == 1
     (folder / "summary.json").write_text(json.dumps(summary | {"state": "interrupted", "processes": 2}))
-    with pytest.raises(UserError, match=f"{folder} began with 2 processes; start it with as many, or anew with force=true"):
+    with pytest.raises(UserError, match=f"{folder} began with 2 processes; start it with as many, or use force=true"):
         train(*SMALL)
 
 

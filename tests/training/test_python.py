@@ -1,4 +1,4 @@
-"""The trainer in Python, with a network, an optimiser and data of one's own."""
+"""The trainer in Python, with any network, optimiser and data."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a process may have set before it trains: handlers of signals, and threads."""
+"""Handlers of signals, and trainings in threads."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spectral_repro.training.faults import StopRequest, unheard_children
+from spectral_repro.training.faults import StopRequest, ignoring_child_exits
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -36,7 +36,7 @@ def test_a_second_request_acts_at_once_and_handlers_come_back():
 def test_a_handler_that_python_did_not_set_is_replaced_by_the_default(monkeypatch):
     real = signal.signal
     monkeypatch.setattr(signal, "signal", lambda number, handler: real(number, handler) and None)
-    with StopRequest(), unheard_children():
+    with StopRequest(), ignoring_child_exits():
         pass
     monkeypatch.undo()
     assert [signal.getsignal(number) for number in (*ASKING, signal.SIGCHLD)] == [signal.SIG_DFL] * 4

@@ -1,4 +1,4 @@
-"""Gaps and ranks of spectra, and where they are looked for."""
+"""Gaps and effective ranks of spectra."""
 
 import math
 

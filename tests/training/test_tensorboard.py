@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside scalars."""
+"""What TensorBoard shows besides scalars."""
 
 import json
 from pathlib import Path

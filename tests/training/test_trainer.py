@@ -1,4 +1,4 @@
-"""What a training writes down, in every precision."""
+"""Metrics and logs of a training, in every precision."""
 
 import json
 from pathlib import Path
