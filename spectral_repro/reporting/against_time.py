@@ -20,7 +20,7 @@ STEP_TIME = METRICS["step_time"]
 LOGARITHMIC_FROM = 4  # ratio of the longest to the shortest time
 FRONT = {"color": PALETTE[0], "linestyle": "none", "marker": "o", "markersize": 6}
 OTHER = {"color": "#62626c", "linestyle": "none", "marker": "o", "markersize": 5, "markerfacecolor": "white"}
-BAR = {"color": "#c3c3cb", "linewidth": 1.6, "solid_capstyle": "butt"}
+BAR = {"color": "#a9a9b3", "linewidth": 0.9, "solid_capstyle": "butt", "marker": "_", "markersize": 5, "markeredgewidth": 0.9}
 STEPS = {"color": PALETTE[0], "linewidth": 1, "linestyle": (0, (4, 2)), "drawstyle": "steps-post"}
 POINTER = {"color": "#8b8b93", "linewidth": 0.5, "zorder": 1, "scalex": False, "scaley": False}
 LABEL, GAP, REACH = 7.2, 5.0, 9.0  # in points: size of a label, its distance from its dot, the distance that needs a line
@@ -30,9 +30,9 @@ ON_A_BAR = 40  # points by which a label may be farther from its dot to lie on n
 def points(section: Section) -> pd.DataFrame:
     """The rows of a table that have both a time and a value.
 
-    Columns: label; time of a step in milliseconds, from the file of measured times if there is one, or else the mean over the
-    runs, which must come from one machine; mean over the seeds, and its 95 % t interval from low to high (NaN for one seed);
-    front, whether no other row is both faster and better.
+    Columns: label; seeds, their number; time of a step in milliseconds, from the file of measured times if there is one, or
+    else the mean over the runs, which must come from one machine; mean over the seeds, and its 95 % t interval from low to high
+    (NaN for one seed); front, whether no other row is both faster and better.
     """
     table, rows = section.table, []
     for entry in section.entries:
@@ -41,8 +41,8 @@ def points(section: Section) -> pd.DataFrame:
         own = entry.row.step_time if table.times_from else section.values(entry, STEP_TIME).mean()
         if len(values) and own is not None and np.isfinite(own):
             low, high = interval(values)
-            rows.append({"label": entry.row.label, "time": own, "mean": values.mean(), "low": low, "high": high})
-    frame = pd.DataFrame(rows, columns=["label", "time", "mean", "low", "high"])
+            rows.append((entry.row.label, len(values), own, values.mean(), low, high))
+    frame = pd.DataFrame(rows, columns=["label", "seeds", "time", "mean", "low", "high"])
     merit = frame["mean"] if table.metric.best == "max" else -frame["mean"]
     order = pd.DataFrame({"time": frame["time"], "merit": -merit}).sort_values(["time", "merit"]).index
     best_before = merit[order].cummax().shift(fill_value=-np.inf)
@@ -72,7 +72,9 @@ def draw_against_time(section: Section) -> Figure | None:
             axes.plot((time, time), (low, high), label="_interval", **BAR)
         for time, mean, best in zip(times, frame["mean"], front, strict=True):
             axes.plot(time, mean, label="_row", **(FRONT if best else OTHER))
-        words = f"Time of a training step, {table.against_time} = 1" if unit else "Time of a training step (ms)"
+        words = "Time of a training step (ms)"
+        if unit:
+            words = f"Time of a training step as a multiple of that of {table.against_time} ({text(unit, '.3g')} ms)"
         axes.set(xlabel=words, ylabel=table.metric.label)
         _scale(axes, times)
         direction = "higher" if table.metric.best == "max" else "lower"
@@ -131,10 +133,11 @@ def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -
         np.concatenate([np.minimum(*each) - 1, np.maximum(*each) + 1], 1)
         for each in ((front[:-1], corners), (corners, front[1:]))
     ]
+    labels = frame["label"] + np.where((frame["seeds"] == 1) & (frame["seeds"].max() > 1), " (1 seed)", "")
     taken = np.concatenate([np.concatenate([dots - 4 * pixels, dots + 4 * pixels], axis=1), *steps])
     for row in np.lexsort([-dots[:, 1], ~best]):
         written = axes.annotate(
-            frame["label"].iloc[row], (times[row], means[row]), (0, 0), textcoords="offset points", ha="left", va="bottom",
+            labels.iloc[row], (times[row], means[row]), (0, 0), textcoords="offset points", ha="left", va="bottom",
             fontsize=LABEL, color=PALETTE[0] if best[row] else INK, fontweight="bold" if best[row] else "normal",
             annotation_clip=False, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
