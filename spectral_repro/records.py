@@ -18,6 +18,7 @@ SUMMARY = {  # types of the values that are present and not null
     "images": {"train": int, "test": int},
     "machine": dict,
     "versions": {ANY: str},
+    "autotune": {"channels_last": bool, "compile": bool},
     "git": {"commit": str, "dirty": bool},
     "notes": [str],
 }

@@ -1,11 +1,14 @@
 """Tables, figures and pages from runs: python -m spectral_repro.report [paper=wang2019] [compare=[norm]] [key=value]"""
 
+from contextlib import nullcontext
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import command
 from spectral_repro.configuration.values import SWITCH
 from spectral_repro.errors import UserError
+from spectral_repro.workers import workers
 
 KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline", "best_over")
 OF_A_COMPARISON = ("where", "metric", "baseline", "best_over")
@@ -21,9 +24,10 @@ def main(config: DictConfig) -> None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
     if config.compare is None and (given := [key for key in OF_A_COMPARISON if config[key] is not None]):
         raise UserError(f"{given[0]}={config[given[0]]}: belongs to a comparison; add compare=auto, or compare=[norm]")
-    from spectral_repro.reporting.commands import report  # pandas and matplotlib, which neither help nor an error needs
+    with nullcontext(map) if config.status else workers("spectral_repro.reporting.commands") as mapper:
+        from spectral_repro.reporting.commands import report  # pandas and matplotlib, which neither help nor an error needs
 
-    report(config)
+        report(config, mapper)
 
 
 if __name__ == "__main__":

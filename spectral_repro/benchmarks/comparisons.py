@@ -20,7 +20,6 @@ from spectral_repro.benchmarks.clipping import gram_clip
 from spectral_repro.benchmarks.clock import Job
 from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.references import looped_whitening, step, svd_pooling, whitening_roofline, whole
-from spectral_repro.benchmarks.steps import ready
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data.batches import Batches
 from spectral_repro.data.cuts import random_resized
@@ -33,6 +32,7 @@ from spectral_repro.linalg.feature_covariance import covariance
 from spectral_repro.models import resnet18
 from spectral_repro.models.wide_resnet import wrn28_10
 from spectral_repro.optim import SGDG, AdamG, sphere_groups
+from spectral_repro.training.autotune import ready
 from spectral_repro.training.build import build_optimizer
 
 METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newton_schulz": NewtonSchulz(10)}

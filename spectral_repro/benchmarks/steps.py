@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,10 +17,8 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.tables import read_paper
 from spectral_repro.configuration.values import TEXT, any_of, list_of
-from spectral_repro.data import random_images
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import build_model, build_optimizer, build_trainer, build_weight_control, place
-from spectral_repro.training.environment import fastest_precision
+from spectral_repro.training.autotune import ready
 from spectral_repro.training.trainer import Trainer
 
 NOTE = (
@@ -105,22 +102,6 @@ def labels(paper: str) -> dict[str, str]:
         for row in table["rows"]:
             found.setdefault(row["name"], row["label"])
     return found
-
-
-def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tensor, Tensor]]:
-    """A trainer with random initial weights, and a batch of random images of the shape of the configuration's data set."""
-    if config.precision == "auto":
-        config = config.copy()
-        config.precision = fastest_precision(device)
-    dataset = config.dataset
-    images = random_images(dataset.num_classes, dataset.channels, dataset.image_size, dataset.batch_size, 1)
-    model = place(config, build_model(config), device)
-    optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
-    made = build_trainer(config, model, optimizer, weights, images, device)
-    if config.trainer.compile:
-        model.compile(dynamic=False)
-    model.train()
-    return made, next(made.train_batches.epoch(0))
 
 
 def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str, Job], dict[str, float]]:

@@ -59,6 +59,9 @@ RULES = {
     **{f"trainer.{key}": SETTINGS[key] for key in ("recalibrate_batches", "log_every", "checkpoint_every")},
     "trainer.channels_last": SWITCH,
     "trainer.compile": SWITCH,
+    "trainer.autotune": SWITCH,
+    "trainer.matmul_precision": one_of("highest", "high", "medium"),
+    "trainer.cudnn_benchmark": SWITCH,
     "trainer.mixup": number(least=0),
     "trainer.cutmix": number(least=0),
     "trainer.extend": TEXT.or_null(),
@@ -81,6 +84,7 @@ NEEDED = (
     *("seed", "device", "precision", "results_dir", "force"),
     *(f"dataset.{key}" for key in ("name", "num_classes", "channels", "image_size", "mean", "std", "flip", "batch_size")),
     *(f"trainer.{key}" for key in ("epochs", "channels_last", "compile", "threads", "checkpoint_every", "recalibrate_batches")),
+    *(f"trainer.{key}" for key in ("autotune", "matmul_precision", "cudnn_benchmark")),
 )
 
 

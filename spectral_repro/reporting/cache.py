@@ -7,17 +7,16 @@ import pickle
 import platform
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from spectral_repro.workers import Item, Mapper, Value
 
 UNUSED_FOR = 90 * 24 * 3600  # seconds after which an entry is removed
 PACKAGES = ("pandas", "numpy", "hydra-core", "omegaconf", "pyyaml")  # entries depend on their versions
-Item = TypeVar("Item", bound=Hashable)
-Value = TypeVar("Value")
-Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # as the built-in map
 
 
 def place() -> Path:

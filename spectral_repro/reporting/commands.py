@@ -1,14 +1,8 @@
 """The work of the command report."""
 
-import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,7 +10,6 @@ from omegaconf import DictConfig, ListConfig
 
 from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.cache import Item, Mapper, Value
 from spectral_repro.reporting.comparison import REPORT, compare, select
 from spectral_repro.reporting.figures import NotDrawn
 from spectral_repro.reporting.load import read_places
@@ -27,25 +20,28 @@ from spectral_repro.reporting.runs import Damage, Run
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.site import write, write_site
 from spectral_repro.reporting.verdicts import judge
+from spectral_repro.workers import Mapper
 
 QUOTES = ("'", '"')
 
 
-def report(config: DictConfig) -> None:
+def report(config: DictConfig, mapper: Mapper = map) -> None:
     """Prints and writes the report that the configuration asks for.
+
+    Args:
+        mapper: as the built-in map, but it may use other processes.
 
     Raises:
         UserError: if there are no runs, the folder cannot be written to, or something was left out.
     """
-    with _processes() as mapper:
-        if config.status:
-            lines = _status(config)
-        elif config.compare is not None:
-            lines = _comparison(config, mapper)
-        elif config.get("paper") is None:
-            lines = _site(config, mapper)
-        else:
-            lines = _paper(config, mapper)
+    if config.status:
+        lines = _status(config)
+    elif config.compare is not None:
+        lines = _comparison(config, mapper)
+    elif config.get("paper") is None:
+        lines = _site(config, mapper)
+    else:
+        lines = _paper(config, mapper)
     left_out = []
     if damaged := sum(isinstance(line, Damage) for line in lines):
         left_out.append(f"{counted(damaged, 'place')} left out because of damage")
@@ -53,33 +49,6 @@ def report(config: DictConfig) -> None:
         left_out.append(f"{counted(undrawn, 'figure')} not drawn")
     if left_out:
         raise UserError(f"{' and '.join(left_out)}, see above; the rest is reported")
-
-
-@contextmanager
-def _processes() -> Iterator[Mapper]:
-    """A map that runs in one process per core. The processes start when it is first used.
-
-    They are spawned, not forked, so locks held by threads of this process cannot block them. If no process can be started, or
-    one is killed, this process does the work.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        executor = ProcessPoolExecutor(cores, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-    except (OSError, ImportError, NotImplementedError):  # a system without semaphores
-        cores = 1
-    if cores == 1:
-        yield map
-        return
-
-    def mapper(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
-        items = list(items)
-        try:
-            return list(executor.map(function, items))
-        except BrokenProcessPool:
-            return list(map(function, items))
-
-    with executor:
-        yield mapper
 
 
 def _status(config: DictConfig) -> list[str]:

@@ -18,20 +18,24 @@ from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import identity, within
 from spectral_repro.configuration.tables import Experiment, experiment
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.reporting.cache import Mapper, cached, fingerprint
+from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.claims import Claim, read_claim
 from spectral_repro.reporting.intervals import Statistic
 from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.protocols import Values, differing, split
 from spectral_repro.reporting.runs import Run
+from spectral_repro.workers import Mapper
 
 ABOUT_RUNS = ("claim", "metrics", "paper", "suite", "table")  # groups that do not change a run
 TRAIN = ("python", "-m", "spectral_repro.train")
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 KEYS_OF_A_FILE = ("source", "rows")
 STEP_TIMES = "step_times.csv"
-NETWORK = ("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision", "trainer.compile")
-MANY = 32  # from this number on, configurations are composed in several processes
+NETWORK = (
+    *("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision"),
+    *("trainer.compile", "trainer.autotune", "trainer.matmul_precision"),
+)
+MANY = 8  # from this number on, configurations are composed in several processes
 
 
 @dataclass(frozen=True)

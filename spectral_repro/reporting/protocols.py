@@ -27,7 +27,8 @@ OF_A_DATA_SET = (
 )
 
 
-EXECUTION = ("precision", "trainer.compile", "trainer.channels_last")  # may differ within the full protocol
+# may differ within the full protocol
+EXECUTION = ("precision", "trainer.compile", "trainer.channels_last", "trainer.autotune", "trainer.matmul_precision")
 RUNS_OWN = ("seed", "init.content")  # may differ between runs of a row
 
 

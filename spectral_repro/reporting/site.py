@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.cache import Mapper
 from spectral_repro.reporting.comparison import compare_treatments
 from spectral_repro.reporting.figures import NotDrawn, Picture, pictures
 from spectral_repro.reporting.latex import document, latex
@@ -21,10 +20,11 @@ from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section, gather
 from spectral_repro.reporting.tables import csv, markdown, text
 from spectral_repro.reporting.verdicts import Judgement, judge
+from spectral_repro.workers import Mapper
 
 ALL, COMPARISONS = "All papers", "Comparisons"
 FOLDER = "comparisons"
-MANY = 6  # from this number of sections on, figures are drawn in several processes
+MANY = 2  # from this number of sections on, figures are drawn in several processes
 
 
 def draw(reports: Sequence[Report], mapper: Mapper = map) -> tuple[list[dict[str, list[Picture]]], list[NotDrawn]]:

@@ -16,6 +16,7 @@ from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import replicas
 from spectral_repro.optim.mixed import MixedOptimizer
+from spectral_repro.training.autotune import fastest_layout, with_layout
 from spectral_repro.training.build import (
     build_loggers,
     build_model,
@@ -108,9 +109,13 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         before = run.summary.get("threads")
         threads: Any = before if THREADS.holds(before) else config.trainer.threads or TORCH_THREADS
         torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(config.trainer.matmul_precision)
+        torch.backends.cudnn.benchmark = config.trainer.cudnn_benchmark
+        tuned = _tuned(config, run, device)
         seed_all(config.seed)
         loggers = build_loggers(config)
-        task = (_study if "study" in config else _training)(config, run, device, loggers)
+        built = with_layout(config, tuned["channels_last"], tuned["compile"]) if tuned else config
+        task = (_study if "study" in config else _training)(built, run, device, loggers)
         with closing(loggers), _ending(config, run):
             run.open(config, overrides)
             run.update(
@@ -120,6 +125,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
                 machine=describe_machine(device),
                 versions=versions(*config.logger),
                 git=git_state(),
+                **({"autotune": tuned} if tuned else {}),
                 **_about(task.images),
             )
             print(f"{run.folder}: {task.words} on {run.summary['device']}", flush=True)
@@ -157,6 +163,20 @@ class Task:
     start: Callable[[], object]
     words: str
     images: ImageData | None
+
+
+def _tuned(config: DictConfig, run: RunFolder, device: torch.device) -> dict[str, Any]:
+    """The `fastest_layout` of a run with trainer.autotune, measured at its first start; empty for other runs."""
+    if "study" in config or not config.trainer.autotune:
+        return {}
+    known: dict[str, Any] = run.summary.get("autotune", {})
+    if {"channels_last", "compile"} <= known.keys():
+        return known
+    tuned = fastest_layout(config, device)
+    times = ", ".join(f"{name} {time:.3g} ms" for name, time in tuned["milliseconds"].items())
+    failure = f"; not compiled: {tuned['not_compiled']}" if "not_compiled" in tuned else ""
+    print(f"{run.folder}: the fastest is taken of {times}{failure}", flush=True)
+    return tuned
 
 
 def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spectral_repro.benchmarks.steps import ready, step_jobs
+from spectral_repro.benchmarks.steps import step_jobs
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
+from spectral_repro.training.autotune import ready
 
 CPU = torch.device("cpu")
 SMALL = ["model.width=4", "dataset.batch_size=4", "precision=float32"]

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from spectral_repro import report
-from spectral_repro.reporting import commands, figures
+from spectral_repro.reporting import figures
+from spectral_repro.workers import workers
 
 
 def test_report_of_a_paper(command, make_run, tmp_path):
@@ -134,7 +135,7 @@ def test_wrong_comparisons_are_named(call, make_run):
 
 def test_work_in_other_processes_survives_a_killed_one():
     dies_elsewhere = "__import__('multiprocessing').parent_process() and __import__('os')._exit(1)"
-    with commands._processes() as mapper:
+    with workers("spectral_repro.reporting.commands") as mapper:
         assert list(mapper(str.upper, iter("abc"))) == ["A", "B", "C"]
         assert list(mapper(eval, [dies_elsewhere, "1"])) == [None, 1]
 

@@ -121,7 +121,10 @@ def test_only_networks_with_a_covariance_have_a_gap(train):
     assert "smallest_gap" not in pd.read_csv(train("norm=batch", "trainer.epochs=1") / "metrics.csv")
 
 
-@pytest.mark.parametrize("options", [("precision=bfloat16",), ("precision=float16",), ("trainer.channels_last=false",)])
+@pytest.mark.parametrize(
+    "options",
+    [("precision=bfloat16",), ("precision=float16", "optimizer.fused=true"), ("trainer.channels_last=false",)],
+)
 def test_every_precision_and_layout_trains(train, options: tuple[str, ...]):
     assert json.loads((train("norm=zca", *options) / "summary.json").read_text())["state"] == "finished"
 
@@ -133,6 +136,17 @@ def first_loss(run: Path) -> float:
 def test_layouts_agree(train):
     losses = [first_loss(train("norm=zca", f"trainer.channels_last={on}", "trainer.epochs=1")) for on in ("true", "false")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_settings_of_torch_are_those_of_the_run(train):
+    def settings(*options: str) -> tuple[str, bool]:
+        train("norm=batch", "trainer.epochs=1", "logger=none", *options)
+        return torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark
+
+    try:
+        assert settings("trainer.matmul_precision=high", "trainer.cudnn_benchmark=true") == ("high", True)
+    finally:
+        assert settings() == ("highest", False)
 
 
 @pytest.mark.slow

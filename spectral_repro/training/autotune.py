@@ -1,0 +1,86 @@
+"""Chooses the memory layout of a training, and whether the network is compiled, by a short measurement."""
+
+from itertools import count
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from spectral_repro.data import random_images
+from spectral_repro.errors import first_line
+from spectral_repro.training.build import build_model, build_optimizer, build_trainer, build_weight_control, place
+from spectral_repro.training.environment import fastest_precision
+from spectral_repro.training.processes import first_over_ranks
+from spectral_repro.training.trainer import Trainer
+
+WARM_UP, LEAST, SECONDS = 2, 5, 3.0  # steps before the first that is timed; steps that are timed, and for how long at least
+
+
+def fastest_layout(config: DictConfig, device: torch.device) -> dict[str, Any]:
+    """Times training steps in both memory layouts, and compiled in the faster of the two.
+
+    The steps are those of the configuration on one batch of random images. The precision is not changed.
+
+    Returns:
+        channels_last and compile as they are fastest; under milliseconds the median times of a step by name; if the network
+        cannot be compiled here, under not_compiled the reason.
+    """
+    times: dict[tuple[bool, bool], float] = {}
+    for channels_last in (True, False):
+        times[channels_last, False] = _step_time(config, device, channels_last, compiled=False)
+    channels_last = times[True, False] <= times[False, False]
+    failure = {}
+    try:
+        times[channels_last, True] = _step_time(config, device, channels_last, compiled=True)
+    except RuntimeError as error:  # no compiler, or no memory for it
+        failure = {"not_compiled": first_line(error)}
+    torch.compiler.reset()
+    channels_last, compiled = min(times, key=times.__getitem__)
+    shown = {_words(*layout): round(1000 * time, 3) for layout, time in times.items()}
+    return {"channels_last": channels_last, "compile": compiled, "milliseconds": shown} | failure
+
+
+def with_layout(config: DictConfig, channels_last: bool, compiled: bool) -> DictConfig:
+    """The configuration with another memory layout and compilation."""
+    config = config.copy()
+    config.trainer.channels_last, config.trainer.compile = channels_last, compiled
+    return config
+
+
+def ready(config: DictConfig, device: torch.device) -> tuple[Trainer, tuple[Tensor, Tensor]]:
+    """A trainer with random initial weights, and a batch of random images of the shape of the configuration's data set."""
+    if config.precision == "auto":
+        config = config.copy()
+        config.precision = fastest_precision(device)
+    dataset = config.dataset
+    images = random_images(dataset.num_classes, dataset.channels, dataset.image_size, dataset.batch_size, 1)
+    model = place(config, build_model(config), device)
+    optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
+    made = build_trainer(config, model, optimizer, weights, images, device)
+    if config.trainer.compile:
+        model.compile(dynamic=False)
+    model.train()
+    return made, next(made.train_batches.epoch(0))
+
+
+def _step_time(config: DictConfig, device: torch.device, channels_last: bool, compiled: bool) -> float:
+    """The median time of a step in seconds, that of the first process where there are several."""
+    trainer, batch = ready(with_layout(config, channels_last, compiled), device)
+    trainer.state.full_rates = [0.0] * len(trainer.state.full_rates)  # so that no weight becomes infinite
+    times: list[float] = []
+    for number in count():
+        if number >= WARM_UP + LEAST and first_over_ranks(sum(times[WARM_UP:])) >= SECONDS:
+            break
+        start, trainer.state.step = perf_counter(), 0
+        trainer.step(*batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(perf_counter() - start)
+    return first_over_ranks(median(times[WARM_UP:]))
+
+
+def _words(channels_last: bool, compiled: bool) -> str:
+    return f"{'channels_last' if channels_last else 'contiguous'}{', compiled' if compiled else ''}"

@@ -1,0 +1,64 @@
+"""The memory layout that a measurement chooses."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from spectral_repro.configuration.compose import compose
+from spectral_repro.training import autotune, execute
+from spectral_repro.training.faults import StopRequest
+
+OPTIONS = ("norm=zca", "model.norm_placement=stem", "trainer.epochs=1", "logger=none")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ({(True, False): 2.0, (False, False): 1.0, (False, True): 0.5}, (False, True)),
+        ({(True, False): 1.0, (False, False): 2.0, (True, True): 1.5}, (True, False)),
+        ({(True, False): 1.0, (False, False): 2.0}, (True, False)),
+    ],
+)
+def test_the_fastest_is_taken_and_the_faster_layout_alone_is_compiled(monkeypatch, times, expected):
+    tried = []
+
+    def time(config, device, channels_last, compiled):
+        tried.append((channels_last, compiled))
+        if tried[-1] not in times:
+            raise RuntimeError("no compiler\nis there")
+        return times[tried[-1]]
+
+    monkeypatch.setattr(autotune, "_step_time", time)
+    found = autotune.fastest_layout(compose([]), torch.device("cpu"))
+    assert (found["channels_last"], found["compile"]) == expected
+    assert len(tried) == 3 and found["milliseconds"] == {autotune._words(*key): 1000 * each for key, each in times.items()}
+    assert found.get("not_compiled") == (None if len(times) == 3 else "no compiler")
+
+
+def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_choice(train, monkeypatch, capsys):
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler")
+
+    def not_again(*_: object) -> None:
+        raise AssertionError("measured a second time")
+
+    monkeypatch.setattr(nn.Module, "compile", no_compiler)
+    monkeypatch.setattr(autotune, "SECONDS", 0.0)
+    monkeypatch.setattr(autotune, "LEAST", 1)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(StopRequest, "asked", True, raising=False)
+        stopped.setattr(StopRequest, "__init__", lambda self: None)
+        with pytest.raises(KeyboardInterrupt):
+            train(*OPTIONS, "trainer.autotune=true")
+    assert "the fastest is taken of channels_last " in capsys.readouterr().out
+    monkeypatch.setattr(execute, "fastest_layout", not_again)
+    folder = train(*OPTIONS, "trainer.autotune=true")
+    chosen = json.loads((folder / "summary.json").read_text())["autotune"]
+    assert chosen["not_compiled"] == "no compiler" and not chosen["compile"] and len(chosen["milliseconds"]) == 2
+    measured = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    assert measured["config"]["trainer"]["channels_last"] == chosen["channels_last"]
+    layout = f"trainer.channels_last={str(chosen['channels_last']).lower()}"
+    plain = torch.load(train(*OPTIONS, layout) / "checkpoints" / "last.pt", weights_only=True)
+    assert all(torch.equal(measured["model"][key], plain["model"][key]) for key in plain["model"])
