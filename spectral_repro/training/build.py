@@ -115,8 +115,15 @@ def initialise(config: DictConfig, model: nn.Module, split: Split, device: torch
 def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of the network's parameters. If it is made by a function and not by its class, the function also gets the
     network, to group the parameters.
+
+    Raises:
+        UserError: for values that it refuses, and for torch's fused SGD with momentum in float16: where the scaler skips the
+            first step, it goes on from momenta that were never set.
     """
     factory = _instantiate(config, "optimizer")
+    options = config.optimizer
+    if factory.func is torch.optim.SGD and options.get("fused") and options.get("momentum") and config.precision == "float16":
+        raise UserError("optimizer.fused=true: torch's SGD needs another precision than float16, or optimizer.momentum=0")
     parameters = trained_parameters(config, model) if "finetune" in config else _trained(model)
     if "param_groups" in config:
         weight_decay = config.optimizer.get("weight_decay", 0.0)

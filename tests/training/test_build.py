@@ -53,6 +53,12 @@ def test_numbers_of_frozen_parts_count_as_a_whole():
     assert frozen == ["features.1.weight", "features.1.bias"]  # not features.10, features.11, ...
 
 
+def test_fused_momentum_in_float16_is_refused():
+    with pytest.raises(UserError, match=r"^optimizer\.fused=true: torch's SGD needs another precision than float16"):
+        built("optimizer.fused=true", "precision=float16")
+    assert built("optimizer.fused=true", "precision=float16", "optimizer.momentum=0")[1].defaults["fused"]
+
+
 @pytest.mark.parametrize("views", ["plain", "mirrored"])
 def test_images_in_memory_are_evaluated_beside_their_mirror(views: str):
     config = compose(["scale=smoke", "dataset.batch_size=8", f"dataset.views={views}"])

@@ -123,7 +123,11 @@ def test_only_networks_with_a_covariance_have_a_gap(train):
 
 @pytest.mark.parametrize(
     "options",
-    [("precision=bfloat16",), ("precision=float16", "optimizer.fused=true"), ("trainer.channels_last=false",)],
+    [
+        ("precision=bfloat16",),
+        ("precision=float16", "optimizer=adamw", "optimizer.fused=true"),
+        ("trainer.channels_last=false",),
+    ],
 )
 def test_every_precision_and_layout_trains(train, options: tuple[str, ...]):
     assert json.loads((train("norm=zca", *options) / "summary.json").read_text())["state"] == "finished"
