@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Whitening in your own network
 #
-# This tutorial takes a small network with batch norm, puts whitening in the place of its batch norms, trains both on
+# This tutorial takes a small network with batch norm, replaces its batch norms by whitening, trains both on
 # handwritten digits, computes the statistics for evaluation again, and exports the result. It takes half a minute on two CPU
 # cores.
 

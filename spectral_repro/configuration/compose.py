@@ -154,7 +154,7 @@ def replace_unprintable() -> None:
 
 
 def _print_allowed(error: BaseException | None) -> None:
-    """Prints the allowed keys in the place of an unknown one, which Hydra does not."""
+    """Prints the allowed keys after Hydra's error for an unknown key."""
     cause = getattr(error, "__cause__", None)
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]

@@ -88,7 +88,7 @@ def _check_weights(path: Path, key: str, weights: object) -> None:
 
 
 def _unusual(value: Tensor) -> str | None:
-    """What a tensor is in the place of one of real numbers in memory; None for such a one."""
+    """The kind of an unusual tensor; None for a plain tensor of real numbers."""
     if value.is_meta:
         return "meta tensor, without values,"
     if value.layout != torch.strided or value.is_quantized:
@@ -136,7 +136,7 @@ def differences(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [
-        f"{name} {tuple(weights[name].shape)} in the place of {tuple(own[name].shape)}"
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]

@@ -226,7 +226,7 @@ def test_a_checkpoint_of_another_network_is_said(checkpoint):
         start_from(checkpoint, "model=alexnet_small", "dataset.num_classes=12")
     assert re.fullmatch(
         r"init\.checkpoint=\S+best\.pt: none of its weights fits this network \(of another shape: "
-        r"classifier\.weight \(10, \d+\) in the place of \(12, \d+\), classifier\.bias \(10,\) in the place of \(12,\); "
+        r"classifier\.weight \(10, \d+\) instead of \(12, \d+\), classifier\.bias \(10,\) instead of \(12,\); "
         r"missing: features\..* and \d+ more; unknown: stages\..* and \d+ more\); take the same model",
         str(error.value),
     )
