@@ -51,7 +51,7 @@ def test_tables_and_figures(measured: tuple[Path, str]):
     assert "6.00e+36 | 6.00e+36" in re.sub(" +", " ", tables["largest_factor"])
 
 
-def test_a_page_that_needs_nothing_beside_it(measured: tuple[Path, str]):
+def test_the_page_is_one_file(measured: tuple[Path, str]):
     folder, _ = measured
     page = (folder / "index.html").read_text()
     assert page.count("<svg") == len(list(folder.glob("*.png"))) and page.count("<table") == len(list(folder.glob("*.md")))

@@ -94,7 +94,7 @@ def test_measurements_are_kept(evaluate, runs):
     assert (settings["bins"], settings["checkpoint"]) == (10, "best.pt") and len(settings["sha256"]) == 64
 
 
-def test_the_average_of_the_weights_is_measured_beside_them(evaluate, runs):
+def test_averaged_weights_are_measured_separately(evaluate, runs):
     code, _, errors = evaluate("run=runs/whole", "metrics=accuracy", "weights=ema")
     assert code == 1 and "runs/whole/checkpoints/last.pt: has no average of the weights" in errors
     change_checkpoint(runs / "whole" / "checkpoints" / "last.pt", lambda content: content.update(ema=content["model"]))
@@ -105,7 +105,7 @@ def test_the_average_of_the_weights_is_measured_beside_them(evaluate, runs):
         assert settings.get("weights", "model") == weights
 
 
-def test_what_cannot_be_written_is_named(evaluate, runs):
+def test_a_record_that_cannot_be_written_is_named(evaluate, runs):
     (runs / "whole" / "evaluation.png").mkdir()
     code, _, errors = evaluate("run=runs/whole")
     assert code == 1 and "runs/whole/evaluation.png: cannot be written (Is a directory)" in errors.splitlines()

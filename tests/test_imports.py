@@ -32,7 +32,7 @@ def test_linalg_knows_nothing_above_it(imported):
     assert all(name.startswith("spectral_repro.linalg") for name in above)
 
 
-def test_what_a_data_set_needs_is_imported_when_it_is_loaded(imported):
+def test_packages_for_a_data_set_are_imported_when_it_is_loaded(imported):
     assert not {"torchvision", "sklearn", "pandas", "PIL"} & imported["data"]
     assert not {"sklearn", "scipy", "pandas"} & imported["digits"]
 

@@ -57,7 +57,7 @@ def predict(call) -> Callable[..., tuple[int, list[dict[str, str]], str]]:
     return run
 
 
-def test_it_says_the_class_of_every_image_as_the_evaluation_does(predict, run, photos):
+def test_predictions_agree_with_the_evaluation(predict, run, photos):
     code, rows, errors = predict(f"run={run}", f"images={photos}/test", "batch_size=5")
     assert (code, errors) == (0, "")
     paths = [str(path) for name in COLOURS for path in sorted((photos / "test" / name).iterdir())]
@@ -68,7 +68,7 @@ def test_it_says_the_class_of_every_image_as_the_evaluation_does(predict, run, p
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
 
 
-def test_what_cannot_be_read_is_named_and_the_others_are_done(predict, run, tmp_path):
+def test_unreadable_images_are_named_and_the_others_are_predicted(predict, run, tmp_path):
     name = "[some, new] images"  # a list for Hydra, a pattern for glob
     (folder := tmp_path / name).mkdir()
     Image.new("RGB", (30, 20), COLOURS["grass"]).save(folder / "b.png")
@@ -108,7 +108,7 @@ def test_names_that_are_not_utf8(predict, run, tmp_path):
     assert b"\nimages/caf\xe9.png," in (tmp_path / "found.csv").read_bytes()
 
 
-def test_one_image_and_a_checkpoint_file(command, run, photos, tmp_path):
+def test_prediction_of_one_image_with_a_checkpoint_file(command, run, photos, tmp_path):
     image = photos / "test" / "fire" / "0.png"
     result = command("predict", f"run={run}/checkpoints/best.pt", f"images={image}")
     assert result.returncode == 0 and not result.stderr

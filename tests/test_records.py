@@ -11,7 +11,7 @@ from spectral_repro.training.files import write_json
 NAN, INFINITY = float("nan"), float("inf")
 
 
-def test_what_is_not_finite_is_null(tmp_path: Path):
+def test_values_that_are_not_finite_are_null(tmp_path: Path):
     values = {"a": NAN, "b": [1.5, -INFINITY, {"c": INFINITY}], "d": (NAN, 2), "e": "NaN", "f": 10**400, "g": None, "h": True}
     expected = {"a": None, "b": [1.5, None, {"c": None}], "d": [None, 2], "e": "NaN", "f": 10**400, "g": None, "h": True}
     assert finite(values) == expected

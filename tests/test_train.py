@@ -107,7 +107,7 @@ def test_a_batch_of_one_is_trained_on_where_every_layer_can(train, overrides: tu
     assert (summary["state"], summary["steps"]) == ("finished", steps)
 
 
-def test_a_sweep_goes_on_after_a_failed_job_and_says_at_its_end_what_became_of_each(call, tmp_path):
+def test_a_sweep_continues_after_a_failed_job_and_ends_with_a_table(call, tmp_path):
     sweep = ("-m", "norm=zca", "optimizer.lr=0.1,1e30", "model=alexnet_small", "model.width=4", *SMALL)
     result = call("train", *sweep, "norm.group_size=7,4", "hydra.sweeper.max_batch_size=1")
     assert result.returncode == 1 and "Traceback" not in result.stderr
@@ -180,7 +180,7 @@ def test_missing_data_are_named(call):
     assert "nowhere/cifar-10-batches-py" in result.stderr and "dataset.root" in result.stderr
 
 
-def test_what_a_run_leaves_behind(command, tmp_path):
+def test_files_of_a_run(command, tmp_path):
     result = command("train", "norm=zca_pi", *SMALL)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "results" / "runs").glob("resnet18_zca_pi_digits-seed0-????????")

@@ -190,7 +190,7 @@ def test_configs_are_short():
     assert lengths and {name: lines for name, lines in lengths.items() if lines > 60} == {}
 
 
-def test_every_key_beside_those_options_has_a_rule():
+def test_every_other_key_has_a_rule():
     check(compose(["logger=[tensorboard,wandb]", "finetune=default", "gradient_clipping=norm"]))
     check(compose(["init=checkpoint", "init.checkpoint=best.pt"]))
     check(compose(["init=pretrained", "init.network=resnet50"]))
@@ -213,7 +213,7 @@ def test_a_path_may_begin_with_the_home_folder_and_have_a_comma_if_it_exists(tmp
     assert compose(["dataset.root=~/a,b", "dataset=cifar10"]).dataset.root == f"{tmp_path}/a,b"
 
 
-def test_what_is_quoted_for_hydra_or_refers_to_another_key_stays():
+def test_quoted_paths_and_interpolations_are_unchanged():
     assert compose(["results_dir='a,b'"]).results_dir == "a,b"
     assert compose(["results_dir=runs/${seed}", "seed=3"]).results_dir == "runs/3"
 

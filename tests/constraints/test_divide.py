@@ -22,14 +22,14 @@ def test_exact_division_reaches_the_bound_at_once(network, make):
         torch.testing.assert_close(operator.weight, weight * min(1, bound / norm))
 
 
-def test_what_is_within_the_bound_keeps_its_bits(network, make):
+def test_weights_within_the_bound_keep_their_bits(network, make):
     before = [parameter.clone() for parameter in network.parameters()]
     make(DivideByExactLargest, clip_to=1e3, linear_to=1e3, batch_norm_to=1e3, orthonormal_frames=True).apply(1)
     make(DivideByLargest, clip_to=1e3, linear_to=1e3, batch_norm_to=1e3, orthonormal_frames=True).apply(1)
     assert all(torch.equal(*pair) for pair in zip(network.parameters(), before, strict=True))
 
 
-def test_power_iteration_goes_on_and_converges_to_the_bound(network, make):
+def test_power_iteration_continues_over_calls_and_converges(network, make):
     constraint = make(DivideByLargest, clip_to=0.5, iterations=1)
     constraint.apply(1)
     first = max(exact(operator) for operator in constraint.bounded)

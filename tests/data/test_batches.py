@@ -37,7 +37,7 @@ def plain(split: Split, batch_size: int, **options) -> Batches:
         ({"std": (0.5, 0.5, 0.0)}, "must be 3 numbers each, one per channel, std > 0"),
     ],
 )
-def test_what_makes_no_batches_is_refused(change, message):
+def test_errors_for_arguments_of_batches(change, message):
     with pytest.raises(ValueError, match=message):
         Batches(**{"split": random_split(4), "batch_size": 2, "mean": MEAN, "std": STD} | change)
 
@@ -231,7 +231,7 @@ def test_padding_larger_than_the_image():
     assert 4 <= (images > 254).sum() <= 32  # the 1 place of 25 that is not frame: 16 expected, standard deviation 4
 
 
-def test_split_is_left_as_it_is():
+def test_the_split_is_not_changed():
     split = random_split(20)
     before = split.images.clone()
     for crop_padding in (0, 1):

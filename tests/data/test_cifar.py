@@ -16,7 +16,7 @@ def test_same_images_and_labels_as_torchvision(cifar, monkeypatch):
         assert split.labels.tolist() == expected.targets
 
 
-def test_missing_file_is_named_and_the_folder_stays(cifar, monkeypatch, error_of):
+def test_a_missing_file_is_named_and_the_folder_is_unchanged(cifar, monkeypatch, error_of):
     cifar.write()
     cifar.publish(monkeypatch)
     (cifar.folder / cifar.test_file).unlink()

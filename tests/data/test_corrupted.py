@@ -131,7 +131,7 @@ def test_all_corruptions_are_generated_and_grow(tmp_path):
     assert split.labels.tolist() == [0]
 
 
-def test_an_image_that_no_drop_falls_on_stays_as_it_is(tmp_path, monkeypatch):
+def test_an_image_without_drops_is_unchanged(tmp_path, monkeypatch):
     """The package divides 0 by 0 there and makes it black."""
     monkeypatch.setattr("numpy.random.normal", lambda size, **moments: np.zeros(size))
     test = photographs(1)

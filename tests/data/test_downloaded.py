@@ -137,7 +137,7 @@ def test_download(published, served, tmp_path):
 
 
 @pytest.mark.parametrize("left_there", [None, ".DS_Store"])
-def test_an_archive_beside_its_missing_folder(cifar, monkeypatch, downloads, error_of, left_there):
+def test_an_archive_next_to_its_missing_folder_is_unpacked(cifar, monkeypatch, downloads, error_of, left_there):
     """It is unpacked after its md5 was compared, also where nothing may be downloaded, and stays."""
     cifar.write()
     (content,) = cifar.publish(monkeypatch).values()

@@ -289,7 +289,7 @@ def test_workers_of_a_reader_serve_one_stream_after_the_other(tmp_path):
     assert not multiprocessing.active_children()
 
 
-def test_what_stops_the_group_of_a_run_leaves_the_workers_at_work(tmp_path):
+def test_signals_to_the_process_group_do_not_stop_workers(tmp_path):
     """A terminal's Ctrl-C and the end of `timeout` go to every process of a group."""
     stream = ImageFiles(write(tmp_path, 40), 1, 4, 1).stream(torch.arange(40).split(2))
     next(stream)

@@ -285,7 +285,7 @@ def test_a_run_is_the_same_both_ways(root, train):
     assert len(expected[0]) == 3
 
 
-def test_a_streamed_run_goes_on_in_memory(root, train, monkeypatch):
+def test_a_streamed_run_is_resumed_in_memory(root, train, monkeypatch):
     expected = result(train(*overrides(root)))
     monkeypatch.setattr(StopRequest, "asked", True, raising=False)
     monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
@@ -296,7 +296,7 @@ def test_a_streamed_run_goes_on_in_memory(root, train, monkeypatch):
     assert same(result(train(*overrides(root))), expected)
 
 
-def test_another_folder_is_evaluated_anew(root, train, call, tmp_path):
+def test_another_folder_of_images_is_evaluated_again(root, train, call, tmp_path):
     run = train(*overrides(root, "trainer.epochs=1", "model=alexnet_small"))
     other = Path(shutil.copytree(root, tmp_path / "other"))
     (other / "test" / "cat" / "0.png").unlink()

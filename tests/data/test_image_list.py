@@ -174,7 +174,7 @@ def test_same_as_torchvision(name: str, tmp_path):
         assert split.labels.tolist() == list(labels)
 
 
-def test_what_is_cut_alike_is_held_up_to_the_limit(birds):
+def test_images_with_fixed_crops_are_held_in_memory_up_to_the_limit(birds):
     centre, streamed = birds.load(crop="centre"), birds.load(crop="centre", memory_limit_gib=0)
     assert isinstance(centre.train.images, torch.Tensor)
     assert torch.equal(streamed.train.images.read(), centre.train.images)
@@ -349,7 +349,7 @@ def test_cars_without_their_names(tmp_path):
     assert cars.load().class_names == ()
 
 
-def test_an_archive_of_birds_beside_its_missing_folder(tmp_path, monkeypatch, error_of):
+def test_an_archive_of_birds_next_to_its_missing_folder_is_unpacked(tmp_path, monkeypatch, error_of):
     birds = small_copy("cub", tmp_path / "root")
     archive = birds.root / "CUB_200_2011.tgz"
     with tarfile.open(archive, "w:gz") as tar:
@@ -504,7 +504,7 @@ def test_short_training(copy, train):
         assert network(transforms.all_views(image)).shape == (1 if copy.name == "imagenet" else 2, 3)
 
 
-def test_training_goes_on_within_an_epoch(tmp_path, train, monkeypatch):
+def test_training_is_resumed_within_an_epoch(tmp_path, train, monkeypatch):
     copy = small_copy("imagenet", tmp_path / "root")
     overrides = copy.overrides("model=alexnet_small", "trainer.epochs=1")
 

@@ -64,6 +64,6 @@ def test_tensors_of_any_size_and_colour(shape, channels):
     ],
     ids=["floats", "a path", "no channels", "channels last"],
 )
-def test_what_is_no_image(image, error, message):
+def test_errors_for_inputs_that_are_no_images(image, error, message):
     with pytest.raises(error, match=message):
         EvaluationTransforms(3, 8, None, MEAN, STD)(image)

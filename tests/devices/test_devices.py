@@ -151,7 +151,7 @@ def test_constraints(name):
                 constraint.apply(step)
 
 
-def test_what_a_step_must_not_do_is_found():
+def test_synchronisation_is_detected():
     """Each of these would make a GPU wait."""
     table = torch.ones(2)
     with FakeGpu() as gpu:

@@ -253,7 +253,7 @@ def assert_same_weights(first: Path, second: Path) -> None:
         torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-3, msg=key)
 
 
-def test_one_process_of_torchrun_trains_what_a_plain_run_does(train, tmp_path):
+def test_one_process_of_torchrun_agrees_with_a_plain_run(train, tmp_path):
     overrides = (*SMALL, f"device={DEVICE}")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", "-m", "spectral_repro.train"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}

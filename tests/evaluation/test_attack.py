@@ -61,7 +61,7 @@ def test_normalised_takes_pixels(digits_run, restored):
     assert_near(network(trained.images.test.images / 255), trained.predictions[0], terms=8 * 9 * 64)
 
 
-def test_what_the_attack_warns_of_is_kept(digits_run, restored, first_attack_alone, capfd, monkeypatch):
+def test_warnings_of_the_attack_are_recorded(digits_run, restored, first_attack_alone, capfd, monkeypatch):
     monkeypatch.setattr(logging.getLogger("auto-attack"), "disabled", True)  # as a configuration of logging leaves it
     trained = restored(digits_run)
     trained.model.register_forward_hook(lambda module, inputs, output: output.softmax(1))

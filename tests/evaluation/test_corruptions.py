@@ -68,7 +68,7 @@ def test_an_unknown_corruption_is_named(tmp_path):
         corruptions(tmp_path, names=["fog", "rain"])
 
 
-def test_where_files_lie_does_not_change_the_result(tmp_path):
+def test_the_place_of_files_does_not_change_the_result(tmp_path):
     assert corruptions(tmp_path).settings == corruptions(tmp_path / "b", workers=3, download=True).settings
     assert corruptions(tmp_path).settings != corruptions(tmp_path, severities=[1]).settings
 

@@ -102,7 +102,7 @@ def test_the_data_may_lie_elsewhere(saved, tmp_path):
         ),
     ],
 )
-def test_what_is_no_checkpoint_is_named(tmp_path, content, message):
+def test_errors_for_files_that_are_no_checkpoints(tmp_path, content, message):
     path = tmp_path / "own.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(UserError, match=rf"own\.pt: {message}"):

@@ -161,7 +161,7 @@ def hooked() -> nn.Module:
         (hooked, r"features\.1 \(Conv2d\) has hooks"),
     ],
 )
-def test_what_would_be_lost_is_refused_by_name_and_nothing_is_changed(conv, message: str):
+def test_options_that_would_be_lost_are_refused_and_nothing_is_changed(conv, message: str):
     network = nn.ModuleDict({"features": nn.Sequential(nn.Conv2d(3, 4, 3), conv())})
     before = list(network.modules())
     with pytest.raises(ValueError, match=f"^{message}"):
@@ -189,7 +189,7 @@ def test_skew_orthogonal_convolutions_take_no_weights_and_have_no_single_kernel(
         convert(nn.Conv2d(4, 4, 3, padding=2, dilation=2), kind, keep_weights=False, **options)
 
 
-def test_what_is_exported_is_a_copy_without_parametrizations():
+def test_export_returns_a_copy_without_parametrizations():
     network = convert(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(4, 4)), TTConv2d, keep_first=True, rank=2)
     parametrizations.spectral_norm(network[0])
     exported = export(network.eval())

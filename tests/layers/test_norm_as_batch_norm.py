@@ -134,7 +134,7 @@ def test_the_running_covariance_is_averaged_as_the_variance_of_a_batch_norm(imag
 
 
 @each_norm
-def test_without_running_statistics_evaluation_takes_those_of_the_batch(images, build):
+def test_evaluation_without_running_statistics_uses_the_batch(images, build):
     layer, x = build(track_running_stats=False).double(), images(8)
     assert set(layer.state_dict()) == {"weight", "bias"}
     assert torch.equal(layer.eval()(x), build().double()(x))

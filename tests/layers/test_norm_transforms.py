@@ -142,7 +142,7 @@ def test_autocast_changes_nothing_of_a_float32_layer(build, decomposition: str, 
 
 
 @each_norm
-def test_what_needs_no_gradient_gets_none(build):
+def test_no_gradient_is_computed_if_it_is_not_needed(build):
     x = torch.randn(5, 8, 3, 3)
     frozen = build().requires_grad_(False)
     assert not frozen(x).requires_grad

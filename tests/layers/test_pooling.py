@@ -93,7 +93,7 @@ def test_output_and_gradient_of_the_published_code(name, make, case, memory_form
 @EVERY_HEAD
 @pytest.mark.parametrize("channels", [None, 5])
 @pytest.mark.parametrize(("batch", "height", "width"), [(1, 1, 1), (3, 2, 4), (2, 7, 7)])
-def test_one_vector_an_image(head, channels, batch, height, width, step):
+def test_one_vector_for_each_image(head, channels, batch, height, width, step):
     layer = (head(8) if channels is None else head(8, channels)).train(batch * height * width > 1)
     y, gradient = step(layer, torch.randn(batch, 8, height, width, generator=torch.Generator().manual_seed(0)))
     assert y.shape == (batch, layer.out_features)
@@ -236,7 +236,7 @@ def test_float32_decomposition_of_ordinary_features(size, images, step):
 
 @ROOTS
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_stays_out(head, dtype, images, step):
+def test_pooling_is_not_affected_by_autocast(head, dtype, images, step):
     x, layer = images(8, size=6).to(dtype), head(8)
     y, gradient = step(layer, x.double())
     with torch.autocast("cpu", torch.bfloat16):

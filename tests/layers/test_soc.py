@@ -109,7 +109,7 @@ def test_two_unfoldings_are_transposes_of_the_others():
     torch.testing.assert_close(wide, high)
 
 
-def test_power_iteration_goes_on_once_a_call_and_anew_every_200():
+def test_one_power_iteration_per_call_and_new_vectors_every_200():
     torch.manual_seed(0)
     layer, x, moved = SOC(5, 5), torch.randn(2, 5, 4, 4), []
     for _ in range(202):
@@ -126,7 +126,7 @@ def test_power_iteration_goes_on_once_a_call_and_anew_every_200():
     assert torch.equal(layer.v_1, before["v_1"])
 
 
-def test_a_saved_layer_goes_on_with_the_same_bits():
+def test_a_loaded_layer_gives_the_same_bits():
     torch.manual_seed(0)
     layer, x = SOC(4, 6, stride=2), torch.randn(4, 4, 6, 6)
     train(layer, x, 2)
@@ -151,7 +151,7 @@ def test_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(run, (x, weight, bias), fast_mode=True)
 
 
-def test_two_calls_before_one_gradient():
+def test_two_forward_passes_before_one_backward_pass():
     layer, x = SOC(3, 3), torch.randn(2, 3, 4, 4)
     layer(layer(x)).sum().backward()
     assert layer.weight.grad.any()
@@ -176,7 +176,7 @@ def test_under_autocast_the_kernel_keeps_its_precision():
         torch.testing.assert_close(layer(x).float(), y, rtol=0.05, atol=0.05)
 
 
-def test_one_channel_is_left_as_it_is():
+def test_one_channel_is_unchanged():
     """Of a 1 x 1 kernel of one channel the skew part is 0."""
     layer, x = SOC(1, 1, 1, bias=False), torch.randn(2, 1, 3, 3)
     y = layer(x)
@@ -226,7 +226,7 @@ def test_a_start_without_a_skew_part_trains(operator, start):
     assert values.max() <= layer.lipschitz < 1 + 1e-3
 
 
-def test_reset_parameters_draws_everything_anew():
+def test_reset_parameters_draws_all_weights_again():
     layer = SOC(4, 6, stride=2)
     layer(torch.randn(2, 4, 4, 4))
     before = copy.deepcopy(layer.state_dict())

@@ -196,7 +196,7 @@ def test_other_ranks_are_refused(kind, options, message):
         kind(3, 4, 3, **options)
 
 
-def test_it_has_what_a_convolution_has():
+def test_attributes_of_a_convolution():
     torch.manual_seed(0)
     layer = TTConv2d(6, 9, 3, padding="same", dilation=2, padding_mode="reflect", rank=4, dtype=torch.bfloat16)
     assert layer.weight.shape == (9, 6, 3, 3) and layer.weight.dtype == torch.bfloat16 and layer.bias.shape == (9,)

@@ -50,7 +50,7 @@ def test_published_clip_and_division(stride, seed):
     assert_near(divided, numbers["divided_exact"], weight.numel())
 
 
-def test_what_is_within_the_bound_is_left_as_it_is(convolution):
+def test_weights_within_the_bound_are_unchanged(convolution):
     weight = convolution.weight()
     largest = conv_norm(weight, **convolution.arguments).item()
     for factor in (1 + 1e-9, 1.5, 100):
@@ -91,7 +91,7 @@ def test_only_blocks_above_the_bound_are_decomposed(make_convolution, monkeypatc
 
 
 @pytest.mark.parametrize(("ratio", "error"), [(2, 4e-6), (10, 2e-5), (31, 6e-5), (100, 2e-5), (1000, 2e-4)])
-def test_float32_is_as_accurate_as_it_says(ratio, error, make_convolution):
+def test_float32_has_the_documented_accuracy(ratio, error, make_convolution):
     """Relative to the bound, as an operator: 2e-6 of the largest singular value up to 32 times the bound, 2e-7 above."""
     weight = make_convolution((64, 48, 3, 3), (8, 8)).weight(torch.float32)
     limit = conv_norm(weight, 8).item() / ratio

@@ -43,7 +43,7 @@ def test_sizes_that_the_stride_does_not_divide(size, make_convolution):
     assert found.item() == pytest.approx(torch.linalg.matrix_norm(convolution.zero_padded(weight, (1, 1)), 2).item(), rel=1e-6)
 
 
-def test_it_goes_on_where_it_stopped(make_convolution):
+def test_power_iteration_can_be_continued(make_convolution):
     convolution = make_convolution((4, 4, 3, 3), (6, 6))
     weight, x = convolution.weight(), start(convolution)
     at_once, _ = conv_power_iteration(weight, x, padding=1, iterations=6)
@@ -82,7 +82,7 @@ def test_what_has_no_meaning_is_refused():
         conv_power_iteration(weight, x, padding=1, iterations=0)
 
 
-def test_the_vector_of_a_zero_kernel_stays_and_finds_the_norm_later():
+def test_the_vector_of_a_zero_kernel_is_kept_and_converges_later():
     x = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     _, after = conv_power_iteration(torch.zeros(2, 2, 3, 3), x, padding=1)
     assert torch.equal(after, x)

@@ -55,7 +55,7 @@ def test_singular_values_are_differentiable(make_convolution):
 
 
 @pytest.mark.parametrize("iterations", [0, 2, 5])
-def test_gram_iteration_bounds_from_above_as_closely_as_it_says(iterations, convolution):
+def test_gram_iteration_is_an_upper_bound_with_the_documented_accuracy(iterations, convolution):
     weight = convolution.weight()
     exact = torch.linalg.matrix_norm(convolution.circular(weight), 2).item()
     bound = conv_norm_bound(weight, **convolution.arguments, iterations=iterations).item()

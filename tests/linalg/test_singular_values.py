@@ -32,7 +32,7 @@ def test_values_and_gradient(name: str, columns: int, dtype: torch.dtype):
         assert torch.autograd.gradcheck(lambda x: clip_singular_values(x, 1.0), (x.clone().requires_grad_(),))
 
 
-def test_what_is_within_the_limit_stays():
+def test_values_within_the_limit_are_unchanged():
     torch.manual_seed(0)
     x = torch.randn(3, 5, 4)
     torch.testing.assert_close(clip_singular_values(x, 100.0), x)

@@ -54,7 +54,7 @@ def test_small_distances_keep_their_digits(points, size):
     assert (measured - size).abs().max() < tolerance(torch.float64)
 
 
-def test_nothing_moves_along_a_vector_of_zeros(points):
+def test_the_exponential_map_of_zero_is_the_identity(points):
     nowhere, v = torch.zeros_like(points), tangents(points)
     assert torch.equal(exponential(points, nowhere), points)
     assert torch.equal(transport(points, nowhere, v), v)

@@ -57,14 +57,14 @@ def test_features_behind_biases_are_the_same(published: str, build: Callable[...
 @pytest.mark.parametrize(
     ("published", "build"), [(name, name) for name in ("resnet34", "resnet50", "resnext50_32x4d")] + [("vgg19_bn", "vgg19")]
 )
-def test_every_tensor_has_its_place_but_those_of_another_stem_or_number_of_classes(published: str, build: str):
+def test_all_tensors_are_used_except_stem_and_classifier(published: str, build: str):
     target = without_memory(getattr(models, build), num_classes=7)
     weights, own = translate(without_memory(getattr(torchvision.models, published)), target), target.state_dict()
     assert {name.partition(".")[0] for name in own.keys() - weights.keys()} <= {"stem", "stem_norm", "classifier"}
     assert all(value.shape == own[name].shape for name, value in weights.items())
 
 
-def test_the_layer_under_study_and_the_pooling_start_anew():
+def test_the_layer_under_study_and_the_pooling_keep_their_initial_weights():
     target = without_memory(resnet50_large, norm=ZCAWhitening, pooling=lambda channels: CovariancePooling(channels, 256))
     weights = translate(without_memory(torchvision.models.resnet50), target)
     missing = target.state_dict().keys() - weights.keys()
@@ -72,7 +72,7 @@ def test_the_layer_under_study_and_the_pooling_start_anew():
     assert not any(name.startswith(("stem_norm", "pooling", "classifier")) for name in weights)
 
 
-def test_the_norm_of_a_convolution_that_does_not_fit_starts_anew():
+def test_the_norm_after_a_convolution_that_does_not_fit_keeps_its_initial_weights():
     weights = translate(without_memory(torchvision.models.resnet18), without_memory(resnet18))
     assert not any(name.startswith("stem") for name in weights)
 

@@ -42,7 +42,7 @@ def test_published_size(build, count: int):
 
 
 @pytest.mark.parametrize("name", IMAGENET_PARAMETERS)
-def test_size_beside_the_network_for_imagenet(name: str):
+def test_number_of_parameters_against_the_network_for_imagenet(name: str):
     """7 x 7 stem to 3 x 3 stem, 1000 classes to 7."""
     features = 512 if name in ("resnet18", "resnet34") else 2048
     stem, classifier = 3 * 64 * (7 * 7 - 3 * 3), (features + 1) * (1000 - 7)

@@ -38,7 +38,7 @@ def weight_by_svd(rows: Tensor, channels: int, exponent: float) -> Tensor:
 
 
 @EVERY_SEED
-def test_what_the_published_code_computes(monkeypatch, capsys, seed):
+def test_agrees_with_the_published_code(monkeypatch, capsys, seed):
     golden = golden_numbers("daneshmand2021_svd_init", seed)
     first = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False)
     second, third = (nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2))

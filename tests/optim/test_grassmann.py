@@ -117,7 +117,7 @@ def test_trajectory_of_the_formulas(optimizer, by_the_paper: Callable, omega, li
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @OPTIMIZERS
-def test_what_is_not_on_the_sphere_is_nesterov_sgd(optimizer, decay):
+def test_other_parameters_follow_nesterov_sgd(optimizer, decay):
     own, other = weights(4, 3, 2, 2), weights(4, 3, 2, 2)
     other.data.copy_(own.data)
     made = optimizer([own], lr=0.1, weight_decay=decay)
@@ -215,7 +215,7 @@ def assert_same(first: nn.Module, second: nn.Module) -> None:
 
 
 @OPTIMIZERS
-def test_state_dict_goes_on_with_the_same_bits(optimizer, tmp_path):
+def test_a_loaded_state_dict_gives_the_same_bits(optimizer, tmp_path):
     model = network()
     made = made_for(model, optimizer)
     train(model, made, range(3))

@@ -136,7 +136,7 @@ def test_weights_of_half_precision(kernels, dtype):
     torch.testing.assert_close(half.float(), full, rtol=0, atol=tolerance(dtype))
 
 
-def test_what_muon_does_not_take_is_nesterov_sgd_and_zeros_and_missing_gradients_move_nothing():
+def test_other_parameters_follow_nesterov_sgd_and_zero_gradients_change_nothing():
     matrix, vector, still = weights(4, 3), weights(4), weights(4, 3)
     other, before = nn.Parameter(vector.detach().clone()), [matrix.detach().clone(), still.detach().clone()]
     made = Muon([{"params": [matrix, still]}, {"params": [vector], "use_muon": False, "weight_decay": 0.1}], lr=0.1)
@@ -151,7 +151,7 @@ def test_what_muon_does_not_take_is_nesterov_sgd_and_zeros_and_missing_gradients
 
 
 @pytest.mark.parametrize("kernels", ["flattened", "operator"])
-def test_copies_and_saved_states_go_on_with_the_same_bits(kernels, tmp_path):
+def test_copies_and_loaded_states_give_the_same_bits(kernels, tmp_path):
     first, gradients = weights(4, 3, 3, 3, dtype=torch.float32), torch.randn(6, 1, 4, 3, 3, 3)
     made = Muon([("weight", first)], kernels=kernels, stride=(2, 1))
     steps(made, *gradients[:3])

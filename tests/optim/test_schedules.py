@@ -57,7 +57,7 @@ def test_parts_are_exact(value, fraction):
 
 
 @pytest.mark.parametrize("value", ["x", "1/0", "3/2", -0.1, None])
-def test_what_is_no_part_is_refused(value):
+def test_values_that_are_no_fractions_are_refused(value):
     with pytest.raises(ValueError, match="part of the training"):
         training_fraction(value)
 

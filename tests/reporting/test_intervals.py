@@ -34,7 +34,7 @@ def test_at_least_95_of_100_intervals_hold_the_median_of_any_distribution(seeds)
     assert np.mean((values[:, low] <= np.log(2)) & (np.log(2) <= values[:, high])) > 0.95 - 0.005
 
 
-def test_it_is_students():
+def test_the_interval_of_the_mean_is_students():
     values = np.array([1.0, 2.0, 4.0])
     assert interval(values) == pytest.approx(stats.t.interval(0.95, 2, values.mean(), values.std(ddof=1) / np.sqrt(3)))
 

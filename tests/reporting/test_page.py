@@ -101,7 +101,7 @@ def test_the_page_begins_with_the_result_its_figure_and_its_table(make_run, repo
     assert found[:3] == ["p", "figure", "table"]
 
 
-def test_it_lists_every_run(page):
+def test_the_page_lists_every_run(page):
     assert page.text.count("finished seeds") == 1
     assert "diverged 1 30.00 – – 1 min 15 s 1,000 2 x Some CPU python 3.11.9, torch 2.14.1" in page.text
     assert "torch 2.14.1, commit 0123456 with changes" in page.text

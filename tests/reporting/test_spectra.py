@@ -58,7 +58,7 @@ def test_the_figure_is_part_of_the_report(section):
     assert picture.svg == svg(draw_spectra(section), picture.description)
 
 
-def test_without_spectra_there_is_none(make_run, report):
+def test_no_figure_without_spectra(make_run, report):
     make_run("norm=batch")
     (section,) = report().sections
     assert draw_spectra(section) is None

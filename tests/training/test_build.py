@@ -60,7 +60,7 @@ def test_fused_momentum_in_float16_is_refused():
 
 
 @pytest.mark.parametrize("views", ["plain", "mirrored"])
-def test_images_in_memory_are_evaluated_beside_their_mirror(views: str):
+def test_images_in_memory_have_mirrored_views(views: str):
     config = compose(["scale=smoke", "dataset.batch_size=8", f"dataset.views={views}"])
     split = load_images(config).test
     images, labels = next(build_batches(config, split, torch.device("cpu"), train=False).epoch(0))

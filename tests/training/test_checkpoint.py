@@ -60,7 +60,7 @@ def test_a_checkpoint_of_no_such_training_is_named(train, change, fault):
         train(*options)
 
 
-def test_no_bit_changes_unnoticed(tmp_path):
+def test_every_changed_bit_is_detected(tmp_path):
     path, generator = tmp_path / "last.pt", torch.Generator().manual_seed(0)
     whole = {"model": {"weight": torch.rand(300, generator=generator)}, "rows": [{"epoch": 1, "test_loss": 0.5}]}
     torch.save(whole, path)

@@ -63,7 +63,7 @@ def write_black_images(root: Path) -> None:
         (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
 
 
-def test_plain_svd_diverges_at_a_tie_and_the_sweep_goes_on(call, tmp_path):
+def test_plain_svd_diverges_at_a_tie_and_the_sweep_continues(call, tmp_path):
     write_black_images(tmp_path / "black")
     arguments = [
         "-m",

@@ -86,7 +86,7 @@ def test_evaluated_every_so_many_epochs_and_after_the_last(train, capsys):
     assert torch.load(run / "checkpoints" / "best.pt", weights_only=True)["rows"][-1]["epoch"] == int(best["epoch"])
 
 
-def test_without_validation_images_it_is_chosen_by_the_test_images(train):
+def test_without_validation_images_the_best_epoch_is_chosen_by_test_images(train):
     summary = json.loads((train("trainer.epochs=1", "logger=none") / "summary.json").read_text())
     assert summary["best_by"] == "test_accuracy" and summary["images"] == {"train": 64, "test": 32}
     assert not any(name.startswith("validation") for name in summary["final"])

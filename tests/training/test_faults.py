@@ -207,7 +207,7 @@ def test_a_folder_that_may_only_be_read(train, undisturbed, tmp_path, monkeypatc
     assert Outcome(train(*RUN)) == expected
 
 
-def test_a_run_that_another_process_is_at_work_on(train, tmp_path, monkeypatch):
+def test_a_run_that_another_process_is_running(train, tmp_path, monkeypatch):
     at_work, go_on = FORK.Event(), FORK.Event()
 
     def wait() -> None:

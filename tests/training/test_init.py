@@ -76,7 +76,7 @@ def test_errors_for_pretrained_weights(published, overrides, message):
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_without_a_network_one_line_says_what_is_missing_and_where_it_may_lie(offline, tmp_path):
+def test_without_a_network_the_error_names_the_missing_file(offline, tmp_path):
     with pytest.raises(UserError) as error:
         start(RESNET)
     (line,) = str(error.value).splitlines()
@@ -221,7 +221,7 @@ def test_a_folder_and_a_truncated_file_are_no_checkpoints(tmp_path, checkpoint):
         start_from(checkpoint)
 
 
-def test_a_checkpoint_of_another_network_is_said(checkpoint):
+def test_weights_of_another_network_are_an_error(checkpoint):
     with pytest.raises(UserError) as error:
         start_from(checkpoint, "model=alexnet_small", "dataset.num_classes=12")
     assert re.fullmatch(

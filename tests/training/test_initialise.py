@@ -23,7 +23,7 @@ def test_every_start_trains(train, init: str, capsys):
     assert ("4 layers from the SVD of their inputs on 64 images" in capsys.readouterr().out) == (init == "svd")
 
 
-def test_it_looks_at_the_first_images_of_the_training():
+def test_the_first_training_images_are_used():
     config = compose([*SVD, "scale=smoke", "dataset.flip=false", "dataset.crop_padding=0"])
     split, device = load_images(config).train, torch.device("cpu")
     seen = []
@@ -35,7 +35,7 @@ def test_it_looks_at_the_first_images_of_the_training():
     assert len(seen) == 2 and all(torch.equal(images, expected) for images in seen)
 
 
-def test_a_stopped_run_goes_on_without_it_to_the_same_bits(train, monkeypatch, capsys):
+def test_a_resumed_run_does_not_initialise_again(train, monkeypatch, capsys):
     expected = weights(train(*SVD))
     monkeypatch.setattr(StopRequest, "asked", True, raising=False)
     monkeypatch.setattr(StopRequest, "__init__", lambda self: None)

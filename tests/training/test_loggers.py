@@ -105,7 +105,7 @@ def test_wandb_has_what_the_folder_has(train, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-def test_wandb_goes_on_with_the_same_run(train, monkeypatch):
+def test_wandb_continues_the_same_run(train, monkeypatch):
     stop_after_a_step(train, monkeypatch, *OFFLINE)
     run = train(*OFFLINE)
     first, second = logged(run)

@@ -132,7 +132,7 @@ def test_a_task_without_all_variables_is_named(damage, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_what_a_task_of_slurm_is_told():
+def test_environment_variables_of_a_slurm_task():
     assert slurm_task(TASK) == {
         "RANK": "6",
         "WORLD_SIZE": "7",
@@ -168,7 +168,7 @@ def test_processes_with_different_settings_do_not_train_together(train: Callable
         train(*SMALL)
 
 
-def test_a_run_goes_on_with_as_many_processes_as_it_began_with(train: Callable[..., Path]):
+def test_a_run_is_resumed_with_the_same_number_of_processes(train: Callable[..., Path]):
     folder = train(*SMALL)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["processes"] == 1

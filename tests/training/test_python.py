@@ -91,7 +91,7 @@ class Keeping(Recorder):
         self.bests.append((best and best["epoch"], is_best))
 
 
-def test_a_training_goes_on_from_the_state_of_its_recorder():
+def test_a_training_resumes_from_the_state_of_its_recorder():
     loader = DataLoader(TensorDataset(*points()), batch_size=16, shuffle=True)
     whole = made(loader, ema_decay=0.9)
     whole.train()

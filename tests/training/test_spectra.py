@@ -51,7 +51,7 @@ def test_eigenvalues_that_a_method_does_not_find_have_an_unknown_gap():
 MLP = ("model=mlp", "norm=null", "init=xavier", "model.depth=3", "optimizer.lr=0.01", "logger=none")
 
 
-def test_every_epoch_has_its_gap_and_the_training_does_not_feel_it(train):
+def test_output_gap_of_every_epoch_does_not_change_the_training(train):
     """The last one is that of the weights that the run leaves, batch by batch of the first epoch."""
     plain = pd.read_csv(train(*MLP) / "metrics.csv")
     folder = train(*MLP, "output_gap=singular_values", "force=true")
@@ -76,5 +76,5 @@ def test_every_epoch_has_its_gap_and_the_training_does_not_feel_it(train):
     assert few["output_gap"].iloc[-1] == pytest.approx(sum(gaps[:2]) / 2, rel=1e-5)
 
 
-def test_it_is_no_part_of_the_identity():
+def test_the_output_gap_does_not_change_the_identity():
     assert identity(compose(["output_gap=singular_values", "output_gap.batches=3"])) == identity(compose([]))

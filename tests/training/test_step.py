@@ -75,7 +75,7 @@ def test_the_average_of_the_weights_over_the_steps():
         assert_near(average, expected.module.state_dict()[name], terms=8, dtype=torch.float64)
 
 
-def test_averaged_weights_are_evaluated_beside_the_last_ones():
+def test_averaged_weights_are_also_evaluated():
     images = data()
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(20, LABELS))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
@@ -104,7 +104,7 @@ def mixed_batches(seed: int, steps: int) -> list[tuple[torch.Tensor, torch.Tenso
     return seen
 
 
-def test_what_a_batch_transform_draws_depends_on_seed_and_step():
+def test_random_numbers_of_a_batch_transform_depend_on_seed_and_step():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     first = mixed_batches(0, steps=3)

@@ -23,7 +23,7 @@ def run_id(*overrides: str) -> str:
     return digest(identity(compose(overrides)))
 
 
-def test_what_a_study_leaves_behind(train):
+def test_files_of_a_study(train):
     folder = train(*QUICK)
     table, summary = pd.read_csv(folder / "metrics.csv"), json.loads((folder / "summary.json").read_text())
     assert table["layer"].tolist() == [1, 2, 3, 4, 5]
@@ -58,7 +58,7 @@ def test_a_width_without_spread_is_written_as_such(train):
 @pytest.mark.parametrize(
     "override", ["scale=cpu", "model.width=7", "norm=zca", "dataset=cifar10", "trainer.epochs=3", "device=cpu"]
 )
-def test_what_a_study_does_not_read_stays_out_of_its_identity(override: str):
+def test_keys_that_a_study_does_not_read_are_ignored(override: str):
     assert run_id("study=depth", override) == run_id("study=depth")
 
 
@@ -73,11 +73,11 @@ def test_images_count_where_a_study_takes_batches_of_them():
     assert run_id("study=images", "dataset.root=elsewhere") == run_id("study=images")
 
 
-def test_without_a_study_nothing_is_left_of_it():
+def test_study_keys_are_absent_without_a_study():
     assert not [key for key in flatten(compose()) if key.startswith("study")]
 
 
-def test_batches_go_on_through_the_epochs_and_are_whole():
+def test_batches_continue_over_epochs_and_are_full():
     config = compose(["study=images", "study.batches=5", "dataset.batch_size=4", "dataset.crop_padding=0"])
     split = Split(torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 1, 8, 8), torch.zeros(10, dtype=torch.int64))
     found = image_batches(config, split, torch.device("cpu"))

@@ -39,7 +39,7 @@ def hyperparameters(events: EventAccumulator, tag: str) -> HParamsPluginData:
     return HParamsPluginData.FromString(events.summary_metadata[f"_hparams_/{tag}"].plugin_data.content)
 
 
-def test_hyperparameters_beside_the_final_metrics(run, events):
+def test_hyperparameters_with_the_final_metrics(run, events):
     values = hyperparameters(events, "session_start_info").session_start_info.hparams
     assert values["norm.backward._target_"].string_value == "spectral_repro.linalg.backward.PowerIteration"
     assert (values["optimizer.lr"].number_value, values["trainer.compile"].bool_value) == (0.1, False)

@@ -38,14 +38,14 @@ def test_it_agrees_with_finite_differences(function, spectrum, symmetric):
     assert gradcheck(lambda a: matrix_function((a + a.mT) / 2, function, Exact())[0], (matrix,))
 
 
-def test_of_a_multiple_of_the_identity_it_is_the_scalar_derivative(random_gradient, matrix_gradient):
+def test_gradient_at_a_multiple_of_the_identity(random_gradient, matrix_gradient):
     gradient = random_gradient(4)
     result = matrix_gradient(2.5 * torch.eye(4, dtype=torch.float64), InverseSqrt(), Exact(), gradient)
     torch.testing.assert_close(result, -0.5 * 2.5**-1.5 * (gradient + gradient.T) / 2)
 
 
 @pytest.mark.parametrize("function", [One(), InverseSqrt()])
-def test_it_passes_nothing_between_tied_directions_that_a_cut_parts(function):
+def test_no_gradient_between_tied_directions_on_both_sides_of_the_cut(function):
     kernel = Exact().kernel(Restricted(function, Leading(2)), torch.tensor([3.0, 1.0, 1.0, 0.5], dtype=torch.float64))
     assert kernel[1, 2] == kernel[2, 1] == 0
     assert kernel[0, 2] == pytest.approx(float(function(torch.tensor(3.0))) / 2, rel=1e-6)

@@ -19,14 +19,14 @@ def test_the_second_method_takes_over_at_the_switch(spectrum, symmetric, random_
         assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(expected)
 
 
-def test_it_begins_with_the_second_where_the_switch_is_at_the_start():
+def test_a_switch_at_0_starts_with_the_second_method():
     first, second = NewtonSchulz(3), PowerIteration(3)
     assert Hybrid(first, second, switch=0).current is second
     assert Hybrid(first, second).current is first
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_it_can_do_what_both_methods_can(order):
+def test_a_hybrid_supports_what_both_methods_support(order):
     hybrid = Hybrid(*[Exact(), NewtonSchulz()][::order])
     assert hybrid.decomposes
     assert not Hybrid(*[Exact(), UnrolledPowerIteration()][::order]).decomposes

@@ -78,7 +78,7 @@ def test_the_newton_schulz_kernel_is_that_gradient_where_eigenvalues_have_not_co
 
 
 @each_function
-def test_the_trace_has_its_part_in_the_gradient(function, symmetric, matrix_gradient):
+def test_the_gradient_includes_the_trace(function, symmetric, matrix_gradient):
     """For an unconverged root tr(G dF) along the identity is not the sum of the slopes h'(a_i)."""
     matrix, identity = symmetric((4.0, 1.0, 0.1)), torch.eye(3, dtype=torch.float64)
     method, step = NewtonSchulz(2), 1e-6

@@ -80,7 +80,7 @@ def test_it_tends_to_exact(function, spectrum, symmetric, random_gradient):
 
 @pytest.mark.parametrize("spectrum", ["rank-deficient", "condition-1e14"], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_is_finite_where_directions_are_lost(spectrum, dtype, symmetric, random_gradient, matrix_gradient):
+def test_the_gradient_is_finite_if_directions_are_lost(spectrum, dtype, symmetric, random_gradient, matrix_gradient):
     torch.manual_seed(0)
     gradient = random_gradient(5).to(dtype)
     result = matrix_gradient(symmetric(spectrum).to(dtype), InverseSqrt(), UnrolledPowerIteration(), gradient, shift=1e-3)
