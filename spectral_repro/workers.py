@@ -1,4 +1,4 @@
-"""Other processes that take a part of a command's work."""
+"""Worker processes for a part of the work of a command."""
 
 import gc
 import multiprocessing
@@ -12,16 +12,19 @@ from typing import TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
-Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # as the built-in map
+Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # used like the built-in map
 
 
 @contextmanager
 def workers(module: str) -> Iterator[Mapper]:
-    """A map that gives its items to other processes, one for each core.
+    """A map that runs in one process per core.
 
-    The processes import ``module`` while this one goes on. They are copies of one that has done nothing else (forkserver), or
-    new ones where the system has no such copies. They are never copies of this process, whose threads and locks could hold them
-    up. Where none can be started, or the system ends one of them, this process does the work.
+    The processes import ``module`` while this one continues. They are forked from a fresh process (forkserver), or spawned if
+    the system has no forkserver, but never forked from this process, whose locks could block them. If no process can be
+    started, or one is killed, this process does the work.
+
+    Args:
+        module: name of the module that the processes import first.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -49,8 +52,8 @@ def workers(module: str) -> Iterator[Mapper]:
 
 
 def _begin(environment: dict[str, str]) -> None:
-    """Gives a process the environment of the command, which alone ends it: Ctrl-C does not."""
+    """Gives a worker the environment of the command, and lets it ignore Ctrl-C, so that only the command ends it."""
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # what is imported is not looked through for garbage, which takes a tenth of the time of a figure
+    gc.freeze()  # imported objects are not searched for garbage, which would take a tenth of the time of a figure

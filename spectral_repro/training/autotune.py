@@ -16,7 +16,7 @@ from spectral_repro.training.environment import fastest_precision
 from spectral_repro.training.processes import first_over_ranks
 from spectral_repro.training.trainer import Trainer
 
-WARM_UP, LEAST, SECONDS = 2, 5, 3.0  # steps before the first that is timed; steps that are timed, and for how long at least
+WARM_UP, LEAST, SECONDS = 2, 5, 3.0  # untimed steps; the smallest number of timed steps, and their smallest total time
 
 
 def fastest_layout(config: DictConfig, device: torch.device) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def fastest_layout(config: DictConfig, device: torch.device) -> dict[str, Any]:
     The steps are those of the configuration on one batch of random images. The precision is not changed.
 
     Returns:
-        channels_last and compile as they are fastest; under milliseconds the median times of a step by name; if the network
-        cannot be compiled here, under not_compiled the reason.
+        The fastest values of channels_last and compile, and under milliseconds the median times of a step by name. If the
+        network cannot be compiled, not_compiled has the reason.
     """
     times: dict[tuple[bool, bool], float] = {}
     for channels_last in (True, False):
