@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
@@ -16,7 +16,7 @@ Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  #
 
 
 @contextmanager
-def workers(module: str) -> Iterator[Mapper]:
+def workers(module: str) -> Iterator[Mapper[Any, Any]]:
     """A map that runs in one process per core.
 
     The processes import ``module`` while this one continues. They are forked from a fresh process (forkserver), or spawned if
