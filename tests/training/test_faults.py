@@ -182,7 +182,7 @@ def test_a_full_disk(train, undisturbed, tmp_path):
     expected, limits = undisturbed(*RUN), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:
-        with pytest.raises(UserError, match=r"File too large: free some space, .*; the same command goes on") as error:
+        with pytest.raises(UserError, match=r"File too large: free some space, .*; the same command continues") as error:
             train(*RUN)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
