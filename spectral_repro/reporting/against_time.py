@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from spectral_repro.reporting.intervals import interval
+from spectral_repro.reporting.intervals import FEWEST, interval
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.sections import Section
 from spectral_repro.reporting.style import INK, PALETTE, STYLE, finish
@@ -25,6 +25,7 @@ STEPS = {"color": PALETTE[0], "linewidth": 1, "linestyle": (0, (4, 2)), "drawsty
 POINTER = {"color": "#8b8b93", "linewidth": 0.5, "zorder": 1, "scalex": False, "scaley": False}
 LABEL, GAP, REACH = 7.2, 5.0, 9.0  # in points: size of a label, its distance from its dot, the distance that needs a line
 ON_A_BAR = 40  # points by which a label may be farther from its dot to lie on no bar
+MISLEADING = 80  # the same, not to seem the label of another dot
 
 
 def points(section: Section) -> pd.DataFrame:
@@ -32,7 +33,7 @@ def points(section: Section) -> pd.DataFrame:
 
     Columns: label; seeds, their number; time of a step in milliseconds, from the file of measured times if there is one, or
     else the mean over the runs, which must come from one machine; mean over the seeds, and its 95 % t interval from low to high
-    (NaN for one seed); front, whether no other row is both faster and better.
+    (NaN for fewer than three seeds); front, whether no other row is both faster and better.
     """
     table, rows = section.table, []
     for entry in section.entries:
@@ -40,7 +41,7 @@ def points(section: Section) -> pd.DataFrame:
         values = values[np.isfinite(values)]
         own = entry.row.step_time if table.times_from else section.values(entry, STEP_TIME).mean()
         if len(values) and own is not None and np.isfinite(own):
-            low, high = interval(values)
+            low, high = interval(values) if len(values) >= FEWEST else (np.nan, np.nan)
             rows.append((entry.row.label, len(values), own, values.mean(), low, high))
     frame = pd.DataFrame(rows, columns=["label", "seeds", "time", "mean", "low", "high"])
     merit = frame["mean"] if table.metric.best == "max" else -frame["mean"]
@@ -133,17 +134,24 @@ def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -
         np.concatenate([np.minimum(*each) - 1, np.maximum(*each) + 1], 1)
         for each in ((front[:-1], corners), (corners, front[1:]))
     ]
-    labels = frame["label"] + np.where((frame["seeds"] == 1) & (frame["seeds"].max() > 1), " (1 seed)", "")
+    few = {1: " (1 seed)", 2: " (2 seeds)"} if frame["seeds"].max() >= FEWEST else {}
+    labels = [label + few.get(seeds, "") for label, seeds in zip(frame["label"], frame["seeds"], strict=True)]
     taken = np.concatenate([np.concatenate([dots - 4 * pixels, dots + 4 * pixels], axis=1), *steps])
     for row in np.lexsort([-dots[:, 1], ~best]):
         written = axes.annotate(
-            labels.iloc[row], (times[row], means[row]), (0, 0), textcoords="offset points", ha="left", va="bottom",
+            labels[row], (times[row], means[row]), (0, 0), textcoords="offset points", ha="left", va="bottom",
             fontsize=LABEL, color=PALETTE[0] if best[row] else INK, fontweight="bold" if best[row] else "normal",
             annotation_clip=False, path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
         extent = written.get_window_extent()
         box, far = _free_place(
-            dots[row], (extent.width + pixels, extent.height), axes.bbox.padded(-3 * pixels), taken, bars, pixels
+            dots[row],
+            (extent.width + pixels, extent.height + pixels),
+            axes.bbox.padded(-3 * pixels),
+            np.delete(dots, row, axis=0),
+            taken,
+            bars,
+            pixels,
         )
         written.set_position((box[:2] - dots[row]) / pixels)
         taken = np.concatenate([taken, box[None]])
@@ -154,11 +162,18 @@ def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -
 
 
 def _free_place(
-    dot: np.ndarray, size: tuple[float, float], within: Bbox, taken: np.ndarray, bars: np.ndarray, pixels: float
+    dot: np.ndarray,
+    size: tuple[float, float],
+    within: Bbox,
+    others: np.ndarray,
+    taken: np.ndarray,
+    bars: np.ndarray,
+    pixels: float,
 ) -> tuple[np.ndarray, bool]:
     """The nearest box to a dot for a label of this size, and whether it is so far away that it needs a line.
 
-    The box lies within the axes and overlaps no taken box, if possible. It lies on a bar only if the next free place is far.
+    The box lies within the axes and overlaps no taken box, if possible. It lies on a bar only if the next free place is far. So
+    does one whose line would touch another dot, or that is nearer to another dot.
     """
     (width, height), gap = size, GAP * pixels
     beside = [(gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap), (-width / 2, -gap - height)]
@@ -167,10 +182,14 @@ def _free_place(
     starts = np.concatenate([dot + beside, np.stack(np.meshgrid(across, up), axis=-1).reshape(-1, 2)])
     boxes = np.concatenate([starts, starts + size], axis=1)
     distance = _distance(dot, starts, size)
-    cost = distance + ON_A_BAR * pixels * (_overlap(boxes, bars) > 0) + np.where(np.arange(len(boxes)) < len(beside), 0, gap)
+    far = distance > REACH * pixels
+    touched = (_from_lines(dot, np.clip(dot, starts, starts + size), others) < GAP * pixels).any(1)
+    nearer = np.any([_distance(other, starts, size) < distance for other in others], axis=0)
+    cost = distance + np.where(np.arange(len(boxes)) < len(beside), 0, gap)
+    cost += ON_A_BAR * pixels * (_overlap(boxes, bars) > 0) + MISLEADING * pixels * (far & (touched | nearer))
     inside = (boxes[:, :2] >= (within.x0, within.y0)).all(1) & (boxes[:, 2:] <= (within.x1, within.y1)).all(1)
     chosen = np.lexsort([cost, _overlap(boxes, taken), ~inside])[0]
-    return boxes[chosen], bool(distance[chosen] > REACH * pixels)
+    return boxes[chosen], bool(far[chosen])
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -182,3 +201,10 @@ def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _distance(dot: np.ndarray, starts: np.ndarray, size: tuple[float, float]) -> np.ndarray:
     """The distance from a dot to the nearest point of each box."""
     return np.linalg.norm(dot - np.clip(dot, starts, starts + size), axis=-1)
+
+
+def _from_lines(start: np.ndarray, ends: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The distances (ends, points) of points from the lines between a start and each of several ends."""
+    lines, offsets = ends - start, points - start
+    share = (lines @ offsets.T) / np.square(lines).sum(1, keepdims=True).clip(min=1e-9)
+    return np.linalg.norm(offsets - share.clip(0, 1)[..., None] * lines[:, None], axis=-1)

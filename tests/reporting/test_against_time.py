@@ -3,11 +3,12 @@
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.against_time import caption_against_time, draw_against_time, points
+from spectral_repro.reporting.against_time import _from_lines, caption_against_time, draw_against_time, points
 from spectral_repro.reporting.figures import pictures
 from spectral_repro.reporting.papers import Paper, load_paper, supply_times
 from spectral_repro.reporting.sections import Section, gather
@@ -39,9 +40,9 @@ def experiments() -> Paper:
 
 @pytest.fixture
 def section(make_run, read, by_size) -> Section:
-    """Two runs of batch norm, and one of ZCA at each size, with times that are close to each other."""
-    for seed in (0, 1):
-        make_run("norm=batch", seed=seed, accuracies=[70.0 + seed], columns={"step_time": [40.0]})
+    """Three runs of batch norm, and one of ZCA at each size, with times that are close to each other."""
+    for seed, accuracy in enumerate((70.0, 70.5, 71.0)):
+        make_run("norm=batch", seed=seed, accuracies=[accuracy], columns={"step_time": [40.0]})
     for time, accuracy, size in zip((44.0, 60.0, 60.0, 61.0), (75.0, 74.9, 74.8, 80.0), SIZES, strict=True):
         make_run("norm=zca", f"norm.group_size={size}", accuracies=[accuracy], columns={"step_time": [time]})
     return gather(by_size, read()).sections[0]
@@ -69,6 +70,13 @@ def test_labels_do_not_overlap(section):
     assert axes.get_xscale() == "linear" and image(figure, "png").startswith(b"\x89PNG")
     assert pictures(section)[0][0].name == f"{section.name}-time"
     assert "40" in caption_against_time(section) and section.machines[0] in caption_against_time(section)
+
+
+def test_distances_of_points_from_lines():
+    points = np.array([[2.0, 1.0], [6.0, 3.0], [-3.0, 4.0]])
+    found = _from_lines(np.zeros(2), np.array([[4.0, 0.0], [0.0, 0.0], [4.0, 2.0]]), points)
+    expected = [[1, 13**0.5, 5], [5**0.5, 45**0.5, 5], [0, 5**0.5, 5]]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_times_from_a_file_replace_those_of_the_runs(make_run, read, experiments, tmp_path):
