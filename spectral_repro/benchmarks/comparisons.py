@@ -29,7 +29,7 @@ from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
 from spectral_repro.linalg import clip_conv, conv_norm, conv_singular_values, sqrtm
 from spectral_repro.linalg.backward import Exact, NewtonSchulz, PowerIteration, Taylor
 from spectral_repro.linalg.feature_covariance import covariance
-from spectral_repro.models import resnet18
+from spectral_repro.models import resnet18, resnet50
 from spectral_repro.models.wide_resnet import wrn28_10
 from spectral_repro.optim import SGDG, AdamG, sphere_groups
 from spectral_repro.training.autotune import ready
@@ -252,8 +252,11 @@ def pipeline(device: torch.device, images: int, width: int) -> Comparison:
     return Comparison(jobs, targets, sums={"epoch of steps": {"ResNet-18": len(batches)}})
 
 
-def photographs(device: torch.device, images: int, size: int) -> Comparison:
-    """Decoding, cropping, flipping and normalising photographs of 500 x 375 pixels, compared with Pillow and torchvision."""
+def photographs(device: torch.device, images: int, size: int, width: int) -> Comparison:
+    """Decoding, cropping, flipping and normalising photographs of 500 x 375 pixels in one process, compared with Pillow and
+    torchvision, and with a training step of a ResNet-50 on as many random images: the ratio is the number of worker processes
+    that the step needs.
+    """
     folder = tempfile.TemporaryDirectory()
     noise, paths = np.random.default_rng(0), []
     for number in range(images):
@@ -269,9 +272,21 @@ def photographs(device: torch.device, images: int, size: int) -> Comparison:
     def by_pillow() -> Tensor:
         return torch.stack([plain(Image.open(path).convert("RGB")) for path in paths]).to(device)
 
-    jobs = {"batches": whole(lambda: list(batches.epoch(0))), "Pillow": whole(by_pillow)}
-    target = Target("a photograph decoded, cut, mirrored / by torchvision's transforms of Pillow", "batches", "Pillow", 0.62)
-    return Comparison(jobs, [target], clean=folder.cleanup)
+    network = resnet50(num_classes=1000, width=width, large=True).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, 0.9)
+    noise_images = torch.randn(images, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(1000, (images,), device=device)
+    jobs = {
+        "batches": whole(lambda: list(batches.epoch(0))),
+        "Pillow": whole(by_pillow),
+        "ResNet-50": whole(lambda: step(network, optimizer, noise_images, labels)),
+    }
+    what = "a photograph decoded, cut, mirrored"
+    targets = [
+        Target(f"{what} / by torchvision's transforms of Pillow", "batches", "Pillow", 0.62),
+        Target(f"{what} / its share of a step of ResNet-50", "batches", "ResNet-50", 0.1),
+    ]
+    return Comparison(jobs, targets, clean=folder.cleanup)
 
 
 class ImageListDataset(Dataset):
