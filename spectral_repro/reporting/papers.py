@@ -1,6 +1,7 @@
 """Tables of papers, read from conf/paper and conf/table, with published values from there or from a file of the user."""
 
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -15,7 +16,7 @@ from spectral_repro import configuration
 from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.folders import CONF, files, folders
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import identity, within
+from spectral_repro.configuration.identity import flatten, identity, within
 from spectral_repro.configuration.tables import Experiment, experiment
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.cache import cached, fingerprint
@@ -147,17 +148,54 @@ class Paper:
 def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tuple[str, ...], Values]:
     """The identity that the overrides of each row compose to. Results are cached as long as conf/ does not change.
 
+    Rows of papers that differ in single values alone, such as norm.group_size, are composed once.
+
     Args:
         rows: the overrides of each row.
         mapper: used like the built-in map for many rows; it may use other processes.
     """
+
+    def computed(_: object, missing: Iterable[tuple[str, ...]]) -> list[Values]:
+        alike = defaultdict(list)
+        for overrides in missing:
+            options, values = _options_and_values(overrides)
+            alike[options, tuple(sorted(values))].append((overrides, values))
+        parts = (mapper if len(alike) >= MANY else map)(_identities, list(alike.values()))
+        found = {overrides: values for part in parts for overrides, values in part.items()}
+        return [found[overrides] for overrides in missing]
+
     state = _conf_state()
     keys = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
-    return cached(keys, _identity, lambda function, missing: (mapper if len(missing) >= MANY else map)(function, missing))
+    return cached(keys, _identities, computed)
 
 
-def _identity(overrides: tuple[str, ...]) -> Values:
-    return identity(compose(overrides))
+def _identities(rows: Sequence[tuple[tuple[str, ...], Values]]) -> dict[tuple[str, ...], Values]:
+    """The identities of rows that choose the same options and set the same keys.
+
+    The first row is composed, and the configuration gets the values of the others. If something that is composed after the row
+    changes one of its values, every row is composed.
+    """
+    (first, values), *others = rows
+    config = compose(first)
+    found = {first: identity(config)}
+    settled = all(OmegaConf.select(config, key) == value for key, value in values.items())
+    for overrides, values in others:
+        if settled:
+            for key, value in values.items():
+                OmegaConf.update(config, key, value)
+        else:
+            config = compose(overrides)
+        found[overrides] = identity(config)
+    return found
+
+
+def _options_and_values(overrides: tuple[str, ...]) -> tuple[str, Values]:
+    """The options that a row of a paper chooses, and the values that it sets by key; other overrides as they are."""
+    row = _described(overrides[0]) if len(overrides) == 1 else None
+    if row is None:
+        return repr(overrides), {}
+    content = row.config(overrides[0])
+    return repr(content.pop("defaults")), flatten(content)
 
 
 def _described(override: str) -> Experiment | None:
