@@ -286,7 +286,7 @@ def photographs(device: torch.device, images: int, size: int, width: int) -> Com
         Target(f"{what} / by torchvision's transforms of Pillow", "batches", "Pillow", 0.62),
         Target(f"{what} / its share of a step of ResNet-50", "batches", "ResNet-50", 0.1),
     ]
-    return Comparison(jobs, targets, clean=folder.cleanup)
+    return Comparison(jobs, targets, rounds=3, clean=folder.cleanup)
 
 
 class ImageListDataset(Dataset):
