@@ -65,7 +65,7 @@ def draw_curves(section: Section) -> Figure | None:
         figure = Figure(figsize=(max(7.2, 1.44 * len(values)), sum(heights)), layout="constrained")
         places = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0] if len(blocks) > 1 else [figure]
         panels = [_panels(place, table, metrics, values) for place in places]
-        epochs = max(section.protocol["trainer.epochs"], section.published_epochs)
+        epochs = max(section.published_epochs, *(run.identity["trainer.epochs"] for run in section.runs))
         for metric, rows in zip(metrics, zip(*panels, strict=True), strict=True):
             for block, row in zip(blocks, rows, strict=True):
                 for axes, lines in zip(row, block.columns, strict=True):

@@ -51,6 +51,13 @@ def test_a_line_for_each_method_and_each_diverged_run(figure):
     assert points(loss.lines[0]) == [(1, 1.5), (2, pytest.approx(0.6)), (3, pytest.approx(0.1))]
 
 
+def test_runs_of_different_lengths_in_one_comparison(make_run, read):
+    for epochs in (4, 9):
+        make_run("norm=batch", f"trainer.epochs={epochs}", accuracies=[50.0] * epochs)
+    (section,) = compare(read(), ["trainer.epochs"]).sections
+    assert draw_curves(section).axes[0].get_xlim()[1] == pytest.approx(1.02 * 9)
+
+
 def test_diverged_runs_end_in_a_cross(figure):
     loss, accuracy = figure.axes
     crosses = [line for line in accuracy.lines if line.get_marker() == "x"]
