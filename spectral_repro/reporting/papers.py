@@ -166,7 +166,7 @@ def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tu
 
     state = _conf_state()
     keys = {overrides: fingerprint(state, overrides, list(map(_described, overrides))) for overrides in rows}
-    return cached(keys, _identities, computed)
+    return cached(keys, lambda overrides: identity(compose(overrides)), computed)
 
 
 def _identities(rows: Sequence[tuple[tuple[str, ...], Values]]) -> dict[tuple[str, ...], Values]:
