@@ -54,11 +54,22 @@ class Published:
             raise UserError(f"{source}: its md5 is not that of the original archive, {self.md5}; restore it, or move it away")
         if self.is_archive:
             try:
-                with tarfile.open(source) as tar:
-                    tar.extractall(folder, filter="data")
+                _unpack(source, folder)
             except (tarfile.TarError, EOFError, zlib.error) as error:
                 raise RuntimeError(f"{self.name}: {error}") from error
             (folder / self.name).unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a tar archive, and writes nothing outside the folder."""
+    with tarfile.open(archive) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(folder, filter="data")
+            return
+        for member in tar.getmembers():  # Python before 3.11.4
+            if not (member.isfile() or member.isdir()) or not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+                raise tarfile.TarError(f"{member.name} is a link, a device, or outside the folder")
+        tar.extractall(folder)
 
 
 @dataclass

@@ -113,6 +113,19 @@ def test_an_archive_that_is_another_or_leaves_its_folder_is_refused(tmp_path, se
     assert not list((tmp_path / "root").iterdir()) and not (tmp_path / "root" / "elsewhere").exists()
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="every release of Python 3.12 has the filter")
+def test_an_archive_without_the_filter_of_tarfile(tmp_path, serve, monkeypatch):
+    """As in Python before 3.11.4."""
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    write(tmp_path / "served")
+    serve(tmp_path / "served", "../elsewhere")
+    with pytest.raises(UserError, match="could not be downloaded"):
+        published_corruptions("cifar10", tmp_path / "root", download=True)
+    assert not list((tmp_path / "root").iterdir())
+    serve(tmp_path / "served", "CIFAR-10-C")
+    published_corruptions("cifar10", tmp_path / "root", download=True)
+
+
 def photographs(count: int) -> Split:
     """Smooth images, as JPEG expects them."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
