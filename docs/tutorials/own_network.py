@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Whitening in your own network
 #
-# This tutorial takes a small network with batch norm, replaces its batch norms by whitening, trains both on
-# handwritten digits, computes the statistics for evaluation again, and exports the result. It takes half a minute on two CPU
-# cores.
+# This tutorial takes a small network and replaces its batch norms by whitening. It trains both networks on handwritten digits,
+# recomputes the statistics for evaluation, and exports the result. It takes half a minute on two CPU cores.
 
 # %% tags=["parameters"]
 EPOCHS = 8

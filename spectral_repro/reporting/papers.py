@@ -47,7 +47,7 @@ class Row:
         overrides: of its configuration, on the command line of train.
         values: that distinguish its runs from those of other rows; None if they were not composed, because no run can match.
         published: mean, median, std, low and high (a 95 % interval of the mean) and best in the unit of the metric,
-            success_rate in percent, and means under the names of the other metrics of the table, as far as they were published.
+            success_rate in percent, and the means of the other metrics by name; only values that were published.
         series: its line in a figure with an axis; None for a row that is not on the axis.
         at: its place on the axis.
         over: the range of the first column of metrics.csv over which its value is averaged; None: the last row.
