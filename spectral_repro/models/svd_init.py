@@ -1,5 +1,6 @@
 """Initial weights from the singular vectors of a layer's inputs (daneshmand2021)."""
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,23 +15,33 @@ LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
     "all": (nn.Conv2d, nn.Linear),
 }
+SAME = {"norm": "all zero", "std": "all equal"}
 
 
 @torch.no_grad()
 def svd(
-    model: nn.Module, first_images: FirstImages, *, images: Count = 256, layers: Literal["conv", "linear", "all"] = "conv"
+    model: nn.Module,
+    first_images: FirstImages,
+    *,
+    images: Count = 256,
+    layers: Literal["conv", "linear", "all"] = "conv",
+    unit: Literal["norm", "std"] = "norm",
 ) -> None:
     """`xavier`, then the square layers, with C outputs and C inputs, from the SVD of their inputs.
 
     Training images pass through the network. The inputs of a square layer are the rows of X (N, P) = U diag(s) V^T: vectors, or
     the patches of a convolution, P = C k k. Its weight becomes U[:C, :C] diag(s_1, ..., s_C)^-e V^T[:C], e = 1/2 for
-    convolutions and 1 for linear layers (`svd_weight`), divided by the Frobenius norm of the layer's output on these images.
-    Prints the `gram_ratio` of the inputs of the classifier, before and after. As in the published code of Figures 3, 4 and 7.
+    convolutions and 1 for linear layers (`svd_weight`), divided by the Frobenius norm, or by the standard deviation, of the
+    layer's output on these images. Prints the `gram_ratio` of the inputs of the classifier, before and after. As in the
+    published code of Figures 3, 4 and 7, which divides by the norm.
 
     Args:
         model: has an attribute ``classifier``; normalisations and dropout depend on its mode.
         images: number of images; every layer needs N >= C.
         layers: square convolutions, linear layers or both. Grouped convolutions are not square.
+        unit: what is 1 for the outputs of a square layer. "norm": their Frobenius norm, as published. "std": their standard
+            deviation, for networks with batch norm. Such a network does not depend on the length of its weights, but an
+            update turns short weights further: with "norm", the first step of a usual learning rate replaces them.
 
     Raises:
         ValueError: for too few images, a network without such a layer, or a layer whose inputs are all zero.
@@ -41,7 +52,7 @@ def svd(
         raise ValueError(f"layers={layers}: no such layer of this network has as many outputs as inputs")
     batch = first_images(images)
     before = _ratio_of_features(model, batch)
-    hooks = [layer.register_forward_pre_hook(_fit) for layer in square]
+    hooks = [layer.register_forward_pre_hook(partial(_fit, unit=unit)) for layer in square]
     try:
         after = _ratio_of_features(model, batch)
     finally:
@@ -74,7 +85,7 @@ def _is_square(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
 
 
-def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor]) -> None:
+def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], unit: Literal["norm", "std"]) -> None:
     """Sets the weight of a layer just before it is applied."""
     (x,) = inputs
     if isinstance(layer, nn.Conv2d):
@@ -86,7 +97,8 @@ def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor]) -> None:
     if len(rows) < channels:
         raise ValueError(f"images={len(x)}: only {len(rows)} inputs for {channels} channels, take more")
     layer.weight.copy_(svd_weight(rows, channels, exponent).view_as(layer.weight))
-    norm = layer.forward(x).norm()
-    if norm == 0:
-        raise ValueError(f"images={len(x)}: a layer of {channels} channels is given nothing but zeros")
-    layer.weight /= norm
+    output = layer.forward(x)
+    size = output.norm() if unit == "norm" else output.std()
+    if size == 0:
+        raise ValueError(f"images={len(x)}: the outputs of a layer of {channels} channels are {SAME[unit]}")
+    layer.weight /= size

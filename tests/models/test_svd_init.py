@@ -77,6 +77,21 @@ def test_the_patches_are_those_of_the_convolution(layer: nn.Conv2d):
     assert y.norm().item() == pytest.approx(1, rel=tolerance(torch.float32, patches.numel()))
 
 
+def test_outputs_can_have_a_standard_deviation_of_1():
+    """The same direction of the weights, another length."""
+    first, second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1)
+    model, weights = Network(first, nn.BatchNorm2d(4), nn.ReLU(), second), {}
+    torch.manual_seed(0)
+    images = torch.rand(16, 3, 8, 8)
+    for unit in ("norm", "std"):
+        torch.manual_seed(1)
+        svd(model, lambda number: images, images=16, unit=unit)
+        weights[unit] = second.weight.detach().flatten()
+    _, y = inputs_and_outputs(model, second, images)
+    assert y.std().item() == pytest.approx(1, rel=tolerance(torch.float32, images.numel()))
+    assert torch.cosine_similarity(weights["norm"], weights["std"], dim=0).item() == pytest.approx(1, rel=1e-5)
+
+
 def test_linear_layers_put_out_singular_vectors():
     """X W^T = U U[:C]^T / sqrt(C): the representations span what they did, with equal singular values."""
     torch.manual_seed(0)
@@ -127,7 +142,7 @@ def test_a_ratio_is_1_for_one_direction_and_smallest_for_orthonormal_features():
     [
         (Network(nn.Conv2d(3, 6, 3)), torch.rand(4, 3, 5, 5), "layers=conv: no such layer"),
         (Network(nn.Conv2d(3, 3, 5)), torch.rand(2, 3, 5, 5), "images=2: only 2 inputs for 3 channels"),
-        (Network(nn.Conv2d(3, 3, 3)), torch.zeros(4, 3, 5, 5), "images=4: .* nothing but zeros"),
+        (Network(nn.Conv2d(3, 3, 3)), torch.zeros(4, 3, 5, 5), "images=4: the outputs of a layer of 3 channels are all zero"),
     ],
 )
 def test_what_cannot_be_done_is_refused(model: nn.Module, images: Tensor, message: str):
