@@ -12,7 +12,7 @@ from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.sphere import length, project
 from spectral_repro.optim.mixed import NOT_NEGATIVE, MixedOptimizer, Range, gradients_of, named
 
-BLOCK = 2**18  # numbers in a block of rows: the fastest power of two
+BLOCK = 2**19  # numbers in a block of rows: the fastest power of two
 
 
 class Grassmann(MixedOptimizer, ABC):
