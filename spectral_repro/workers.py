@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -12,43 +12,60 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item", bound=Hashable)
 Value = TypeVar("Value")
-Mapper = Callable[[Callable[[Item], Value], Sequence[Item]], Iterable[Value]]  # used like the built-in map
+Mapper = Callable[[Callable[[Item], Value], Iterable[Item]], Iterable[Value]]  # used like the built-in map
 
 
 @contextmanager
 def workers(module: str) -> Iterator[Mapper[Any, Any]]:
-    """A map that runs in one process per core.
+    """A map that runs in one process per core. It starts at once, and waits for a value only when it is asked for it.
 
     The processes import ``module`` while this one continues. They are forked from a fresh process (forkserver), or spawned if
-    the system has no forkserver, but never forked from this process, whose locks could block them. If no process can be
-    started, or one is killed, this process does the work.
+    the system has no forkserver, but never forked from this process, whose locks could block them. With one core, if no process
+    can be started, or if one is killed, this process does the work.
 
     Args:
         module: name of the module that the processes import first.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    executor = _executor(cores, module) if cores > 1 else None
+    if executor is None:
+        yield map
+        return
+
+    def mapper(function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
+        items = list(items)
+        try:
+            values = executor.map(function, items)
+        except BrokenProcessPool:
+            return map(function, items)
+        return _finished_here(values, function, items)
+
+    with executor:
+        yield mapper
+
+
+def _executor(cores: int, module: str) -> ProcessPoolExecutor | None:
+    """Worker processes that import a module; None on a system that cannot start any."""
     try:
         method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
         context = multiprocessing.get_context(method)
         context.set_forkserver_preload([module])
         executor = ProcessPoolExecutor(cores, context, _begin, (dict(os.environ),))
-        if cores > 1:
-            executor.submit(os.getpid)  # starts the import
+        executor.submit(os.getpid)  # starts the import
     except (OSError, ImportError, NotImplementedError):  # a system without semaphores
-        cores = 1
-    if cores == 1:
-        yield map
-        return
+        return None
+    return executor
 
-    def mapper(function: Callable[[Item], Value], items: Iterable[Item]) -> list[Value]:
-        items = list(items)
-        try:
-            return list(executor.map(function, items))
-        except BrokenProcessPool:
-            return list(map(function, items))
 
-    with executor:
-        yield mapper
+def _finished_here(values: Iterator[Value], function: Callable[[Item], Value], items: list[Item]) -> Iterator[Value]:
+    """The values of the workers and, if one of them is killed, those of the remaining items from this process."""
+    done = 0
+    try:
+        for value in values:
+            yield value
+            done += 1
+    except BrokenProcessPool:
+        yield from map(function, items[done:])
 
 
 def _begin(environment: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.metrics import LOSS
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section
-from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, Panel, finish, image, looks, panels, svg
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, Look, Panel, finish, image, laid_out, looks, panels, svg
 from spectral_repro.reporting.tables import aggregate
 
 CURVES = (
@@ -359,9 +359,7 @@ def draw_spectra(section: Section) -> Figure | None:
             axes.set_ylabel("Layer")
         figure.supxlabel("Epoch", fontsize="medium")
         figure.colorbar(drawn, ax=panels, label="Largest singular value", ticks=ticks, format="{x:g}").minorticks_off()
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return figure
+        return laid_out(figure)
 
 
 def _largest_values(entry: Entry) -> pd.DataFrame:

@@ -82,7 +82,7 @@ def by_seed(values: Iterable[tuple[int, float]], statistic: Callable[[Iterable[f
     return pd.Series([statistic(found[seed]) if found[seed] else float("nan") for seed in seeds], seeds, dtype=float)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """A table with the runs of one protocol; for a table of times, on one machine.
 

@@ -1,9 +1,10 @@
 """Writes reports, and the site: an index, a page for each paper and each run, and comparisons of other runs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,23 @@ FOLDER = "comparisons"
 MANY = 2  # from this number of sections on, figures are drawn in several processes
 
 
-def draw(reports: Sequence[Report], mapper: Mapper = map) -> tuple[list[dict[str, list[Picture]]], list[NotDrawn]]:
-    """The figures of each section by its name, a dictionary for each report, and notices about figures that could not be drawn.
+def draw(reports: Sequence[Report], mapper: Mapper = map) -> Iterator[tuple[dict[str, list[Picture]], list[NotDrawn]]]:
+    """For each report the figures of its sections by name, and notices about figures that could not be drawn.
 
     Args:
         reports: to draw.
-        mapper: used like the built-in map for many sections; it may use other processes.
+        mapper: used like the built-in map for many sections; it may use other processes, which draw while this one continues.
     """
     filled = [section for report in reports for section in report.sections if section.runs]
     drawn = iter((mapper if len(filled) >= MANY else map)(pictures, filled))
-    found, notices = [], []
-    for report in reports:
-        of_section = {section.name: next(drawn) if section.runs else ([], []) for section in report.sections}
-        found.append({name: shown for name, (shown, _) in of_section.items()})
-        notices += [notice for _, lines in of_section.values() for notice in lines]
-    return found, notices
+    return (_by_section(report, drawn) for report in reports)
+
+
+def _by_section(
+    report: Report, drawn: Iterator[tuple[list[Picture], list[NotDrawn]]]
+) -> tuple[dict[str, list[Picture]], list[NotDrawn]]:
+    found = {section.name: next(drawn) if section.runs else ([], []) for section in report.sections}
+    return {name: shown for name, (shown, _) in found.items()}, [notice for _, lines in found.values() for notice in lines]
 
 
 def write(
@@ -68,20 +71,19 @@ def write(
     Raises:
         UserError: if the folder cannot be written to.
     """
-    notices: list[Any] = []
-    if drawn is None:
-        (drawn,), notices = draw([report], mapper)
+    drawing = draw([report], mapper) if drawn is None else iter([(drawn, [])])
     entries = [entry for section in report.sections for entry in section.entries]
     runs = list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
-    files = {"index.html": render(report, drawn, judgements, speeds, around).encode()}
-    files["tables.tex"] = document(report).encode()
+    files = {"tables.tex": document(report).encode()}
     files |= {"claims.md": claims(judgements, report.paper).encode()} if judgements else {}
     files |= write_archive(runs) if runs else {}
     for section in report.sections:
         for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():
             files[f"{section.name}.{kind}"] = table(section).encode()
-        for picture in drawn[section.name]:
-            files |= {f"{picture.name}.{kind}": content for kind, content in picture.files.items()}
+    drawn, notices = next(drawing)
+    for shown in drawn.values():
+        files |= {f"{picture.name}.{kind}": content for picture in shown for kind, content in picture.files.items()}
+    files["index.html"] = render(report, drawn, judgements, speeds, around).encode()
     write_files(files, out)
     tables = [files[f"{section.name}.md"].decode() for section in report.sections]
     line = f"Written under {out}: index.html, the tables as .md, .tex and .csv, the figures as .png and .pdf"
@@ -149,8 +151,10 @@ def write_site(
     """
     reports = [gather(paper, runs) for paper in papers]
     comparisons = _comparisons(reports, runs)
-    (*drawn, compared), undrawn = draw([*reports, comparisons], mapper)
-    chapters = [Chapter(report, judge(report, results), own) for report, own in zip(reports, drawn, strict=True)]
+    drawing = draw([*reports, comparisons], mapper)
+    judgements = [judge(report, results) for report in reports]
+    (*drawn, compared), undrawn = zip(*drawing, strict=True)
+    chapters = [Chapter(*parts) for parts in zip(reports, judgements, drawn, strict=True)]
     speeds = Speeds(runs)
     names = [chapter.paper.name for chapter in chapters]
     links = _links("../", names, comparisons)
@@ -168,7 +172,11 @@ def write_site(
     for run in runs:
         files[f"runs/{run.folder}.html"] = render_run(run, places[run], links).encode()
     write_files(files, out)
-    return [*lines, f"Written under {out}: index.html, a folder for each paper, a page for each of {len(runs)} runs", *undrawn]
+    return [
+        *lines,
+        f"Written under {out}: index.html, a folder for each paper, a page for each of {len(runs)} runs",
+        *chain(*undrawn),
+    ]
 
 
 def _comparisons(reports: Iterable[Report], runs: Iterable[Run]) -> Report:

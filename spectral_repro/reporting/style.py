@@ -15,6 +15,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
+from PIL import Image
 
 Panel = dict[str, Any]
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -88,8 +89,9 @@ def _legend_rows(handles: list[Line2D]) -> int:
 
 
 def laid_out(figure: Figure) -> Figure:
-    """Computes the layout once for all file formats."""
-    figure.draw_without_rendering()
+    """Computes the constrained layout once for all file formats. The figure is not drawn for it."""
+    if figure.axes and (engine := figure.get_layout_engine()):
+        engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 
@@ -98,7 +100,10 @@ def image(figure: Figure, kind: Literal["png", "pdf"]) -> bytes:
     """The figure as PNG (200 dpi) or PDF. The same runs give the same bytes."""
     with _written(figure, 200), BytesIO() as buffer:
         if kind == "png":
-            FigureCanvasAgg(figure).print_png(buffer)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            opaque = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+            opaque.save(buffer, "png", dpi=(200, 200), compress_level=3)
         else:
             FigureCanvasPdf(figure).print_pdf(buffer, metadata={"CreationDate": None})
         return buffer.getvalue()

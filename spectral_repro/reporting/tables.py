@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from math import isfinite
 from typing import Any
@@ -24,7 +25,6 @@ METHOD = ("", "Method")
 ORIGINS = {"protocols": "the full protocol", "machines": "another machine"}
 
 
-@np.errstate(invalid="ignore")  # infinite values have no standard deviation
 def aggregate(section: Section) -> pd.DataFrame:
     """A row of numbers for each method.
 
@@ -42,6 +42,12 @@ def aggregate(section: Section) -> pd.DataFrame:
       difference_low to difference_high, and pairs, the number of these seeds.
     - For tuned rows: chosen, the value in words, trials, the number of values tried, and validation_accuracy.
     """
+    return _aggregated(section).copy()
+
+
+@lru_cache(maxsize=128)  # Markdown, LaTeX, CSV and the page use the same numbers
+@np.errstate(invalid="ignore")  # infinite values have no standard deviation
+def _aggregated(section: Section) -> pd.DataFrame:
     metric, also, statistic = section.table.metric, section.table.also, section.table.statistic
     frame = pd.DataFrame([_numbers(section, entry) for entry in section.entries])
     if statistic == "median":
@@ -223,8 +229,8 @@ def markdown(section: Section) -> str:
 
 def grid(frame: pd.DataFrame) -> str:
     """A frame of texts with columns (group, name) as a Markdown table."""
-    frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
     frame = frame.map(lambda text: text.replace("|", r"\|"))
+    frame.columns = [f"{group} {name}".strip().replace("\n", " ") for group, name in frame.columns]
     alignment = ["left", *["right"] * (len(frame.columns) - 1)]
     return frame.to_markdown(index=False, disable_numparse=True, colalign=alignment)
 

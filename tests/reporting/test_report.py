@@ -1,6 +1,8 @@
 """python -m spectral_repro.report as a user runs it."""
 
 import io
+import multiprocessing
+import os
 import sys
 from dataclasses import replace
 
@@ -138,6 +140,13 @@ def test_work_in_other_processes_survives_a_killed_one():
     with workers("spectral_repro.reporting.commands") as mapper:
         assert list(mapper(str.upper, iter("abc"))) == ["A", "B", "C"]
         assert list(mapper(eval, [dies_elsewhere, "1"])) == [None, 1]
+
+
+def test_with_one_core_no_process_is_started(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: pytest.fail("a process is prepared"))
+    with workers("spectral_repro.reporting.commands") as mapper:
+        assert mapper is map
 
 
 def test_a_figure_that_cannot_be_drawn_is_an_error_at_the_end(call, make_run, tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 import struct
+from io import BytesIO
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from spectral_repro.reporting.style import MOST_LINES, STYLE, finish, image, looks, svg
 
@@ -38,6 +40,8 @@ def test_files_have_their_format_and_are_reproducible():
     png = image(first, "png")
     width, height = struct.unpack(">II", png[16:24])
     assert png.startswith(b"\x89PNG") and width == 1440 and height > 400
+    with Image.open(BytesIO(png)) as opened:
+        assert opened.mode == "RGB" and opened.info["dpi"] == pytest.approx((200, 200), abs=0.01)
     assert image(first, "pdf").startswith(b"%PDF")
     for kind in ("png", "pdf"):
         assert image(first, kind) == image(second, kind)
