@@ -36,7 +36,6 @@ NETWORK = (
     *("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision"),
     *("trainer.compile", "trainer.autotune", "trainer.matmul_precision"),
 )
-MANY = 8  # from this number on, configurations are composed in several processes
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tu
 
     Args:
         rows: the overrides of each row.
-        mapper: used like the built-in map for many rows; it may use other processes.
+        mapper: used like the built-in map for several rows; it may use other processes.
     """
 
     def computed(_: object, missing: Iterable[tuple[str, ...]]) -> list[Values]:
@@ -160,7 +159,7 @@ def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tu
         for overrides in missing:
             options, values = _options_and_values(overrides)
             alike[options, tuple(sorted(values))].append((overrides, values))
-        parts = (mapper if len(alike) >= MANY else map)(_identities, list(alike.values()))
+        parts = (mapper if len(alike) > 1 else map)(_identities, list(alike.values()))
         found = {overrides: values for part in parts for overrides, values in part.items()}
         return [found[overrides] for overrides in missing]
 

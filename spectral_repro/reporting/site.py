@@ -25,7 +25,6 @@ from spectral_repro.workers import Mapper
 
 ALL, COMPARISONS = "All papers", "Comparisons"
 FOLDER = "comparisons"
-MANY = 2  # from this number of sections on, figures are drawn in several processes
 
 
 def draw(reports: Sequence[Report], mapper: Mapper = map) -> Iterator[tuple[dict[str, list[Picture]], list[NotDrawn]]]:
@@ -33,10 +32,10 @@ def draw(reports: Sequence[Report], mapper: Mapper = map) -> Iterator[tuple[dict
 
     Args:
         reports: to draw.
-        mapper: used like the built-in map for many sections; it may use other processes, which draw while this one continues.
+        mapper: used like the built-in map for several sections; it may use other processes, which draw while this one continues.
     """
     filled = [section for report in reports for section in report.sections if section.runs]
-    drawn = iter((mapper if len(filled) >= MANY else map)(pictures, filled))
+    drawn = iter((mapper if len(filled) > 1 else map)(pictures, filled))
     return (_by_section(report, drawn) for report in reports)
 
 
