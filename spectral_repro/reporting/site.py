@@ -32,7 +32,7 @@ def draw(reports: Sequence[Report], mapper: Mapper = map) -> Iterator[tuple[dict
 
     Args:
         reports: to draw.
-        mapper: used like the built-in map for several sections; it may use other processes, which draw while this one continues.
+        mapper: used like the built-in map for several sections; it may use other processes, which draw while this one goes on.
     """
     filled = [section for report in reports for section in report.sections if section.runs]
     drawn = iter((mapper if len(filled) > 1 else map)(pictures, filled))
