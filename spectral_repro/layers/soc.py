@@ -219,8 +219,11 @@ def geometry(conv: nn.Conv2d, keep_weights: bool) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _iterate_unfoldings(v_1: Tensor, v_2: Tensor, calls: Tensor, square: Tensor, wide: Tensor) -> None:
-    """Power iteration with both unfoldings, in place; a vector whose image is 0 is unchanged."""
+def iterate_unfoldings(v_1: Tensor, v_2: Tensor, calls: Tensor, square: Tensor, wide: Tensor) -> None:
+    """Power iteration with both unfoldings, in place; a vector whose image is 0 is unchanged.
+
+    ``calls`` is on the CPU, so reading it waits for no device.
+    """
     iterations = 1 if calls.item() % RESTART else ITERATIONS
     for matrix, v in ((square, v_1), (wide, v_2)):
         for _ in range(iterations):
@@ -234,7 +237,7 @@ def _iterate_unfoldings(v_1: Tensor, v_2: Tensor, calls: Tensor, square: Tensor,
 _library = torch.library.Library("spectral_repro", "DEF")
 _library.define("iterate_unfoldings(Tensor(a!) v_1, Tensor(b!) v_2, Tensor(c!) calls, Tensor square, Tensor wide) -> ()")
 for _key in ("CPU", "CUDA", "MPS", "XPU"):
-    _library.impl("iterate_unfoldings", _iterate_unfoldings, _key)
+    _library.impl("iterate_unfoldings", iterate_unfoldings, _key)
 _library.impl("iterate_unfoldings", lambda v_1, v_2, calls, square, wide: None, "Meta")
 
 

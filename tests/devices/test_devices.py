@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from spectral_repro import constraints
 from spectral_repro.configuration.compose import compose
+from spectral_repro.layers.soc import SOC, iterate_unfoldings
 from spectral_repro.linalg import backward
 from spectral_repro.optim import SGDG, AdamG, Muon
 from spectral_repro.training.build import (
@@ -87,6 +88,18 @@ def test_layers_on_the_meta_device(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_layers_on_a_pretended_gpu(name):
     on_gpu(*EXAMPLES[name])
+
+
+def test_the_power_iteration_of_soc_counts_on_the_cpu():
+    """It is an operator of its own, which the test above does not look into. Its counter decides how often it iterates."""
+    layer = SOC(4, 6)
+    with FakeGpu() as gpu:
+        gpu.put(layer)
+        unfoldings = torch.empty(18, 18, device="cuda"), torch.empty(6, 54, device="cuda")
+        for _ in range(2):
+            with gpu.watched():
+                iterate_unfoldings(layer.v_1, layer.v_2, layer.calls, *unfoldings)
+    assert layer.calls == 2
 
 
 @pytest.mark.parametrize("run", [on_meta, on_gpu])

@@ -208,6 +208,7 @@ def waiting_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("model=alexnet_small", "norm=zca", "pooling=gcp", "optimizer=sgdg", "gradient_clipping=norm", "schedule=cosine"),
         ("model=wrn16_4", "norm=pca", "conv=tt", "penalty=orthogonal", "constraint=divide_by_largest", "optimizer=adamg"),
         ("model=lipconvnet5", "conv=sott", "optimizer=sgd"),
+        ("model=lipconvnet5", "conv=soc", "optimizer=sgd"),
         ("model=resnet18", "optimizer=muon", "optimizer.kernels=operator", "precision=bfloat16"),
         ("model=airbench", "norm=zca_pi", "pooling=isqrt_cov", "param_groups=by_kind", "dataset.flip=alternating"),
     ],
