@@ -71,8 +71,8 @@ def affine_without_gradient(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tens
     tiles, y = Tiles(x, matrix.shape[-1]), torch.empty_like(x)
     wide, bias = tiles.per_block(widen(matrix, tiles.width)), tiles.per_block(bias)
     for centred, out in tiles.centred(x, shift, y):
-        _write_product(out, wide, centred)
-        out += bias[: len(out)]
+        out.copy_(bias[: len(out)])
+        _add_product(out, wide, centred)
     return y
 
 
@@ -100,7 +100,7 @@ class _Moments(torch.autograd.Function):
             return gradient + of_mean[:, None] + _multiply(slope, x - x.mean((0, 2))[:, None]), None
         constant = of_mean - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
         gradient = in_layout_of(x, gradient)
-        _add_product(gradient, x, shift, slope, constant)
+        _add_affine(gradient, x, shift, slope, constant)
         return gradient, None
 
 
@@ -162,13 +162,13 @@ def _backward_products(
     return results[0] if of_x else None, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
 
 
-def _add_product(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
+def _add_affine(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
     """onto += matrix (x - shift) + bias."""
     tiles = Tiles(x, matrix.shape[-1])
     wide, bias = tiles.per_block(widen(matrix, tiles.width)), tiles.per_block(bias)
     for centred, out in tiles.centred(x, shift, onto):
         out += bias[: len(out)]
-        _write_product(out, wide, centred, beta=1)
+        _add_product(out, wide, centred)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
@@ -176,7 +176,13 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a[0], b[0])[None] if len(a) == 1 else torch.bmm(a, b)
 
 
-def _write_product(out: Tensor, wide: Tensor, tile: Tensor, beta: int = 0) -> None:
+def _write_product(out: Tensor, wide: Tensor, tile: Tensor) -> None:
+    """out <- wide tile. On a CPU it is faster to fill a tile of new memory first, in order, and to add the product to it."""
+    on_cpu = out.device.type == "cpu"
+    _add_product(out.zero_() if on_cpu else out, wide, tile, beta=int(on_cpu))
+
+
+def _add_product(out: Tensor, wide: Tensor, tile: Tensor, beta: int = 1) -> None:
     """out <- beta out + wide tile, for the blocks of a block-diagonal matrix."""
     if len(tile) == 1:
         out[0].addmm_(wide[0], tile[0], beta=beta)
