@@ -12,6 +12,7 @@ from spectral_repro.configuration.settings import SETTINGS
 from spectral_repro.configuration.values import DEVICE, SWITCH, TEXT, THREADS, WORKERS, any_of, list_of, number, one_of, whole
 from spectral_repro.errors import UserError, first_line
 
+WITH_CUDA_GRAPHS = ("reduce-overhead", "max-autotune")  # modes of torch.compile
 RULES = {
     "seed": SETTINGS["seed"],
     "device": DEVICE,
@@ -58,7 +59,7 @@ RULES = {
     **{f"trainer.{key}": SETTINGS[key] for key in ("epochs", "accumulate", "ema_decay", "evaluate_every")},
     **{f"trainer.{key}": SETTINGS[key] for key in ("recalibrate_batches", "log_every", "checkpoint_every")},
     "trainer.channels_last": SWITCH,
-    "trainer.compile": SWITCH,
+    "trainer.compile": any_of(SWITCH, one_of(*WITH_CUDA_GRAPHS, "max-autotune-no-cudagraphs")),
     "trainer.autotune": SWITCH,
     "trainer.matmul_precision": one_of("highest", "high", "medium"),
     "trainer.cudnn_benchmark": SWITCH,
@@ -124,6 +125,11 @@ def check(config: DictConfig) -> None:
     sizes = {key: values.get(key) for key in ("dataset.validation_images", "dataset.validation_fraction")}
     if None not in sizes.values():
         raise UserError(f"{', '.join(f'{key}={value}' for key, value in sizes.items())}: give one of the two")
+    if values["trainer.compile"] in WITH_CUDA_GRAPHS and values.get("trainer.accumulate", 1) > 1:
+        raise UserError(
+            f"trainer.compile={values['trainer.compile']}, trainer.accumulate={values['trainer.accumulate']}: with CUDA graphs "
+            "each part of a batch overwrites the gradients of the one before; take trainer.compile=true or trainer.accumulate=1"
+        )
     for key, source in OF_THE_DATA_SET.items():
         if values.get(key, values[source]) != values[source]:
             raise UserError(f"{key}={values[key]}: must be {source}={values[source]}")

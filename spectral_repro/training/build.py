@@ -50,6 +50,13 @@ def place(config: DictConfig, model: nn.Module, device: torch.device) -> nn.Modu
     return model.to(device=device, memory_format=memory_format)  # type: ignore[call-overload]
 
 
+def compile_network(config: DictConfig, model: nn.Module) -> None:
+    """Lets torch compile the forward and backward pass of a network if trainer.compile is true or a mode of `torch.compile`."""
+    if chosen := config.trainer.compile:
+        # a graph for each batch size, whatever sizes came before
+        model.compile(dynamic=False, mode=None if chosen is True else chosen)
+
+
 def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
     """
     Raises:

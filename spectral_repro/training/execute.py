@@ -26,6 +26,7 @@ from spectral_repro.training.build import (
     build_weight_control,
     check_images_fit,
     check_smallest_batch,
+    compile_network,
     initialise,
     load_images,
     place,
@@ -191,8 +192,7 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     if isinstance(optimizer, MixedOptimizer):
         print(optimizer.table(), flush=True)
     trainer = build_trainer(config, model, optimizer, weights, images, device, (run, loggers))
-    if config.trainer.compile:
-        model.compile(dynamic=False)  # a graph for each batch size, whatever sizes came before
+    compile_network(config, model)
     words = f"{sum(p.numel() for p in model.parameters()):,} parameters"
     if not config.trainer.extend or run.checkpoints:
         return Task(trainer.train, words, images)

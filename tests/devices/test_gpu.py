@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from spectral_repro.configuration.compose import compose
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
 from spectral_repro.optim import SGDG, AdamG, Muon
+from spectral_repro.training.autotune import ready
 from spectral_repro.training.build import (
     build_model,
     build_optimizer,
@@ -243,6 +244,26 @@ def test_compiled():
     expected = gradients(network)
     compiled = torch.compile(network, backend="inductor" if DEVICE.type == "cuda" else "aot_eager", fullgraph=True)
     torch.testing.assert_close(gradients(compiled), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(DEVICE.type != "cuda", reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("norm", ["batch", "zca_pi"])
+def test_with_cuda_graphs(norm):
+    """Several steps and an evaluation between them, so that graphs are recorded and replayed."""
+
+    def trained(chosen: str) -> list[Tensor]:
+        torch.manual_seed(0)
+        overrides = ("scale=smoke", "model=alexnet_small", f"norm={norm}", "optimizer.lr=0.001", f"trainer.compile={chosen}")
+        trainer, batch = ready(compose([*overrides, "trainer.channels_last=false"]), DEVICE)
+        for _ in range(2):
+            for _ in range(5):
+                trainer.step(*batch)
+            with torch.inference_mode():
+                logits = trainer.model.eval()(batch[0]).clone()
+            trainer.model.train()
+        return [logits, *trainer.model.parameters()]
+
+    torch.testing.assert_close(trained("reduce-overhead"), trained("false"), rtol=1e-3, atol=1e-3)
 
 
 SMALL = ("scale=smoke", "model=alexnet_small", "norm=zca", "norm.group_size=4", "optimizer.lr=0.001", "trainer.threads=1")

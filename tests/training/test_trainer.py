@@ -1,13 +1,18 @@
 """Metrics and logs of a training, in every precision."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
+from spectral_repro.configuration.compose import compose
+from spectral_repro.configuration.rules import check
+from spectral_repro.errors import UserError
 from spectral_repro.layers import whitening
 from spectral_repro.linalg import matrix_function
 
@@ -154,10 +159,28 @@ def test_settings_of_torch_are_those_of_the_run(train):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs the compiler g++ here")
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of its own insides
 def test_compiled_training_agrees(train):
-    losses = [first_loss(train("norm=zca", f"trainer.compile={on}", "trainer.epochs=1")) for on in ("true", "false")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    modes = ("false", "true", "reduce-overhead")
+    plain, *compiled = [first_loss(train("norm=zca", f"trainer.compile={mode}", "trainer.epochs=1")) for mode in modes]
+    assert compiled == pytest.approx([plain, plain], rel=1e-3)
+
+
+def test_the_mode_of_compilation_is_given_to_torch(train, monkeypatch):
+    given = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: given.append(options))
+    for chosen in ("true", "max-autotune"):
+        folder = train("norm=batch", "trainer.epochs=1", "logger=none", f"trainer.compile={chosen}")
+    assert given == [{"dynamic": False, "mode": None}, {"dynamic": False, "mode": "max-autotune"}]
+    assert "  compile: max-autotune\n" in (folder / ".hydra" / "config.yaml").read_text()
+
+
+def test_wrong_modes_of_compilation_are_named():
+    with pytest.raises(UserError, match=r"trainer\.compile=fast: must be true or false, or reduce-overhead, max-autotune or "):
+        check(compose(["trainer.compile=fast"]))
+    with pytest.raises(UserError, match=r"trainer\.compile=reduce-overhead, trainer\.accumulate=2: with CUDA graphs each part"):
+        check(compose(["trainer.compile=reduce-overhead", "trainer.accumulate=2"]))
 
 
 def test_statistics_are_recalibrated_before_every_evaluation(train):
