@@ -247,14 +247,14 @@ def test_compiled():
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="CUDA graphs need a GPU")
-@pytest.mark.parametrize("norm", ["batch", "zca_pi"])
+@pytest.mark.parametrize("norm", [("norm=batch",), ("norm=zca_pi", "norm.group_size=4")], ids=lambda norm: norm[0])
 def test_with_cuda_graphs(norm):
     """Several steps and an evaluation between them, so that graphs are recorded and replayed."""
 
     def trained(chosen: str) -> list[Tensor]:
         torch.manual_seed(0)
-        overrides = ("scale=smoke", "model=alexnet_small", f"norm={norm}", "optimizer.lr=0.001", f"trainer.compile={chosen}")
-        trainer, batch = ready(compose([*overrides, "trainer.channels_last=false"]), DEVICE)
+        overrides = ("scale=smoke", "model=alexnet_small", *norm, "optimizer.lr=0.001", f"trainer.compile={chosen}")
+        trainer, batch = ready(compose(overrides), DEVICE)
         for _ in range(2):
             for _ in range(5):
                 trainer.step(*batch)
