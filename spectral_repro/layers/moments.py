@@ -155,8 +155,8 @@ def _backward_products(
     outer, total = x.new_zeros(tiles.blocks, tiles.width, tiles.width), torch.zeros_like(shift)
     for centred, incoming, *out in tiles.centred(x, shift, gradient, *results):
         if of_matrix:
+            total += tiles.channel_sums(incoming)  # first: this brings the tile into the cache in order
             outer += tiles.summed(_product(incoming, centred.mT))
-            total += tiles.channel_sums(incoming)
         if wide is not None:
             _write_product(out[0], wide, incoming)
     return results[0] if of_x else None, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
