@@ -17,14 +17,14 @@ Mapper = Callable[[Callable[[Item], Value], Iterable[Item]], Iterable[Value]]  #
 
 @contextmanager
 def workers(module: str) -> Iterator[Mapper[Any, Any]]:
-    """A map that runs in one process per core. It starts at once, and waits for a value only when it is asked for it.
+    """A map that runs in one process per core. The work starts at once; whoever takes a value waits for it.
 
-    The processes import ``module`` while this one continues. They are forked from a fresh process (forkserver), or spawned if
-    the system has no forkserver, but never forked from this process, whose locks could block them. With one core, if no process
-    can be started, or if one is killed, this process does the work.
+    The processes are forked from a fresh process (forkserver), which imports ``module`` while this one continues. They are
+    spawned if the system has no forkserver, but never forked from this process, whose locks could block them. With one core, if
+    no process can be started, or if one is killed, this process does the work.
 
     Args:
-        module: name of the module that the processes import first.
+        module: name of the module that the work needs.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     executor = _executor(cores, module) if cores > 1 else None
@@ -36,7 +36,7 @@ def workers(module: str) -> Iterator[Mapper[Any, Any]]:
         items = list(items)
         try:
             values = executor.map(function, items)
-        except BrokenProcessPool:
+        except (OSError, EOFError, BrokenProcessPool):  # from the start of a process
             return map(function, items)
         return _finished_here(values, function, items)
 
@@ -46,12 +46,15 @@ def workers(module: str) -> Iterator[Mapper[Any, Any]]:
 
 def _executor(cores: int, module: str) -> ProcessPoolExecutor | None:
     """Worker processes that import a module; None on a system that cannot start any."""
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
     try:
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-        context = multiprocessing.get_context(method)
-        context.set_forkserver_preload([module])
         executor = ProcessPoolExecutor(cores, context, _begin, (dict(os.environ),))
-        executor.submit(os.getpid)  # starts the import
+        if method == "forkserver":
+            from multiprocessing import forkserver  # which not every system has
+
+            forkserver.set_forkserver_preload([module])
+            forkserver.ensure_running()  # starts the import; a task would wait for its end
     except (OSError, ImportError, NotImplementedError):  # a system without semaphores
         return None
     return executor
