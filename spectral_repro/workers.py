@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +18,8 @@ Mapper = Callable[[Callable[[Item], Value], Iterable[Item]], Iterable[Value]]  #
 
 @contextmanager
 def workers(module: str) -> Iterator[Mapper[Any, Any]]:
-    """A map that runs in one process per core. The work starts at once; whoever takes a value waits for it.
+    """A map that runs in one process per core. The work starts at once, on the items as they are then; whoever takes a value
+    waits for it.
 
     The processes are forked from a fresh process (forkserver), which imports ``module`` while this one continues. They are
     spawned if the system has no forkserver, but never forked from this process, whose locks could block them. With one core, if
@@ -34,8 +36,9 @@ def workers(module: str) -> Iterator[Mapper[Any, Any]]:
 
     def mapper(function: Callable[[Item], Value], items: Iterable[Item]) -> Iterator[Value]:
         items = list(items)
+        packed = [pickle.dumps((function, item)) for item in items]  # the executor does it in a thread, while items may change
         try:
-            values = executor.map(function, items)
+            values = executor.map(_call, packed)
         except (OSError, EOFError, BrokenProcessPool):  # from the start of a process
             return map(function, items)
         return _finished_here(values, function, items)
@@ -58,6 +61,11 @@ def _executor(cores: int, module: str) -> ProcessPoolExecutor | None:
     except (OSError, ImportError, NotImplementedError):  # a system without semaphores
         return None
     return executor
+
+
+def _call(packed: bytes) -> Any:
+    function, item = pickle.loads(packed)
+    return function(item)
 
 
 def _finished_here(values: Iterator[Value], function: Callable[[Item], Value], items: list[Item]) -> Iterator[Value]:

@@ -17,9 +17,11 @@ def report(call, monkeypatch, tmp_path: Path):
 
     def run(*arguments: str, papers: list[str]) -> Path:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         files = ",".join(str(RESULTS / paper / "runs.csv") for paper in papers)
         ended = call("report", *arguments, f"runs=[{files}]", f"results={RESULTS}", "out=made")
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert not ended.stderr, ended.stderr
+        assert ended.returncode == 0
         return tmp_path / "made"
 
     return run

@@ -142,6 +142,15 @@ def test_work_in_other_processes_survives_a_killed_one():
         assert list(mapper(eval, [dies_elsewhere, "1"])) == [None, 1]
 
 
+def test_work_in_other_processes_is_on_the_items_as_they_were():
+    items = [{"number": number} for number in range(20)]
+    with workers("spectral_repro.reporting.commands") as mapper:
+        found = mapper(dict, items)
+        for item in items:
+            item.clear()
+        assert list(found) == [{"number": number} for number in range(20)]
+
+
 def test_with_one_core_no_process_is_started(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(multiprocessing, "get_context", lambda _: pytest.fail("a process is prepared"))
