@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from threading import RLock
 from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Predicate
@@ -197,6 +198,15 @@ class WandB:
         )
 
 
+class Bar(tqdm):
+    """A bar whose lock belongs to its process. tqdm shares its lock with forked processes, and one that is killed keeps it."""
+
+    monitor_interval = 0  # no thread, which could hold the lock during a fork
+
+
+Bar.set_lock(RLock())
+
+
 class Progress:
     """Progress over the steps of a run.
 
@@ -206,7 +216,7 @@ class Progress:
     def __init__(self, name: str, steps: int, done: int, epochs: int):
         self.epochs, self.steps, self.done = epochs, steps, done
         self.started = time.monotonic()
-        self.bar = tqdm(
+        self.bar = Bar(
             total=steps,
             initial=done,
             desc=name,

@@ -2,8 +2,11 @@
 
 import csv
 import json
+import os
+import signal
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from spectral_repro.errors import UserError
 from spectral_repro.training.faults import StopRequest
+from spectral_repro.training.loggers import Progress
 
 OFFLINE = ("logger=wandb", "logger.wandb.mode=offline")
 
@@ -173,3 +177,17 @@ def test_a_server_that_is_not_reached_is_named(train, tmp_path, monkeypatch):
         train("logger=[tensorboard,wandb]")
     (path,) = tmp_path.glob("runs/*/summary.json")
     assert json.loads(path.read_text())["state"] == "failed"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_that_is_killed_keeps_no_lock_of_the_progress_bar():
+    progress = Progress("run", 10, 0, 1)
+    child = os.fork()
+    if child == 0:
+        with progress.bar.get_lock():
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    later = threading.Thread(target=Progress, args=("run", 10, 0, 1), daemon=True)
+    later.start()
+    later.join(20)
+    assert not later.is_alive()
