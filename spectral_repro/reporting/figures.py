@@ -216,7 +216,8 @@ def _draw_series(axes: Axes, frame: pd.DataFrame, source: str, quantity: str, lo
             )  # fmt: skip
             points.set_label(f"{line}, published" if source == PUBLISHED else line)
             continue
-        axes.axhline(values.item(), color=look.colour, linewidth=1, linestyle=":" if source == PUBLISHED else "-")
+        dashes = {"linestyle": ":"} if source == PUBLISHED else {"dashes": look.dashes or (1, 0)}
+        axes.axhline(values.item(), color=look.colour, linewidth=1, **dashes)
         if spread is not None and spread.notna().all():
             low, high = (values - spread).item(), (values + spread).item()
             axes.axhspan(low, high, color=look.colour, alpha=0.12, linewidth=0)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO, StringIO
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any, Literal
 
 import matplotlib
@@ -57,11 +57,11 @@ class Look:
 
 
 def looks(lines: Iterable[str], references: Iterable[str] = ()) -> dict[str, Look]:
-    """A look for each line, different for up to 42 lines, and a grey one for each reference."""
-    colours, greys = cycle(PALETTE), cycle((INK, "#7f7f87"))
+    """A look for each line, different for up to 42 lines, and a grey one for each reference, different for up to six."""
+    colours, greys = cycle(PALETTE), cycle(product(((), (6, 2), (2, 2)), (INK, "#7f7f87")))
     dashes, markers = cycle(((), (4, 1.5), (1, 1), (3, 1.25, 1.5, 1.25), (5, 1, 1, 1), (2, 0.8), (6, 2))), cycle("osD^vPX")
     return {line: Look(next(colours), next(dashes), next(markers)) for line in lines} | {
-        reference: Look(next(greys), (), "") for reference in references
+        reference: Look(grey, dashes, "") for reference, (dashes, grey) in zip(references, greys, strict=False)
     }
 
 

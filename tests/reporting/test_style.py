@@ -17,10 +17,11 @@ def figure() -> Figure:
 
 
 def test_lines_and_references_have_different_looks():
-    found = looks((f"line {number}" for number in range(10)), ["reference"])
-    assert len({(look.colour, look.dashes) for look in found.values()}) == 11
+    references = [f"reference {number}" for number in range(6)]
+    found = looks((f"line {number}" for number in range(10)), references)
+    assert len({(look.colour, look.dashes) for look in found.values()}) == 16
     assert len({look.colour for look in list(found.values())[:MOST_LINES]}) == MOST_LINES
-    assert [label for label, look in found.items() if not look.marker] == ["reference"]
+    assert [label for label, look in found.items() if not look.marker] == references
     first, second, *_ = found.values()
     assert (first.dashes, first.marker) != (second.dashes, second.marker)
 
