@@ -68,11 +68,8 @@ def affine(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
 def affine_without_gradient(x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
     """The result of `transform`, tile by tile."""
     x = dense(x)
-    tiles, y = Tiles(x, matrix.shape[-1]), torch.empty_like(x)
-    wide, bias = tiles.per_block(widen(matrix, tiles.width)), tiles.per_block(bias)
-    for centred, out in tiles.centred(x, shift, y):
-        out.copy_(bias[: len(out)])
-        _add_product(out, wide, centred)
+    y = torch.empty_like(x)
+    _affine_into(y, x, shift, matrix, bias, add=False)
     return y
 
 
@@ -100,7 +97,7 @@ class _Moments(torch.autograd.Function):
             return gradient + of_mean[:, None] + _multiply(slope, x - x.mean((0, 2))[:, None]), None
         constant = of_mean - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
         gradient = in_layout_of(x, gradient)
-        _add_affine(gradient, x, shift, slope, constant)
+        _affine_into(gradient, x, shift, slope, constant, add=True)
         return gradient, None
 
 
@@ -162,12 +159,12 @@ def _backward_products(
     return results[0] if of_x else None, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
 
 
-def _add_affine(onto: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor) -> None:
-    """onto += matrix (x - shift) + bias."""
+def _affine_into(result: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor, add: bool) -> None:
+    """Writes matrix (x - shift) + bias into the result, or adds it to what is there."""
     tiles = Tiles(x, matrix.shape[-1])
     wide, bias = tiles.per_block(widen(matrix, tiles.width)), tiles.per_block(bias)
-    for centred, out in tiles.centred(x, shift, onto):
-        out += bias[: len(out)]
+    for centred, out in tiles.centred(x, shift, result):
+        (out.add_ if add else out.copy_)(bias[: len(out)])
         _add_product(out, wide, centred)
 
 

@@ -15,7 +15,7 @@ LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
     "all": (nn.Conv2d, nn.Linear),
 }
-SAME = {"norm": "all zero", "std": "all equal"}
+WITHOUT_SIZE = {"norm": "all zero", "std": "all equal"}  # outputs that cannot be scaled
 
 
 @torch.no_grad()
@@ -44,7 +44,8 @@ def svd(
             update turns short weights further: with "norm", the first step of a usual learning rate replaces them.
 
     Raises:
-        ValueError: for too few images, a network without such a layer, or a layer whose inputs are all zero.
+        ValueError: for too few images, a network without such a layer, or a layer whose outputs are all zero or, with "std",
+            all equal.
     """
     xavier(model, first_images)
     square = [module for module in model.modules() if isinstance(module, LAYERS[layers]) and _is_square(module)]
@@ -100,5 +101,5 @@ def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], unit: Literal["nor
     output = layer.forward(x)
     size = output.norm() if unit == "norm" else output.std()
     if size == 0:
-        raise ValueError(f"images={len(x)}: the outputs of a layer of {channels} channels are {SAME[unit]}")
+        raise ValueError(f"images={len(x)}: the outputs of a layer of {channels} channels are {WITHOUT_SIZE[unit]}")
     layer.weight /= size

@@ -80,8 +80,8 @@ def write(
         for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():
             files[f"{section.name}.{kind}"] = table(section).encode()
     drawn, notices = next(drawing)
-    for shown in drawn.values():
-        files |= {f"{picture.name}.{kind}": content for picture in shown for kind, content in picture.files.items()}
+    for picture in chain(*drawn.values()):
+        files |= {f"{picture.name}.{kind}": content for kind, content in picture.files.items()}
     files["index.html"] = render(report, drawn, judgements, speeds, around).encode()
     write_files(files, out)
     tables = [files[f"{section.name}.md"].decode() for section in report.sections]
