@@ -27,4 +27,4 @@ if [ "${ROBUSTNESS:-1}" = 1 ]; then  # an L2 radius of 36/255: under the publish
         metrics=[accuracy,calibration,corruptions,autoattack] autoattack.epsilon=0.1412 autoattack.images=50 corruptions.source=generated \
         corruptions.images=500 corruptions.workers=0
 fi
-python -m spectral_repro.report paper=common_ground ${OUT:+runs="[$OUT/runs]" out="$OUT/common_ground"}
+python -m spectral_repro.report paper=common_ground ${OUT:+runs="[$OUT/runs,$OUT/common_ground/runs.csv]" out="$OUT/common_ground"}

@@ -54,7 +54,7 @@ resnet18() {
 
 reports() {
     for paper in common_ground wang2019; do
-        python -m spectral_repro.report paper=$paper runs="[$OUT/runs]" out="$OUT/$paper"
+        python -m spectral_repro.report paper=$paper runs="[$OUT/runs,$OUT/$paper/runs.csv]" out="$OUT/$paper"
     done
 }
 export -f resnet18 reports

@@ -5,7 +5,7 @@ set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 out=results/out/quickstart
 python -m spectral_repro.train --multirun paper=quickstart results_dir=$out/runs "$@"
-python -m spectral_repro.report paper=quickstart runs=$out/runs out=$out
+python -m spectral_repro.report paper=quickstart runs="[$out/runs,$out/runs.csv]" out=$out
 for figure in "$out"/*.png; do
     echo "Figure: $figure"
     if [ -e "${figure%.png}.md" ]; then echo "Table:  ${figure%.png}.md"; fi

@@ -20,8 +20,8 @@ KEYS = ("suite", "scale", *RULES)
 def main(config: DictConfig) -> None:
     keys = (*KEYS, *((config.get("suite") or {}).get("keys") or ()))
     for override in HydraConfig.get().overrides.task:
-        if override.partition("=")[0] not in keys:
-            raise UserError(f"{override}: no key of this suite; it takes {', '.join(keys)}")
+        if (key := override.partition("=")[0]) not in keys:
+            raise UserError(f"{key}: unknown key; this suite takes {', '.join(keys)}")
     if config.get("suite") is None:
         raise UserError(f"suite=null: name one of {', '.join(options('suite'))}")
     for key, rule in RULES.items():

@@ -28,8 +28,8 @@ RULES = {
 @command("predict")
 def main(config: DictConfig) -> None:
     for override in HydraConfig.get().overrides.task:
-        if override.partition("=")[0] not in RULES:
-            raise UserError(f"{override}: no key of predict; it takes {', '.join(RULES)}")
+        if (key := override.partition("=")[0]) not in RULES:
+            raise UserError(f"{key}: unknown key; predict takes {', '.join(RULES)}")
     for key in ("run", "images"):
         if config[key] is None:
             raise UserError(f"{key}=null: name {'the folder of a run or a checkpoint file' if key == 'run' else 'a folder'}")

@@ -11,15 +11,19 @@ from spectral_repro.errors import UserError
 from spectral_repro.workers import workers
 
 KEYS = ("paper", "runs", "out", "results", "published", "status", "compare", "where", "metric", "baseline", "best_over")
+OF_THE_STATUS = ("status", "runs")
 OF_A_COMPARISON = ("where", "metric", "baseline", "best_over")
 
 
 @command("report", texts=("where", "baseline"))
 def main(config: DictConfig) -> None:
-    for override in HydraConfig.get().overrides.task:
-        if override.partition("=")[0] not in KEYS:
-            raise UserError(f"{override}: no key of the report; it takes {', '.join(KEYS)}")
+    given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
+    for key in given:
+        if key not in KEYS:
+            raise UserError(f"{key}: unknown key; the report takes {', '.join(KEYS)}")
     SWITCH.check("status", config.status)
+    if config.status and (others := [key for key in given if key not in OF_THE_STATUS]):
+        raise UserError(f"status=true: goes with runs= alone; leave out {others[0]}=")
     if config.compare is not None and config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
     if config.compare is None and (given := [key for key in OF_A_COMPARISON if config[key] is not None]):

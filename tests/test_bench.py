@@ -73,12 +73,12 @@ def test_a_folder_that_cannot_be_written_to(call, tmp_path: Path):
         ([], "suite=null: name one of clipping, cuda, gradients, layers, performance, series, sphere, steps"),
         (
             ["suite=gradients", "+sizes=[4]"],
-            "+sizes=[4]: no key of this suite; it takes suite, scale, out, device, threads, seed",
+            "+sizes: unknown key; this suite takes suite, scale, out, device, threads, seed",
         ),
         (["suite=gradients", "seed=-1"], "seed=-1: must be a whole number >= 0 and < 4294967296"),
         (
             ["suite=series", "experiments=common_ground/batch"],
-            "experiments=common_ground/batch: no key of this suite; it takes suite, scale, out, device, threads, seed",
+            "experiments: unknown key; this suite takes suite, scale, out, device, threads, seed",
         ),
         (["suite=layers", "out=taken"], "out=taken: nothing can be written there (File exists); name another folder"),
     ],

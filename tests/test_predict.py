@@ -130,7 +130,7 @@ def test_prediction_of_one_image_with_a_checkpoint_file(command, run, photos, tm
         (["run=a${x}", "images=empty"], "Interpolation key 'x' not found"),
         (["run=.", "images=of${x}"], "images=of${x}: ${ begins the name of another value in a configuration; rename"),
         (["run=.", "images=empty", "hydra.run.dir=/proc/x"], "hydra.run.dir=/proc/x: cannot be made (No such file"),
-        (["run=.", "images=empty", "+top=3"], "+top=3: no key of predict; it takes run, images, out, "),
+        (["run=.", "images=empty", "+top=3"], "+top: unknown key; predict takes run, images, out, "),
     ],
 )
 def test_errors_in_one_line(predict, tmp_path, arguments, message):

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
 from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
-from spectral_repro.configuration.groups import PATHS, is_several, options, spelled_for_hydra
+from spectral_repro.configuration.groups import PATHS, is_several, options, quoted, spelled_for_hydra
 from spectral_repro.errors import UserError, first_line
 
 WITHOUT_HYDRA = [
@@ -49,7 +49,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
         def main() -> None:
             replace_unprintable()
             try:
-                sys.argv[1:] = [_quoted(argument, texts) for argument in sys.argv[1:]]
+                sys.argv[1:] = [_with_quotes(argument, texts) for argument in sys.argv[1:]]
                 with _arguments_read():
                     run()
             except UserError as error:
@@ -136,12 +136,12 @@ def _without_own_folders(arguments: Sequence[str]) -> tuple[list[str], list[str]
     return others, own
 
 
-def _quoted(argument: str, texts: Sequence[str]) -> str:
+def _with_quotes(argument: str, texts: Sequence[str]) -> str:
     """key='value' for key=value where the value is a text."""
     key, equals, value = argument.partition("=")
     if not equals or key not in texts or value[:1] in ("'", '"'):
         return argument
-    return f"{key}='{value}'" if "'" not in value else f'{key}="{value}"'
+    return f"{key}={quoted(value)}"
 
 
 def replace_unprintable() -> None:

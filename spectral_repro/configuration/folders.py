@@ -67,6 +67,14 @@ def _parsed(path: Path, changed: int) -> object:
     return yaml.load(path.read_text(encoding="utf-8"), _Loader)
 
 
+def parse_value(text: str) -> Any:
+    """The value that a text has in a YAML file read by `read_yaml`; a text that is not YAML stays a text."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        return text
+
+
 class _Loader(yaml.CSafeLoader):
     """The fast loader of PyYAML with OmegaConf's numbers and its error for duplicate keys."""
 

@@ -58,7 +58,7 @@ def path_spelled(path: str, key: str) -> str:
     paths = list(map(os.path.expanduser, paths))
     for each in paths:
         _check_path(key, each)
-    return ",".join(map(_quoted, paths))
+    return ",".join(map(quoted, paths))
 
 
 def _check_path(key: str, path: str) -> None:
@@ -74,6 +74,7 @@ def is_several(path: str) -> bool:
     return "," in path and not FOR_HYDRA.fullmatch(path) and not os.path.exists(os.path.expanduser(path))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text in quotes, which Hydra takes as it is."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)
     return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"

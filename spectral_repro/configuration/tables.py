@@ -7,11 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
-from spectral_repro.configuration.folders import files, find, folders, is_group, read_yaml
+from spectral_repro.configuration.folders import files, find, folders, is_group, parse_value, read_yaml
 from spectral_repro.errors import UserError, first_line
 
 PAPER = ("name", "title", "source", "protocol", "reduced", "errata", "compare", "metric", "tables")
@@ -81,7 +80,7 @@ def read_paper(name: str) -> dict[str, Any]:
         UserError: if there is no such paper, a file is missing or has unknown keys, or a row has no description.
     """
     path = find("paper", name)
-    settings = _mapping(path, _mapping(path, read_yaml(path)).get("paper"), PAPER)
+    settings = keys_of(path, keys_of(path, read_yaml(path)).get("paper"), PAPER)
     tables = {}
     for table in settings.get("tables", []):
         place = find(f"table/{name}", table)
@@ -103,12 +102,12 @@ def read_table(path: Path) -> dict[str, Any]:
     Raises:
         UserError: for an unknown key, or an incomplete row.
     """
-    table = _mapping(path, read_yaml(path), TABLE)
+    table = keys_of(path, read_yaml(path), TABLE)
     _check_overrides(path, table)
     rows: list[dict[str, Any]] = []
     for number, row in enumerate(table.get("rows") or [], 1):
         place = f"{path}: row {number}"
-        _mapping(place, row, ROW)
+        keys_of(place, row, ROW)
         for key in ("name", "label"):
             if not isinstance(row.get(key), str):
                 raise UserError(f"{place}: needs a {key}")
@@ -120,7 +119,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def _written_out(place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
-    grid = _mapping(place, row["grid"])
+    grid = keys_of(place, row["grid"])
     points = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     published = {
         key: values if isinstance(values, list) else [values] * len(points) for key, values in row.get("published", {}).items()
@@ -135,9 +134,9 @@ def _written_out(place: str, row: dict[str, Any]) -> list[dict[str, Any]]:
             named: dict[str, Any] = {key: str(row[key]).format(**point) for key in FORMATTED if key in row}
             overrides = {"overrides": [each.format(**point) for each in row["overrides"]]} if "overrides" in row else {}
         except (KeyError, ValueError, IndexError) as error:
-            raise UserError(f"{place}: {error} is no name of its grid ({', '.join(grid)})") from error
+            raise UserError(f"{place}: {error} is not a name of its grid ({', '.join(grid)})") from error
         if "at" in named:
-            named["at"] = yaml.safe_load(named["at"])
+            named["at"] = parse_value(named["at"])
         own = {key: values[number] for key, values in published.items() if values[number] is not None}
         rows.append({**others, **named, **overrides, **({"published": own} if published else {})})
     return rows
@@ -169,9 +168,22 @@ def _check_overrides(place: object, content: Mapping[str, Any]) -> None:
         raise UserError(f"{place}: overrides={overrides}: must be a list of texts such as norm=zca")
 
 
-def _mapping(place: object, content: object, known: Sequence[str] | None = None) -> dict[str, Any]:
+def keys_of(place: object, content: object, known: Sequence[str] | None = None, needed: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a part of a file that must be keys with values.
+
+    Args:
+        place: of the part, for errors.
+        content: of the part.
+        known: the keys that it may have; None: any.
+        needed: the keys that it must have.
+
+    Raises:
+        UserError: if it has no keys, an unknown one, or not all that are needed.
+    """
     if not isinstance(content, Mapping):
         raise UserError(f"{place}: must be keys with values")
     if known and (unknown := [str(key) for key in content if key not in known]):
         raise UserError(f"{place}: {unknown[0]}: no such key; there are {', '.join(known)}")
+    if missing := [key for key in needed if content.get(key) is None]:
+        raise UserError(f"{place}: needs {missing[0]}")
     return dict(content)

@@ -1,7 +1,11 @@
 """Claims of papers, as numbers with bounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from spectral_repro.configuration.tables import keys_of
+from spectral_repro.errors import UserError
+from spectral_repro.reporting.metrics import METRICS
 
 SUCCESS = "success"
 
@@ -73,7 +77,41 @@ class Claim:
     command: str | None = None
 
 
-def read_claim(id: str, settings: dict[str, Any]) -> Claim:
-    """Reads a claim of conf/claim. A number that names several rows becomes one number for each row."""
-    numbers = [Number(**number | {"row": row}) for number in settings["numbers"] for row in number.get("row", [None])]
-    return Claim(**{"id": id} | settings | {"numbers": tuple(numbers)})
+def read_claim(place: str, id: str, settings: object) -> Claim:
+    """Reads a claim of conf/claim. A number that names several rows becomes one number for each row.
+
+    Args:
+        place: of the claims, for errors.
+        id: of the claim.
+        settings: its content.
+
+    Raises:
+        UserError: for a missing or unknown key, or a value of the wrong type.
+    """
+    place = f"{place} {id}"
+    content = keys_of(place, settings, [field.name for field in fields(Claim) if field.name != "id"], ("claim", "numbers"))
+    if not isinstance(content["numbers"], list) or not content["numbers"]:
+        raise UserError(f"{place}, numbers={content['numbers']}: must be a list of numbers with their bounds")
+    numbers = [each for number, own in enumerate(content["numbers"], 1) for each in _numbers(f"{place}, number {number}", own)]
+    return Claim(**{"id": id} | content | {"numbers": tuple(numbers)})
+
+
+def _numbers(place: str, settings: object) -> list[Number]:
+    """One number for each row that is named."""
+    content = keys_of(place, settings, [field.name for field in fields(Number)])
+    bounds = {key: content[key] for key in ("at_least", "at_most") if content.get(key) is not None}
+    if not bounds:
+        raise UserError(f"{place}: needs a bound, at_least or at_most")
+    if wrong := [key for key, bound in bounds.items() if isinstance(bound, bool) or not isinstance(bound, int | float)]:
+        raise UserError(f"{place}: {wrong[0]}={bounds[wrong[0]]}: must be a number")
+    needed = ("file", "where", "column") if "file" in content else ("table", "row")
+    if missing := [key for key in needed if content.get(key) is None]:
+        raise UserError(f"{place}: needs {missing[0]}; a number has table and row, or file, where and column")
+    rows = content.get("row")
+    if "row" in needed and not (isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows)):
+        raise UserError(
+            f"{place}: row={rows}: must be a list of labels, such as [{rows if isinstance(rows, str) else 'Batch norm'}]"
+        )
+    if content.get("metric") not in (None, SUCCESS, *METRICS):
+        raise UserError(f"{place}: metric={content['metric']}: must be one of {', '.join((SUCCESS, *METRICS))}")
+    return [Number(**content | {"row": row}) for row in rows or [None]]

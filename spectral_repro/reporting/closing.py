@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.identity import digest, identity, pinned
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.reporting.comparison import REPORT, compare, report_command
+from spectral_repro.reporting.comparison import REPORT, compare, in_a_list, report_command
+from spectral_repro.reporting.load import RUNS_FILE
 from spectral_repro.reporting.runs import Run, read_run
 from spectral_repro.reporting.tables import markdown
 
@@ -26,7 +27,9 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
         return ""
     config: Any = jobs[0].cfg
     if paper := OmegaConf.select(config, "paper.name"):
-        command = shlex.join([*REPORT, f"paper={paper}", f"runs={config.results_dir}"])
+        earlier = Path("results", paper, RUNS_FILE)
+        places = f"[{in_a_list(config.results_dir)},{in_a_list(str(earlier))}]" if earlier.exists() else config.results_dir
+        command = shlex.join([*REPORT, f"paper={paper}", f"runs={places}"])
     else:
         command = report_command(runs, config.results_dir)
     return "\n".join(["", *map(markdown, compare(runs).sections), f"The page of it: {command}"])
@@ -52,4 +55,4 @@ def _without_folder(job: JobReturn, config: DictConfig, values: dict[str, Any]) 
     if job.status == JobStatus.FAILED:
         state, failure = "failed", {"error": first_line(job._return_value)}
     summary = {"state": state, "failure": failure, "id": digest(values)}
-    return Run("", values, config.scale.name, pd.DataFrame(), summary, {}, pd.DataFrame())
+    return Run("", values, config.scale.name, pd.DataFrame(), summary, {}, pd.DataFrame(), ())

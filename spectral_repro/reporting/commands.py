@@ -1,5 +1,6 @@
 """The work of the command report."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.comparison import REPORT, compare, select
 from spectral_repro.reporting.figures import NotDrawn
-from spectral_repro.reporting.load import read_places
+from spectral_repro.reporting.load import check_archive, matching, read_places
 from spectral_repro.reporting.page import Speeds
 from spectral_repro.reporting.papers import STEP_TIMES, TRAIN, Paper, load_paper, published, supply, supply_times
 from spectral_repro.reporting.protocols import counted
@@ -23,6 +24,7 @@ from spectral_repro.reporting.verdicts import judge
 from spectral_repro.workers import Mapper
 
 QUOTES = ("'", '"')
+PART = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|[^,])+""")  # of a list: a comma in quotes or brackets does not end it
 
 
 def report(config: DictConfig, mapper: Mapper = map) -> None:
@@ -54,13 +56,15 @@ def report(config: DictConfig, mapper: Mapper = map) -> None:
 def _status(config: DictConfig) -> list[str]:
     from spectral_repro.reporting.status import status  # torch, which no other report needs
 
-    found = []
-    for place in _places(config):
-        if not place.endswith(".csv"):
-            text, notices = status(Path(place))
-            _print_aside(notices)
-            print(text)
-            found += notices
+    places, found = _places(config), []
+    folders = [Path(path) for place in places for path in matching(place) if not path.endswith(".csv")]
+    if not folders:
+        raise UserError(f"runs={','.join(places)}: status=true needs a folder of runs; a file has no runs in progress")
+    for folder in folders:
+        text, notices = status(folder)
+        _print_aside(notices)
+        print(text)
+        found += notices
     return found
 
 
@@ -77,21 +81,23 @@ def _paper(config: DictConfig, mapper: Mapper) -> list[str]:
     runs, notices = read_places(_places(config), made_by=shlex.join([*TRAIN, "-m", f"paper={name}"]))
     paper = gather(_load(name, runs, config, mapper), runs)
     _print_aside([*notices, *paper.remarks])
+    check_archive(out := _out(config, name), paper.runs, runs)
     judgements = judge(paper, Path(str(config.results)))
-    return [*notices, *_printed(write(paper, _out(config, name), judgements, Speeds(runs), mapper=mapper))]
+    return [*notices, *_printed(write(paper, out, judgements, Speeds(runs), mapper=mapper))]
 
 
 def _comparison(config: DictConfig, mapper: Mapper) -> list[str]:
-    runs, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m ...")
+    read, notices = read_places(_places(config), made_by=f"{' '.join(TRAIN)} -m ...")
     _print_aside(notices)
     keys = [] if config.compare in ("auto", "") else listed(config.compare)
-    runs = select(runs, listed(config.where))
+    runs = select(read, listed(config.where))
     if not runs:
         raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
     made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
     compared = compare(runs, keys, config.metric, config.baseline, made_by, listed(config.best_over))
     _print_aside(compared.remarks)
-    return [*notices, *_printed(write(compared, _out(config, "comparison"), mapper=mapper))]
+    check_archive(out := _out(config, "comparison"), compared.runs, read)
+    return [*notices, *_printed(write(compared, out, mapper=mapper))]
 
 
 def _printed(lines: list[str]) -> list[str]:
@@ -107,12 +113,14 @@ def _print_aside(lines: Iterable[str]) -> None:
 
 
 def listed(value: object) -> list[str]:
-    """The parts of a list, or of a text such as [a=1,b=2] or a=1."""
+    """The parts of a list, or of a text such as [a=1,b=2], a=1 or ['name=one, two',b=[1,2]]."""
     if value is None:
         return []
     if isinstance(value, ListConfig):
         return [str(each) for each in value]
-    return [part.strip() for part in str(value).removeprefix("[").removesuffix("]").split(",") if part.strip()]
+    text = str(value)
+    parts = map(str.strip, PART.findall(text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text))
+    return [part[1:-1] if part[:1] in QUOTES and part[-1:] == part[:1] else part for part in parts if part]
 
 
 def _as_typed(override: str) -> str:

@@ -1,5 +1,6 @@
 """Comparisons of any runs: tables with a row for each choice or value that differs, compared with a baseline."""
 
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -7,18 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import yaml
 
+from spectral_repro.configuration.folders import parse_value
 from spectral_repro.configuration.identity import digest, within
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import naming
 from spectral_repro.reporting.metrics import METRICS, VALIDATION, Metric
-from spectral_repro.reporting.papers import Axis, Paper, Row, Table
+from spectral_repro.reporting.papers import Axis, Paper, Row, Table, file_name
 from spectral_repro.reporting.protocols import counted, hashable
 from spectral_repro.reporting.runs import Run
-from spectral_repro.reporting.sections import Choice, Entry, Report, Section, by_machine, by_seed
+from spectral_repro.reporting.sections import Choice, Entry, Report, Section, by_machine, by_seed, tables_of
 
 REPORT = ("python", "-m", "spectral_repro.report")
+RUNS = "results/runs"
 DATA = ("dataset.name", "dataset.num_classes", "dataset.test_images", "dataset.load._target_", "dataset.content")
 TREATMENTS = (
     *("norm", "pooling", "conv", "optimizer", "schedule", "constraint", "penalty", "gradient_clipping", "init", "finetune"),
@@ -76,13 +78,13 @@ def compare(
     left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
     paper = Paper("comparison", "Comparison", "", compared, (), command)
     found = [_section(paper, list(rows.values()), measured, tuned) for rows in several or groups]
-    sections = _named([part for section in found for part in by_machine(section)])
+    sections = [part for section in _named(found) for part in by_machine(section)]
     labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
     if baseline is not None and baseline not in labels:
         raise UserError(f"baseline={baseline}: no row is called so; there are {'; '.join(labels)}")
     sections = [_with_baseline(section, baseline) for section in sections]
     titles = dict.fromkeys(section.table.title for section in sections)
-    paper = replace(paper, title="; ".join(titles) if len(titles) < 4 else paper.title, tables=tuple(s.table for s in sections))
+    paper = replace(paper, title="; ".join(titles) if len(titles) < 4 else paper.title, tables=tables_of(sections))
     remarks = [f"{counted(left, 'run')} left out: no other run of their protocol differs from them in what is compared"] * bool(
         left
     )
@@ -117,11 +119,11 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
         found = {run: _values_of(run, key) for run in kept}
         if not any(found.values()):
             raise UserError(f"where=[{condition}]: no run has this key; {_differ_in(runs)}")
-        wanted = yaml.safe_load(value)
-        known = sorted({_written(each) for values in found.values() for each in values})
+        wanted = parse_value(value)
+        known = sorted({"null" if each is None else str(each) for values in found.values() for each in values})
         kept = [run for run in kept if any(each == wanted or str(each) == value for each in found[run])]
         if not kept:
-            raise UserError(f"where=[{condition}]: no run matches; there {key} is {' or '.join(known)}")
+            raise UserError(f"where=[{condition}]: no run matches; values of {key}: {', '.join(known)}")
     return kept
 
 
@@ -177,10 +179,6 @@ def _values_of(run: Run, key: str) -> list[object]:
     leaves = [each for each in run.identity if f".{each}".endswith(f".{key}")]
     choices = [each for each in run.identity if f".{each}".endswith(f".{key}.{naming.TARGET}")]
     return [run.identity[each] for each in leaves] + [naming.choice(each, run.identity[each]) for each in choices]
-
-
-def _written(value: object) -> str:
-    return "null" if value is None else str(value)
 
 
 def _protocol(run: Run, compared: tuple[str, ...], tuned: tuple[str, ...]) -> object:
@@ -255,10 +253,10 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
         if along
         else None
     )
-    data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", "runs"))
+    data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", ""))
     words = ", ".join(dict.fromkeys(naming.group(key) for key in keys)) or "one row"
-    title = f"{words[0].upper()}{words[1:]} on {data}"
-    table = Table(data, title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
+    title = f"{words[0].upper()}{words[1:]}{data and f' on {data}'}"
+    table = Table(file_name(data or "comparison"), title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
     entries = []
     for row, members in zip(rows, groups, strict=True):
         runs, choice = _choose(members, tuned)
@@ -269,11 +267,12 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
 
 
 def _named(sections: list[Section]) -> list[Section]:
-    """Adds a hash of the protocol to the names of sections with the same data set."""
-    names, renamed = [section.table.name for section in sections], []
-    for section, name in zip(sections, names, strict=True):
+    """Adds a hash of the protocol to names of tables that are equal on a file system without upper case."""
+    names, renamed = [section.table.name.lower() for section in sections], []
+    for section in sections:
         own = digest(section.protocol | {"scale": section.runs[0].scale})
-        unique = name if names.count(name) == 1 else f"{name}-{own}"
+        name = section.table.name
+        unique = name if names.count(name.lower()) == 1 else f"{name}-{own}"
         renamed.append(replace(section, table=replace(section.table, name=unique)))
     return renamed
 
@@ -296,11 +295,18 @@ def report_command(runs: Sequence[Run], place: str) -> str:
         "dataset.name": {run.identity.get("dataset.name") for run in runs},
         "scale": {run.scale for run in runs},
     }
-    where = [f"{key}={values.pop()}" for key, values in shared.items() if len(values) == 1 and None not in values]
+    where = [in_a_list(f"{key}={values.pop()}") for key, values in shared.items() if len(values) == 1 and None not in values]
     asked = f"[{','.join(compared)}]" if compared else "auto"
     best = [f"best_over=[{','.join(tuned)}]"] if tuned and compared else []
     asked = asked if best or not tuned else f"[{','.join(tuned)}]"
-    return shlex.join([*REPORT, f"compare={asked}", *best, f"runs={place}", f"where=[{','.join(where)}]"])
+    out = [] if place == RUNS else [f"out={place.rstrip('/')}_comparison"]  # beside the runs, so that no other one is replaced
+    return shlex.join([*REPORT, f"compare={asked}", *best, f"runs={place}", f"where=[{','.join(where)}]", *out])
+
+
+def in_a_list(text: str) -> str:
+    """A text as an item of a list on the command line, in quotes if it needs them."""
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text}{quote}" if re.search(r"""[][,'"]""", text) else text
 
 
 def _tuned(runs: Sequence[Run]) -> list[str]:

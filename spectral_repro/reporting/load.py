@@ -4,7 +4,10 @@ import glob
 import json
 import os
 import warnings
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +16,22 @@ import pandas as pd
 from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.records import check_evaluation, check_summary, finite
 from spectral_repro.reporting.metrics import METRICS
+from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, read_runs
 
 WHOLE = ("identity", "summary", "evaluation")  # JSON columns that a run is read from
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
-PLACES = ("results/runs", "results/*/runs.csv")
+RUNS_FILE, CURVES_FILE = "runs.csv", "curves.csv"
+PLACES = ("results/runs", f"results/*/{RUNS_FILE}")
 
 
 def tidy(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row for each run.
-
-    Columns: run (its folder), state, scale, seed, paper; every value that determines the result, by dotted key (empty if a run
-    does not have it); epoch, the last one; every measured metric, accuracies in percent; wall_time_s, images_per_second,
-    started, device, threads, commit.
-    """
+    """A row for each run, with the columns of `load_runs`."""
     return pd.DataFrame([_row(run) for run in runs])
 
 
 def tidy_curves(runs: Iterable[Run]) -> pd.DataFrame:
-    """A row for each run and epoch (for a study: each layer or width), with the columns run and those of metrics.csv."""
+    """A row for each run and epoch, with the columns of `load_curves`."""
     frames = [run.metrics.assign(run=run.folder) for run in runs if run.whole]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run"])
     return frame[["run", *frame.columns.drop("run")]]
@@ -69,8 +69,8 @@ def write_archive(runs: list[Run]) -> dict[str, bytes]:
     shown = tidy(runs)
     frame = shown.join(kept[list(WHOLE)])
     return {
-        "runs.csv": frame.to_csv(index=False).encode(),
-        "curves.csv": tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode(),
+        RUNS_FILE: frame.to_csv(index=False).encode(),
+        CURVES_FILE: tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode(),
     }
 
 
@@ -83,16 +83,47 @@ def read_archive(path: Path) -> list[Run]:
         OSError, ValueError, KeyError: if one of the two files is damaged.
     """
     frame = _read_csv(path)
-    curves = path.with_name("curves.csv")
+    if twice := [name for name, count in Counter(frame["run"]).items() if count > 1]:
+        raise ValueError(f"{path.name} has several runs called {twice[0]}")
+    curves = path.with_name(CURVES_FILE)
     by_run = _by_run(_read_csv(curves)) if curves.exists() else {}
-    return [_run(row, by_run.get(row["run"])) for row in frame.to_dict("records")]
+    return [_run(row, by_run.get(row["run"]), path) for row in frame.to_dict("records")]
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype={"run": str}, keep_default_na=False, na_values=[""])
     except ValueError as error:
-        raise ValueError(f"{path.name} is no table: {error}") from error
+        raise ValueError(f"{path.name} is not a table: {error}") from error
+
+
+def check_archive(out: Path, written: Collection[Run], read: Iterable[Run]) -> None:
+    """Checks that a report does not replace the only copy of a run.
+
+    Args:
+        out: the folder of the report, which may have the runs.csv of an earlier one.
+        written: the runs of the new runs.csv.
+        read: all runs that were read. Those that come from another place than this runs.csv are kept there.
+
+    Raises:
+        UserError: if runs would be lost, or the runs.csv cannot be read.
+    """
+    archive = out / RUNS_FILE
+    if not written or not archive.exists():
+        return
+    otherwise = f"name another folder with out=, or delete {archive} if you do not need it"
+    try:
+        there = read_archive(archive)
+    except Exception as error:  # any damage
+        raise UserError(f"out={out}: its {RUNS_FILE} cannot be read, so its runs would be lost; {otherwise}") from error
+    own = {run.id: run for run in read if {place.resolve() for place in run.places} == {archive.resolve()}}
+    kept = {run.id: run.rank for run in read if run.id not in own} | {run.id: run.rank for run in written}
+    if lost := [run for run in there if run.id not in kept or kept[run.id] > run.rank]:
+        unread = any(run.id not in own for run in lost)
+        why, remedy = ("does not read", f"add {archive} to runs=, ") if unread else ("leaves out", "")
+        raise UserError(
+            f"out={out}: its {RUNS_FILE} has {counted(len(lost), 'run')} that this report {why}; {remedy}{otherwise}"
+        )
 
 
 def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -103,7 +134,7 @@ def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {run: pd.DataFrame(rows[:, has], columns=names[has]) for run, (rows, has) in own.items()}
 
 
-def _run(row: dict[str, Any], curve: pd.DataFrame | None) -> Run:
+def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
     identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
@@ -118,61 +149,79 @@ def _run(row: dict[str, Any], curve: pd.DataFrame | None) -> Run:
     if "epoch" in metrics or metrics.empty:
         metrics = metrics.reindex(columns=[*COLUMNS, *metrics.columns.difference(COLUMNS, sort=False)])
     spectra = pd.DataFrame(columns=SPECTRA_COLUMNS)
-    return Run(row["run"], identity, row["scale"], metrics.astype(float), summary, evaluation, spectra)
+    return Run(row["run"], identity, row["scale"], metrics.astype(float), summary, evaluation, spectra, places=(path,))
 
 
 def _read_json(row: dict[str, Any], key: str) -> dict[str, Any]:
     value = finite(json.loads(str(row[key])))
     if not isinstance(value, dict):
-        raise ValueError(f"the {key} of {row['run']} is no JSON object")
+        raise ValueError(f"the {key} of {row['run']} is not a JSON object")
     return value
 
 
 def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[str]]:
     """All runs in these places, without duplicates, and a notice for everything left out, of type `Damage` if it is damaged.
 
+    Of several copies of a run, the best one is used: by its state (finished first), then by its epochs. Of equal copies, that
+    in a run folder is used. Two runs whose folders have the same name get their id behind it.
+
     Args:
-        places: folders of run folders, runs.csv files of reports, or patterns of them. A run folder takes precedence over the
-            same run in a file.
+        places: folders of run folders, runs.csv files of reports, or patterns of them.
         made_by: the command that makes runs, for the error.
 
     Raises:
         UserError: if none of the places exists.
     """
     places = tuple(places)
-    paths = [Path(path) for place in places for path in _matching(place)]
-    runs: dict[str, Run] = {}
+    paths = [Path(path) for place in places for path in matching(place)]
+    copies: defaultdict[str, list[Run]] = defaultdict(list)
     notices: list[str] = []
     for folder in (path for path in paths if path.is_dir()):
         found, remarks = read_runs(folder, made_by)
-        runs |= {run.id: run for run in found if run.id not in runs}
         notices += remarks
+        for run in found:
+            copies[run.id].append(run)
     for file in (path for path in paths if path.is_file()):
         try:
-            runs |= {run.id: run for run in read_archive(file) if run.id not in runs}
+            for run in read_archive(file):
+                copies[run.id].append(run)
         except Exception as error:  # any damage; the other places do not depend on it
             expected = isinstance(error, OSError | ValueError | KeyError)
             cause = error if expected else in_one_line(error)
             notices.append(Damage(f"{file}: left out, not the runs.csv of a report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
-    return list(runs.values()), notices
+    runs = [_best(same, notices) for same in copies.values()]
+    names = Counter(run.folder for run in runs)
+    return [replace(run, folder=f"{run.folder}-{run.id}") if names[run.folder] > 1 else run for run in runs], notices
 
 
-def _matching(place: str) -> list[str]:
-    """The place itself if it exists, or else the paths that match it as a pattern."""
+def _best(copies: list[Run], notices: list[str]) -> Run:
+    """The best copy of a run, with the places of its equals; adds a notice if it is not the first copy."""
+    first, best = copies[0], min(copies, key=attrgetter("rank"))
+    if best is not first:
+        more = f"{best.state}, {counted(best.epochs, 'epoch')}"
+        notices.append(f"{first.places[0] / first.folder}: left out, {best.places[0]} has more of the same run ({more})")
+    return replace(best, places=tuple(place for run in copies if run.rank == best.rank for place in run.places))
+
+
+def matching(place: str) -> list[str]:
+    """The place itself if it exists, or else the paths that match it as a pattern; ~ is the home folder."""
+    place = os.path.expanduser(place)
     return [place] if os.path.lexists(place) else sorted(glob.glob(place)) or [place]
 
 
 def load_runs(*places: str | Path) -> pd.DataFrame:
-    """Loads runs as a frame with a row for each run: configuration, metrics, machine; see `tidy`.
+    """Loads runs as a frame with a row for each run.
 
     Args:
         places: folders of run folders, runs.csv files, or patterns of them; by default ``results/runs`` and
             ``results/*/runs.csv``.
 
     Returns:
-        A row for each run.
+        A frame with these columns: run, the name of its folder; state, scale, seed and paper; every value of the configuration
+        that determines the result, under its dotted key (empty if a run does not have it); epoch, the last one; every measured
+        metric after it, accuracies in percent; wall_time_s, images_per_second, started, device, threads and commit.
 
     Raises:
         UserError: if none of the places exists.
@@ -186,13 +235,17 @@ def load_runs(*places: str | Path) -> pd.DataFrame:
 
 
 def load_curves(*places: str | Path) -> pd.DataFrame:
-    """Loads the epochs of runs as a frame with a row for each run and epoch; see `tidy_curves` and `load_runs`.
+    """Loads the epochs of runs as a frame with a row for each run and epoch (for a study, each layer or width).
 
     Args:
-        places: see `load_runs`.
+        places: as for `load_runs`.
 
     Returns:
-        A row for each run and epoch.
+        A frame with the column run, the name of its folder, and the columns of metrics.csv, such as epoch, train_loss and
+        test_accuracy.
+
+    Raises:
+        UserError: if none of the places exists.
 
     Example:
         >>> curves = load_curves("results/quickstart/runs.csv")

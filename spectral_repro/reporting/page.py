@@ -385,11 +385,7 @@ def _run(row: Row, run: Run, metric: Metric) -> dict[str, Any]:
         "method": row.label,
         "seed": run.seed,
         "state": run.state,
-        "epochs": f"{run.metrics['epoch'].max():.0f}"
-        if run.whole and "epoch" in run.metrics
-        else len(run.metrics)
-        if "epoch" in run.metrics
-        else UNKNOWN,
+        "epochs": run.epochs if "epoch" in run.metrics else UNKNOWN,
         "value": text(metric.of(run.metrics, row.over), metric.form),
         "gradient": text(run.largest_gradient, ".3g"),
         "gap": text(run.smallest_gap, ".2g"),

@@ -1,23 +1,23 @@
 """Tables of papers, read from conf/paper and conf/table, with published values from there or from a file of the user."""
 
+import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro import configuration
 from spectral_repro.configuration.compose import compose
-from spectral_repro.configuration.folders import CONF, files, folders
+from spectral_repro.configuration.folders import CONF, files, folders, read_yaml
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import flatten, identity, within
-from spectral_repro.configuration.tables import Experiment, experiment
+from spectral_repro.configuration.tables import Experiment, experiment, keys_of
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.cache import cached, fingerprint
 from spectral_repro.reporting.claims import Claim, read_claim
@@ -32,6 +32,8 @@ TRAIN = ("python", "-m", "spectral_repro.train")
 PUBLISHED = ("mean", "std", "low", "high", "best", "success_rate")
 KEYS_OF_A_FILE = ("source", "rows")
 STEP_TIMES = "step_times.csv"
+OTHER_FILES = ("claims", "curves", "index", "runs", "tables")  # of a report, without their suffixes
+LONGEST_NAME = 60
 NETWORK = (
     *("model", "dataset.image_size", "dataset.channels", "dataset.batch_size", "precision"),
     *("trainer.compile", "trainer.autotune", "trainer.matmul_precision"),
@@ -144,6 +146,12 @@ class Paper:
     errata: tuple[str, ...] = ()
 
 
+def file_name(text: str) -> str:
+    """A name for the files of a table that is called after a text: in the same folder, and of no other file of a report."""
+    name = re.sub(r"[^\w.-]+", "_", text).strip("._")[:LONGEST_NAME] or "table"
+    return f"{name}_table" if name.lower() in OTHER_FILES else name
+
+
 def identities(rows: Iterable[tuple[str, ...]], mapper: Mapper = map) -> dict[tuple[str, ...], Values]:
     """The identity that the overrides of each row compose to. Results are cached as long as conf/ does not change.
 
@@ -254,8 +262,9 @@ def load_paper(settings: DictConfig | dict[str, Any], runs: Sequence[Run] | None
         _table(f"paper={settings['name']}: in table {name},", name, defaults | table, parts)
         for name, table in settings["tables"].items()
     )
-    claims = tuple(read_claim(id, claim) for id, claim in settings.get("claims", {}).items())
-    _check_claims(f"paper={settings['name']}: in claim", claims, tables)
+    place = f"paper={settings['name']}: in claim"
+    claims = tuple(read_claim(place, id, claim) for id, claim in keys_of(place, settings.get("claims", {})).items())
+    _check_claims(place, claims, tables)
     words = {"protocol": settings.get("protocol", ""), "errata": tuple(settings.get("errata", ()))}
     reduced = settings.get("reduced", False)
     command = shlex.join([*TRAIN, "-m", f"paper={settings['name']}"])
@@ -289,6 +298,8 @@ def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) 
 
 
 def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
+    if name != file_name(name):
+        raise UserError(f"{place} its name cannot be that of files; call it {file_name(name)}.yaml")
     names = [settings["metric"], *settings["also"]]
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
@@ -311,7 +322,7 @@ def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple
                 f"{place} the rows {rows[0].label} and {row.label} differ in {', '.join(differences)}, "
                 "which paper.compare does not name"
             )
-    axis = Axis(**settings["axis"]) if "axis" in settings else None
+    axis = _axis(f"{place} axis", settings["axis"]) if "axis" in settings else None
     _check_points(place, axis, rows)
     reference = settings.get("against_time")
     if reference is not None and reference not in [row.label for row in rows]:
@@ -320,10 +331,19 @@ def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple
     return Table(name, *shared, against_time=reference)
 
 
+def _axis(place: str, settings: object) -> Axis:
+    axis = Axis(**keys_of(place, settings, [field.name for field in fields(Axis)], needed=("label",)))
+    if not isinstance(axis.log, bool):
+        raise UserError(f"{place}: log={axis.log}: must be true or false")
+    return axis
+
+
 def _check_points(place: str, axis: Axis | None, rows: list[Row]) -> None:
     for row in rows:
         if (row.series is None) != (row.at is None and row.over is None):
             raise UserError(f"{place} the row {row.label} has only one of series and at; a point on the axis needs both")
+        if row.at is not None and (isinstance(row.at, bool) or not isinstance(row.at, int | float)):
+            raise UserError(f"{place} the row {row.label} has at={row.at}; it must be a number")
         if axis and axis.log and row.at is not None and row.at <= 0:
             raise UserError(f"{place} the row {row.label} has at={row.at:g}; a logarithmic axis needs a number > 0")
     if (axis is not None) != any(row.series for row in rows):
@@ -339,11 +359,7 @@ def supply(paper: Paper, path: Path) -> Paper:
     Raises:
         UserError: if it cannot be read, names something unknown, or has a value that is not a number.
     """
-    place = f"published={path}"
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{place}: cannot be read as YAML ({first_line(error)})") from error
+    content, place = read_yaml(path), f"published={path}"
     _known(_mapping(content, place), options("paper"), place)
     tables = _mapping(content.get(paper.name, {}), f"{place}: {paper.name}")
     _known(tables, [table.name for table in paper.tables], f"{place}: {paper.name}")

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ class Run:
         summary: the content of summary.json. Any key but ``state`` may be missing, and no value is None.
         evaluation: the content of evaluation.json, by measurement; empty without one.
         spectra: the content of spectra.csv, a row for each epoch and layer with its largest singular value; empty without one.
+        places: where it was read, folders of run folders and runs.csv files; several if they have equal copies of it.
     """
 
     folder: str
@@ -76,6 +78,7 @@ class Run:
     summary: dict[str, Any]
     evaluation: dict[str, dict]
     spectra: pd.DataFrame
+    places: tuple[Path, ...]
 
     @property
     def id(self) -> str:
@@ -94,6 +97,17 @@ class Run:
         """Whether it has all epochs from the first on. A run from a runs.csv without curves.csv has only the last one."""
         first = "train_loss" if "epoch" in self.metrics else self.metrics.columns[0]
         return not self.metrics.empty and first in self.metrics and self.metrics.get("epoch", pd.Series([1])).iloc[0] == 1
+
+    @property
+    def epochs(self) -> int:
+        """The number of finished epochs; for a study, the number of its rows."""
+        by_epoch = "epoch" in self.metrics and not self.metrics.empty
+        return int(self.metrics["epoch"].max()) if by_epoch else len(self.metrics)
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """The smaller, the better a copy of a run: by its state, then by its epochs, then by whether it has all of them."""
+        return STATES.index(self.state), -self.epochs, not self.whole
 
     @property
     def paper(self) -> str | None:
@@ -216,7 +230,7 @@ def _read(folder: Path) -> Contents:
         raise ValueError(f"{pipes[0]} is a pipe, not a file")
     config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
     if not isinstance(config, dict):
-        raise ValueError(f"{CONFIG} is no configuration")
+        raise ValueError(f"{CONFIG} is not a configuration")
     config.pop("paper", None)  # all tables of a paper, which are not needed
     values = flatten(config)
     study = "study._target_" in values
@@ -241,13 +255,16 @@ def _read(folder: Path) -> Contents:
 
 def _run(folder: Path, contents: Contents) -> Run:
     config, others = contents.config, (contents.metrics, contents.summary, contents.evaluation, contents.spectra)
-    return Run(folder.name, identity(config), config["scale"]["name"], *others)
+    return Run(folder.name, identity(config), config["scale"]["name"], *others, places=(folder.parent,))
 
 
 def _read_metrics(path: Path, study: bool) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=COLUMNS, dtype=float)
-    metrics = pd.read_csv(path, dtype=float)
+    try:
+        metrics = pd.read_csv(path, dtype=float)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
     metrics = metrics.mask(metrics.abs() > LARGEST, np.copysign(np.inf, metrics))
     if study:
         return metrics
@@ -278,7 +295,7 @@ def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:
         copies[run.id].append(run)
     kept = []
     for same in copies.values():
-        best, *others = sorted(same, key=lambda run: (STATES.index(run.state), -len(run.metrics)))
+        best, *others = sorted(same, key=attrgetter("rank"))
         kept.append(best)
         notices += [f"{run.folder}: left out, the same run as {best.folder}" for run in others]
     return kept

@@ -220,10 +220,21 @@ class Report:
     sections: tuple[Section, ...]
     remarks: tuple[str, ...] = ()
 
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of all rows, for tuned rows those of all values."""
+        entries = [entry for section in self.sections for entry in section.entries]
+        return list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
+
     def only(self, keep: Callable[[Section], bool]) -> "Report":
         """The report with only the sections, and their tables, for which ``keep`` is true."""
         kept = tuple(filter(keep, self.sections))
-        return Report(replace(self.paper, tables=tuple(section.table for section in kept)), kept)
+        return Report(replace(self.paper, tables=tables_of(kept)), kept)
+
+
+def tables_of(sections: Iterable[Section]) -> tuple[Table, ...]:
+    """The tables of sections, each once."""
+    return tuple({section.table.name: section.table for section in sections}.values())
 
 
 def by_machine(section: Section) -> list[Section]:

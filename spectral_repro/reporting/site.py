@@ -12,7 +12,7 @@ from spectral_repro.errors import UserError
 from spectral_repro.reporting.comparison import compare_treatments
 from spectral_repro.reporting.figures import NotDrawn, Picture, pictures
 from spectral_repro.reporting.latex import document, latex
-from spectral_repro.reporting.load import write_archive
+from spectral_repro.reporting.load import check_archive, write_archive
 from spectral_repro.reporting.page import TEMPLATES, SiteContext, Speeds, claim, claims, render, verdict_counts
 from spectral_repro.reporting.papers import Paper
 from spectral_repro.reporting.protocols import counted
@@ -71,11 +71,9 @@ def write(
         UserError: if the folder cannot be written to.
     """
     drawing = draw([report], mapper) if drawn is None else iter([(drawn, [])])
-    entries = [entry for section in report.sections for entry in section.entries]
-    runs = list(dict.fromkeys(run for entry in entries for run in (entry.choice.runs if entry.choice else entry.runs)))
     files = {"tables.tex": document(report).encode()}
     files |= {"claims.md": claims(judgements, report.paper).encode()} if judgements else {}
-    files |= write_archive(runs) if runs else {}
+    files |= write_archive(runs) if (runs := report.runs) else {}
     for section in report.sections:
         for kind, table in {"md": markdown, "tex": latex, "csv": csv}.items():
             files[f"{section.name}.{kind}"] = table(section).encode()
@@ -100,7 +98,9 @@ def write_files(files: dict[str, bytes], out: Path) -> None:
             path = out / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.is_file() or path.read_bytes() != content:
-                path.write_bytes(content)
+                partial = path.with_name(f"{path.name}.partial")  # if this is killed, the old file is still there
+                partial.write_bytes(content)
+                partial.replace(path)
     except OSError as error:
         raise UserError(f"out={out}: nothing can be written there ({error.strerror}); name another folder") from error
 
@@ -146,10 +146,14 @@ def write_site(
         A line about each paper, one about the site, and a `NotDrawn` for each figure that could not be drawn.
 
     Raises:
-        UserError: if the folder cannot be written to.
+        UserError: if the folder cannot be written to, or runs in it would be lost (`check_archive`).
     """
     reports = [gather(paper, runs) for paper in papers]
     comparisons = _comparisons(reports, runs)
+    check_archive(out, runs, runs)
+    for report in reports:
+        check_archive(out / report.paper.name, report.runs, runs)
+    check_archive(out / FOLDER, comparisons.runs, runs)
     drawing = draw([*reports, comparisons], mapper)
     judgements = [judge(report, results) for report in reports]
     (*drawn, compared), undrawn = zip(*drawing, strict=True)

@@ -221,7 +221,7 @@ def markdown(section: Section) -> str:
         parts.append("\n".join(f"- {line}" for line in lines))
     evaluated = evaluations(section)
     if len(evaluated):
-        parts += ["Measured of the trained networks:", grid(evaluated)]
+        parts += ["Measured on the trained networks:", grid(evaluated)]
     if section.commands:
         parts.append("Rows without a run:\n\n" + "\n".join(f"    {command}" for command in dict.fromkeys(section.commands)))
     return "\n\n".join(parts) + "\n"

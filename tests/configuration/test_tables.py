@@ -105,6 +105,14 @@ def test_a_grid_is_a_row_for_each_combination(write):
     assert rows[3]["published"] == {"mean": 92.5, "success_rate": 100}
 
 
+@pytest.mark.parametrize("written", ["1e-05", "1.0e-05"])
+def test_the_place_of_a_row_of_a_grid_is_a_number(write, written):
+    folder = write(table__mine2026__sizes=TABLE)
+    path = folder / "table/mine2026/sizes.yaml"
+    path.write_text(path.read_text().replace("- 4\n", f"- {written}\n", 1))
+    assert read_table(path)["rows"][1]["at"] == 1e-05
+
+
 def test_rows_of_a_folder_of_ones_own_are_experiments(write):
     write(table__mine2026__sizes=TABLE)
     own = [f"mine2026/{name}" for name in ("exact_d4", "exact_d8", "pi_d4", "pi_d8", "plain")]
@@ -140,7 +148,7 @@ def changed(**row: object) -> dict[str, object]:
         ({**TABLE, "rows": [{"name": "a", "label": "A", "lable": "A"}]}, "row 1: lable: no such key; there are name, label"),
         ({**TABLE, "metrics": []}, "sizes.yaml: metrics: no such key; there are title, metric"),
         ({**TABLE, "rows": []}, "sizes.yaml: needs a title and rows"),
-        (changed(label="{size}"), r"row 1: 'size' is no name of its grid \(backward, d\)"),
+        (changed(label="{size}"), r"row 1: 'size' is not a name of its grid \(backward, d\)"),
         (changed(published={"mean": [1.0]}), "row 1: published.mean has 1 values for 4 rows"),
         (changed(name="same"), "row same: another row of mine2026 has this name and other overrides"),
         (changed(overrides="norm=zca"), "overrides=.*: must be a list of texts such as norm=zca"),

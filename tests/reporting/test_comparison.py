@@ -1,5 +1,6 @@
 """Runs of any sweep as tables."""
 
+import re
 import shlex
 
 import numpy as np
@@ -7,12 +8,14 @@ import pandas as pd
 import pytest
 
 from spectral_repro.errors import UserError
+from spectral_repro.reporting.commands import listed
 from spectral_repro.reporting.comparison import compare, differences, report_command, select
 from spectral_repro.reporting.figures import draw_dots, draw_points
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.latex import latex
 from spectral_repro.reporting.load import read_archive
 from spectral_repro.reporting.naming import axis_key, distinguishing, is_logarithmic, label
+from spectral_repro.reporting.page import render
 from spectral_repro.reporting.site import write
 from spectral_repro.reporting.tables import aggregate, formatted, markdown
 
@@ -104,9 +107,9 @@ def test_the_dots_are_sorted_with_their_intervals(runs):
 @pytest.mark.parametrize(
     ("condition", "named"),
     [
-        ("dataset.name=mnist", ["no run matches", "dataset.name is digits"]),
-        ("backward=autograd", ["no run matches", "exact or pi or svd"]),
-        ("seed=9", ["0 or 1 or 2"]),
+        ("dataset.name=mnist", ["no run matches", "values of dataset.name: digits"]),
+        ("backward=autograd", ["no run matches", "values of backward: exact, pi, svd"]),
+        ("seed=9", ["values of seed: 0, 1, 2"]),
         ("colour=red", ["no run has this key", "backward"]),
         ("seed", ["seed", "where=[dataset.name=digits]"]),
     ],
@@ -139,9 +142,10 @@ def test_another_metric(runs):
 
 def test_the_printed_command_gives_the_same_rows(runs):
     (section,) = compare(runs).sections
-    keys, place, where = shlex.split(report_command(runs, "a folder"))[3:]
+    keys, place, where, out = shlex.split(report_command(runs, "a folder"))[3:]
     assert (keys, place, where) == ("compare=[backward]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
-    (again,) = compare(select(runs, where.removeprefix("where=[").removesuffix("]").split(",")), ["norm"]).sections
+    assert out == "out=a folder_comparison" and "out=" not in report_command(runs, "results/runs")
+    (again,) = compare(select(runs, listed(where.removeprefix("where="))), ["norm"]).sections
     assert aggregate(again).equals(aggregate(section))
 
 
@@ -247,3 +251,61 @@ def test_the_command_of_a_sweep_over_learning_rates_uses_best_over(trials):
     assert shlex.split(report_command(trials(), "runs"))[3:5] == ["compare=[norm]", "best_over=[optimizer.lr]"]
     alone = select(trials(), ["norm=zca"])
     assert shlex.split(report_command(alone, "runs"))[3:5] == ["compare=[optimizer.lr]", "runs=runs"]
+
+
+@pytest.mark.parametrize("condition", ["norm.eps=1e-4", "norm.eps=0.0001", "norm.eps=1.0E-4"])
+def test_numbers_in_any_notation(make_run, read, condition):
+    make_run("norm=batch")
+    make_run("norm=batch", "norm.eps=1e-4")
+    (run,) = select(read(), [condition])
+    assert run.identity["norm.eps"] == 1e-4
+
+
+def test_a_value_that_is_not_yaml_is_a_text(make_run, read):
+    make_run("dataset.name='[a'")
+    assert len(select(read(), ["dataset.name=[a"])) == 1
+
+
+def test_times_of_two_machines_are_sections_of_one_table(make_run, read):
+    for threads in (1, 2):
+        for norm in ("batch", "zca"):
+            make_run(f"norm={norm}", seed=threads, threads=threads)
+    report = compare(read(), ["norm"], "step_time")
+    assert [table.name for table in report.paper.tables] == ["digits"] and len(report.sections) == 2
+    page = render(report, {section.name: [] for section in report.sections})
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids)) and {section.name for section in report.sections} <= set(ids)
+
+
+@pytest.mark.parametrize("name", ["runs", "Curves", "my/data", "../x", "birds, dogs", "..", "a" * 300])
+def test_a_data_set_with_any_name(make_run, read, tmp_path, name):
+    for norm in ("batch", "zca"):
+        make_run(f"norm={norm}", f"dataset.name='{name}'")
+    runs, out = read(), tmp_path / "new" / "out"
+    write(compare(runs), out)
+    assert len(read_archive(out / "runs.csv")) == 2 and all(path.is_file() for path in out.iterdir())
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    where = next(part for part in shlex.split(report_command(runs, "runs")) if part.startswith("where="))
+    assert len(select(runs, listed(where.removeprefix("where=")))) == 2, "the printed command finds the runs"
+
+
+def test_a_comparison_of_data_sets_keeps_its_runs(make_run, read, tmp_path):
+    for name in ("a", "b"):
+        make_run("norm=batch", f"dataset.name={name}")
+    report = compare(read(), ["dataset.name"])
+    write(report, tmp_path / "out")
+    assert report.sections[0].table.title == "Name" and len(read_archive(tmp_path / "out" / "runs.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("a=1", ["a=1"]),
+        ("[a=1, b=it's,c=2]", ["a=1", "b=it's", "c=2"]),
+        ("['name=one, two',std=[1,2]]", ["name=one, two", "std=[1,2]"]),
+        ("std=[1,2]", ["std=[1,2]"]),
+        ("[]", []),
+    ],
+)
+def test_conditions_are_separated_by_commas(text, parts):
+    assert listed(text) == parts

@@ -1,3 +1,6 @@
+import json
+import re
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -6,7 +9,7 @@ import pytest
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import load_curves, load_runs
 from spectral_repro.reporting.curves import draw_curves
-from spectral_repro.reporting.load import read_places, write_archive
+from spectral_repro.reporting.load import check_archive, read_archive, read_places, write_archive
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.sections import gather
 from spectral_repro.reporting.style import image
@@ -142,3 +145,61 @@ def test_damaged_files_are_named(archived, file, old, new):
     (kept / file).write_text(text.replace(old, new))
     runs, (notice,) = read_places([str(kept / "runs.csv")], "nobody")
     assert runs == [] and notice.startswith(f"{kept / 'runs.csv'}: left out, not the runs.csv of a report (")
+
+
+def test_the_best_copy_of_a_run_is_used(archived, folder):
+    runs, kept = archived
+    (begun,) = folder.glob("song2021*")
+    summary = json.loads((begun / "summary.json").read_text())
+    (begun / "summary.json").write_text(json.dumps(summary | {"state": "interrupted"}))
+    (begun / "metrics.csv").write_text("\n".join((begun / "metrics.csv").read_text().splitlines()[:2]) + "\n")
+    found, notices = read_places([str(folder), str(kept / "runs.csv")], "nobody")
+    (run,) = (run for run in found if run.folder == begun.name)
+    assert (run.state, run.epochs, run.places) == ("finished", 3, (kept / "runs.csv",)) and len(found) == len(runs)
+    assert f"{begun}: left out, {kept / 'runs.csv'} has more of the same run (finished, 3 epochs)" in notices
+
+
+@pytest.mark.parametrize("name", ["base", "007"])
+def test_runs_whose_folders_have_the_same_name_are_kept_apart(write_run, tmp_path, name):
+    for place, accuracy in (("a", 60.0), ("b", 70.0)):
+        write_run(tmp_path / place, f"norm={'zca' if place == 'a' else 'batch'}", accuracies=[accuracy]).rename(
+            tmp_path / place / name
+        )
+    runs, _ = read_places([str(tmp_path / "a"), str(tmp_path / "b")], "nobody")
+    assert {run.folder for run in runs} == {f"{name}-{run.id}" for run in runs} and len(runs) == 2
+    for file, content in write_archive(runs).items():
+        (tmp_path / file).write_bytes(content)
+    again, _ = read_places([str(tmp_path / "runs.csv")], "nobody")
+    of_both = [{run.id: run.metrics["test_accuracy"].tolist() for run in each} for each in (runs, again)]
+    assert of_both[0] == of_both[1] and sorted(of_both[0].values()) == [[60.0], [70.0]]
+    alone, _ = read_places([str(tmp_path / "a")], "nobody")
+    for file, content in write_archive(alone).items():
+        (tmp_path / file).write_bytes(content)
+    (run,) = read_archive(tmp_path / "runs.csv")
+    assert run.folder == name and run.whole, "a name such as 007 is not a number"
+
+
+def test_the_only_copy_of_a_run_is_not_replaced(archived, folder, tmp_path):
+    runs, kept = archived
+    elsewhere, _ = read_places([str(folder)], "nobody")
+    check_archive(kept, runs[:1], elsewhere)  # the others are still in their folder
+    check_archive(tmp_path / "new", runs[:1], runs[:1])
+    for path in (*folder.glob("run-*"), folder / "broken-00000000"):
+        shutil.rmtree(path)
+    read, _ = read_places([str(folder)], "nobody")
+    message = f"out={kept}: its runs.csv has 2 runs that this report does not read; add {kept / 'runs.csv'} to runs=, name "
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        check_archive(kept, read, read)
+    read, _ = read_places([str(folder), str(kept / "runs.csv")], "nobody")
+    check_archive(kept, read, read)
+    with pytest.raises(UserError, match=r"has 2 runs that this report leaves out; name another folder with out="):
+        check_archive(kept, [run for run in read if run.folder.startswith("song2021")], read)
+    (kept / "runs.csv").write_text("a,b\n")
+    with pytest.raises(UserError, match=r"its runs.csv cannot be read, so its runs would be lost"):
+        check_archive(kept, read, read)
+
+
+@pytest.mark.filterwarnings("ignore:broken")
+def test_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert len(load_runs(f"~/{folder.name}")) == 3

@@ -14,6 +14,7 @@ from spectral_repro.configuration.rules import check
 from spectral_repro.configuration.tables import read_paper
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import papers
+from spectral_repro.reporting.claims import read_claim
 from spectral_repro.reporting.papers import Axis, load_paper, supply
 from spectral_repro.reporting.protocols import split
 from spectral_repro.reporting.sections import gather
@@ -132,11 +133,24 @@ POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}
         ({"axis": {"label": "d"}, "rows": [POINT | {"series": None, "at": None}]}, "such rows need an axis"),
         ({"axis": {"label": "d"}, "rows": [POINT | {"at": None}]}, "row A has only one of series and at"),
         ({"axis": {"label": "d", "log": True}, "rows": [POINT | {"at": 0}]}, "row A has at=0; a logarithmic axis"),
+        ({"axis": {"label": "d", "log": True}, "rows": [POINT | {"at": "4"}]}, "row A has at=4; it must be a number"),
+        (
+            {"axis": {"label": "d", "logarithmic": True}, "rows": [POINT]},
+            "axis: logarithmic: no such key; there are label, log",
+        ),
+        ({"axis": {"log": True}, "rows": [POINT]}, "axis: needs label"),
     ],
 )
 def test_a_table_that_cannot_be_drawn_is_refused(table, message):
     with pytest.raises(UserError, match=f"paper=quickstart: in table t, .*{message}"):
         load_paper(settings(t={"title": ""} | table))
+
+
+@pytest.mark.parametrize(("name", "other"), [("runs", "runs_table"), ("sub/a", "sub_a")])
+def test_a_table_is_not_called_like_another_file_of_a_report(name, other):
+    rows = [{"label": "A", "overrides": ["norm=batch"]}]
+    with pytest.raises(UserError, match=f"in table {name}, its name cannot be that of files; call it {other}.yaml"):
+        load_paper(settings(**{name: {"title": "", "rows": rows}}))
 
 
 def test_rows_that_differ_in_keys_not_compared_are_refused():
@@ -189,3 +203,34 @@ def test_errors_in_the_published_values_of_the_user(quickstart, file, content, w
     with pytest.raises(UserError, match=words) as error:
         supply(quickstart, file(content))
     assert "own.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
+NUMBER = {"table": "digits", "row": ["PI"], "at_least": 1}
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"claim": "C", "numbers": [NUMBER | {"row": "PI"}]}, r"number 1: row=PI: must be a list of labels, such as \[PI\]"),
+        ({"claim": "C", "numbers": [{**NUMBER, "at_lest": 1}]}, "number 1: at_lest: no such key; there are at_least, at_most"),
+        ({"claim": "C", "numbers": [{"table": "digits", "row": ["PI"]}]}, "number 1: needs a bound, at_least or at_most"),
+        ({"claim": "C", "numbers": [NUMBER | {"at_least": "1 %"}]}, "number 1: at_least=1 %: must be a number"),
+        ({"claim": "C", "numbers": [{"at_least": 1}]}, "number 1: needs table; a number has table and row, or file"),
+        ({"claim": "C", "numbers": [{"file": "a.csv", "at_least": 1}]}, "number 1: needs where; "),
+        ({"claim": "C", "numbers": [NUMBER | {"metric": "speed"}]}, "number 1: metric=speed: must be one of success, "),
+        ({"claim": "C"}, "c: needs numbers"),
+        ({"claim": "C", "numbers": NUMBER}, "must be a list of numbers with their bounds"),
+        ({"numbers": [NUMBER]}, "c: needs claim"),
+        ({"claim": "C", "nubmers": [], "numbers": [NUMBER]}, "c: nubmers: no such key; there are claim, numbers"),
+        ("a text", "c: must be keys with values"),
+    ],
+)
+def test_claims_that_cannot_be_read(claim, words):
+    with pytest.raises(UserError, match=words) as error:
+        read_claim("paper=quickstart: in claim", "c", claim)
+    assert str(error.value).startswith("paper=quickstart: in claim c")
+
+
+def test_published_values_in_scientific_notation(quickstart, file):
+    paper = supply(quickstart, file("quickstart: {digits: {rows: {PI: {std: 1e-3}}}}"))
+    assert paper.tables[0].rows[1].published == {"std": 0.001}

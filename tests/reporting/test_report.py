@@ -38,12 +38,12 @@ def test_report_of_a_paper(command, make_run, tmp_path):
     assert result.returncode == 0 and result.stdout.splitlines()[-1] == "3 runs: 1 diverged, 2 finished"
 
 
-@pytest.mark.parametrize("arguments", [["paper=quickstart"], ["compare=[norm]"], ["status=true"]])
+@pytest.mark.parametrize("arguments", [["paper=quickstart", "out=pages"], ["compare=[norm]", "out=pages"], ["status=true"]])
 def test_a_damaged_run_is_named_and_the_rest_is_reported(call, make_run, tmp_path, arguments):
     make_run("experiment=quickstart/batch", accuracies=[50.0, 90.0])
     damaged = make_run("experiment=quickstart/zca_svd", accuracies=[50.0, 80.0])
     (damaged / "evaluation.json").write_text('{"calibration": {"ece": 0.1}}')
-    result = call("report", *arguments, "runs=runs", "out=pages")
+    result = call("report", *arguments, "runs=runs")
     assert result.returncode == 1 and "Traceback" not in result.stderr
     lines = result.stderr.splitlines()
     assert f"{damaged.name}: left out, evaluation.json is damaged: calibration has no conditions" in lines
@@ -74,7 +74,10 @@ def test_wrong_input_is_named(call):
     for arguments, named in [
         (["paper=wang2020"], ["wang2020", "quickstart", "wang2019"]),
         (["paper=quickstart"], ["runs=results/runs", "python -m spectral_repro.train -m paper=quickstart"]),
-        (["paper=quickstart", "scale=cpu"], ["scale=cpu", "paper, runs, out, results, published, status"]),
+        (
+            ["paper=quickstart", "scale=cpu"],
+            ["scale: unknown key; the report takes paper, runs, out, results, published, status"],
+        ),
     ]:
         result = call("report", *arguments)
         output = result.stdout + result.stderr

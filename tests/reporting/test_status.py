@@ -53,3 +53,19 @@ def test_a_folder_without_runs(tmp_path):
     assert status(tmp_path / "runs") == (f"no runs in {tmp_path / 'runs'}", [])
     with pytest.raises(UserError, match=r"runs=.*elsewhere: no such folder; runs are made by python -m spectral_repro\.train"):
         status(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["runs=r*"], 0, "1 runs: 1 finished"),
+        (["runs=kept/runs.csv"], 1, "runs=kept/runs.csv: status=true needs a folder of runs"),
+        (["runs=runs", "paper=wang2019"], 1, "status=true: goes with runs= alone; leave out paper="),
+    ],
+)
+def test_the_status_on_the_command_line(call, make_run, tmp_path, arguments, status, words):
+    make_run()
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "runs.csv").touch()
+    ended = call("report", "status=true", *arguments)
+    assert ended.returncode == status and words in ended.stdout + ended.stderr

@@ -415,7 +415,7 @@ def test_a_row_for_each_method_and_a_column_for_each_condition(evaluated, report
 def test_markdown_and_page_have_the_table(evaluated, report):
     whole = report()
     (section,) = whole.sections
-    assert "Measured of the trained networks:" in markdown(section) and "15.00 ± 7.07" in markdown(section)
+    assert "Measured on the trained networks:" in markdown(section) and "15.00 ± 7.07" in markdown(section)
     page = render(whole, {section.name: []})
     assert "15.00 ± 7.07" in page and "L2 0.5, 16 images, best.pt by validation accuracy" in page
 
@@ -424,8 +424,8 @@ def test_no_table_without_evaluations(make_run, report):
     make_run("norm=batch")
     whole = report()
     (section,) = whole.sections
-    assert evaluations(section).empty and "Measured of the trained" not in markdown(section)
-    assert "Measured of the trained" not in render(whole, {section.name: []})
+    assert evaluations(section).empty and "Measured on the trained" not in markdown(section)
+    assert "Measured on the trained" not in render(whole, {section.name: []})
 
 
 def test_a_table_of_an_evaluation_metric(evaluated, paper, read):
