@@ -10,8 +10,9 @@ from spectral_repro.configuration.rules import RULES
 from spectral_repro.configuration.targets import locate
 
 DESCRIBED_ELSEWHERE = ("claim", "hydra", "paper", "protocol", "table")
-COMMANDS = ("train", "evaluate", "report", "bench")
-KEY = re.compile(r"(?P<key>[a-z]\w*): *(?P<default>[^#\s].*?)(?: +# *(?P<meaning>.*))?$")
+COMMANDS = ("train", "evaluate", "predict", "report", "bench")
+OF_HYDRA = ("defaults", "hydra")
+KEY = re.compile(r"(?P<indent> *)(?P<key>[a-z]\w*):(?: +(?P<default>[^#\s].*?))?(?: +# *(?P<meaning>.*))?$")
 
 
 def configuration_reference(conf: Path) -> str:
@@ -53,11 +54,18 @@ def allowed(group: str, target: str | None) -> dict[str, str]:
 
 
 def table(file: Path, rules: dict[str, str]) -> list[str]:
-    """Keys at the top level of a file."""
-    rows = []
+    """The keys of a file, with dots for nested ones, except those that take the value of the key above."""
+    rows: list[str] = []
+    around: dict[int, re.Match] = {}  # the last key at each indentation
     for line in file.read_text().splitlines():
-        found = KEY.match(line)
-        if found and found["key"] not in ("defaults", "hydra") and found["default"]:
-            cells = (f"`{found['key']}`", f"`{found['default']}`", rules.get(found["key"], ""), found["meaning"] or "")
+        if not (found := KEY.match(line)):
+            continue
+        around = {indent: parent for indent, parent in around.items() if indent < len(found["indent"])}
+        around[len(found["indent"])] = found
+        names = [each["key"] for each in around.values()]
+        if found["default"] and names[0] not in OF_HYDRA and not found["default"].startswith("${.."):
+            meaning = next((each["meaning"] for each in reversed(around.values()) if each["meaning"]), "")
+            key = ".".join(names)
+            cells = (f"`{key}`", f"`{found['default']}`", rules.get(key, ""), meaning)
             rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return ["| key | default | allowed | meaning |", "|---|---|---|---|", *rows, ""] if rows else []

@@ -1,5 +1,6 @@
 """Code, commands and links in the README and the documentation work."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +9,8 @@ from textwrap import dedent
 import pytest
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.configuration.folders import CONF
+from spectral_repro.configuration.folders import CONF, read_yaml
+from spectral_repro.configuration.identity import flatten
 from spectral_repro.configuration.rules import check
 
 ROOT = CONF.parent
@@ -43,3 +45,16 @@ def test_links_lead_somewhere():
 
 def test_the_readme_is_short():
     assert len(PAGES[0].read_text().splitlines()) <= 120
+
+
+def test_the_configuration_reference_has_every_key_of_every_command():
+    specification = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "configuration.py")
+    reference = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(reference)
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(reference.COMMANDS)
+    for path in CONF.glob("*.yaml"):
+        content = {key: value for key, value in read_yaml(path).items() if key not in ("defaults", "hydra")}
+        keys = re.findall(r"^\| `([\w.]+)` \|", "\n".join(reference.table(path, {})), re.MULTILINE)
+        assert keys == list(flatten({key: value or "{}" for key, value in content.items()})), path
+    text = "\n".join(reference.table(CONF / "evaluate.yaml", {}))
+    assert "| `dataset.root` | `null` |  | null: as in the training |" in text

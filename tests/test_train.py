@@ -142,7 +142,7 @@ def test_a_group_that_is_left_out_though_scale_sets_some_of_its_keys(call):
         ("null: 3", "must be keys with values, each key a text"),
         ("defaults: [mine]", "names itself under defaults"),
         ("", "norm: names no class or function under _target_"),
-        ("_target_: torch.nn", "norm._target_=torch.nn: is no class or function"),
+        ("_target_: torch.nn", "norm._target_=torch.nn: is not a class or function"),
     ],
 )
 def test_errors_in_option_files_of_the_user(call, tmp_path, content: str, named: str):

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spectral_repro.benchmarks.results import short
-from spectral_repro.reporting.style import PALETTE, STYLE
+from spectral_repro.reporting.style import PALETTE, STYLE, laid_out
 
 
 def draw(totals: pd.DataFrame) -> Figure:
@@ -21,9 +21,7 @@ def draw(totals: pd.DataFrame) -> Figure:
             axes.set_xlim(totals["seconds"].min() / 3, totals["seconds"].max() * 4)
             axes.set_title(network, fontsize="medium")
         panels[-1].set_xlabel("Seconds")
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return figure
+        return laid_out(figure)
 
 
 def _dots(axes: Axes, frame: pd.DataFrame) -> None:

@@ -1,7 +1,6 @@
 """The figures of suite=gradients."""
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
-from spectral_repro.reporting.style import COLOURS, INK, MOST_LINES, STYLE, looks
+from spectral_repro.reporting.style import INK, MOST_LINES, STYLE, laid_out, looks
 
 MARKERS = "sD^vPX<>ph*d8H"
 EXACT = "exact"
@@ -73,7 +72,7 @@ def sweep(frame: pd.DataFrame, kind: str, methods: Sequence[str], error: str = "
             panels[0, 0].invert_xaxis()
         handles = [Line2D([], [], label=LABELS.get(name, name), markersize=3.5, **look) for name, look in style.items()]
         _legend(figure, [*handles, Line2D([], [], color=INK, linestyle="", marker="x", label="some or all not finite")])
-    return _laid_out(figure)
+        return laid_out(figure)
 
 
 def _lines(axes: Axes, frame: pd.DataFrame, error: str, style: dict[str, dict[str, Any]]) -> None:
@@ -96,7 +95,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
     keys = ["method", "function", "size", "dtype"]
     points = accuracy[accuracy["spectrum"] == "separated"].merge(times[[*keys, "total_ms"]], on=keys)
     names = accuracy["method"].unique()
-    style = {name: {"color": c, "marker": m} for name, c, m in zip(names, cycle(COLOURS), cycle(f"o{MARKERS}"), strict=False)}
+    style = {name: {"color": look.colour, "marker": look.marker} for name, look in looks(names).items()}
     functions = ("whitening", "sqrt")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 6.2), layout="constrained")
@@ -113,7 +112,7 @@ def error_by_time(accuracy: pd.DataFrame, times: pd.DataFrame, shown: Sequence[i
         handles = [Line2D([], [], label=LABELS.get(name, name), **_mark(look, "float64")) for name, look in style.items()]
         handles.append(Line2D([], [], label="hollow: float32", **_mark({"color": INK, "marker": "o"}, "float32")))
         _legend(figure, handles)
-    return _laid_out(figure)
+        return laid_out(figure)
 
 
 def _mark(look: dict[str, Any], dtype: str) -> dict[str, Any]:
@@ -124,11 +123,3 @@ def _mark(look: dict[str, Any], dtype: str) -> dict[str, Any]:
 
 def _legend(figure: Figure, handles: list[Line2D]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-
-
-def _laid_out(figure: Figure) -> Figure:
-    """Computes the layout once for all file formats."""
-    with matplotlib.rc_context(STYLE):
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return figure

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectral_repro.reporting.style import COLOURS, INK, STYLE
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, laid_out
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -22,14 +22,12 @@ def draw(numbers: pd.DataFrame) -> Figure:
         panels[-1].set_xlabel("Milliseconds")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return figure
+        return laid_out(figure)
 
 
 def _bars(axes: Axes, frame: pd.DataFrame) -> None:
     place, forward = np.arange(len(frame)), frame["forward_ms"]
-    first, second = COLOURS[:2]
+    first, second = PALETTE[:2]
     axes.barh(place, forward, color=first, label="forward", height=0.7)
     axes.barh(place, frame["total_ms"] - forward, left=forward, color=second, label="backward", height=0.7)
     spread = [frame["total_ms"] - frame["total_low_ms"], frame["total_high_ms"] - frame["total_ms"]]

@@ -16,7 +16,7 @@ from spectral_repro.benchmarks.layers import passes
 from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.results import Display
 from spectral_repro.layers import CovariancePooling, ZCAWhitening
-from spectral_repro.reporting.style import COLOURS, INK, STYLE
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, laid_out
 
 MARKERS = {"whitening": "o", "pooling": "s"}
 START = {"batch": 16, "channels": 256, "positions": 64, "group_size": 16}
@@ -108,7 +108,7 @@ def _slope(x: pd.Series, y: pd.Series) -> float:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Time and memory against each size, on logarithmic axes; dotted lines are theory."""
     axes_names = list(START)
-    colours = dict(zip(("whitening", "pooling"), COLOURS, strict=False))
+    colours = dict(zip(("whitening", "pooling"), PALETTE, strict=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         panels = figure.subplots(2, len(axes_names), sharex="col", sharey="row")
@@ -129,6 +129,4 @@ def draw(numbers: pd.DataFrame) -> Figure:
         handles = [Line2D([], [], color=colour, marker=MARKERS[layer], label=layer) for layer, colour in colours.items()]
         handles.append(Line2D([], [], color=INK, linestyle=":", label="growth in theory, from the last point"))
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    return figure
+        return laid_out(figure)

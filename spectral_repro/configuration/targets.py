@@ -50,7 +50,7 @@ def locate(name: object, key: str) -> Callable[..., Any]:
         raise UserError(f"{key}={name}: cannot be imported ({type(error).__name__}: {first_line(error)})") from error
     check_name(_own_name(found), f"{key}={name}")
     if not callable(found):
-        raise UserError(f"{key}={name}: is no class or function")
+        raise UserError(f"{key}={name}: is not a class or function")
     return found
 
 

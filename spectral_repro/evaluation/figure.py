@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.evaluation.record import Record
-from spectral_repro.reporting.style import COLOURS, INK, STYLE, image
+from spectral_repro.reporting.style import INK, PALETTE, STYLE, image
 from spectral_repro.training.files import write_whole
 
-COLOUR = COLOURS[0]
+COLOUR = PALETTE[0]
 
 
 def write_figure(record: Record) -> None:

@@ -118,7 +118,7 @@ class Muon(MixedOptimizer):
             if not parameter.is_floating_point():
                 raise ValueError(f"use_muon=True: {name} is {parameter.dtype}, but Muon is for real numbers")
             if parameter.dim() < 2 or parameter.numel() == 0:
-                raise ValueError(f"use_muon=True: {name} is no matrix or kernel, put it into a group with use_muon=False")
+                raise ValueError(f"use_muon=True: {name} is not a matrix or kernel, put it into a group with use_muon=False")
             if len(parameter) % group["groups"]:
                 raise ValueError(f"groups={group['groups']}: must divide the rows of {name}")
             if _by_operator(parameter, group):

@@ -40,8 +40,6 @@ STYLE = {
 # six colours that are distinct with any colour vision and in grey: their lightness is 27 to 79 of 100, in steps of about eleven
 PALETTE = ("#446edb", "#dfa00f", "#780c61", "#f55980", "#5fd1f9", "#9e3809")
 MOST_LINES = 6  # in a panel
-# ten colours that are distinct with any colour vision (the colorblind palette of seaborn)
-COLOURS = (*("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),)
 
 
 @dataclass(frozen=True)

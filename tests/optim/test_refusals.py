@@ -67,9 +67,9 @@ def test_values_of_adam_are_checked_in_groups_too(key, value):
     [
         (
             {"params": [("bias", torch.ones(4))]},
-            r"^use_muon=True: parameter bias of shape \(4,\) is no matrix or kernel, put it",
+            r"^use_muon=True: parameter bias of shape \(4,\) is not a matrix or kernel, put it",
         ),
-        ({"params": [("w", torch.ones(4, 0))]}, r"^use_muon=True: parameter w of shape \(4, 0\) is no matrix or kernel"),
+        ({"params": [("w", torch.ones(4, 0))]}, r"^use_muon=True: parameter w of shape \(4, 0\) is not a matrix or kernel"),
         ({"params": [("w", torch.ones(4, 3).cfloat())]}, r"^use_muon=True: parameter w .* is torch\.complex64, but Muon is"),
         ({"params": [("w", torch.eye(3).to_sparse())]}, r"^parameter w of shape \(3, 3\) is sparse: only dense"),
         ({"params": [("w", torch.ones(2, 2, 3, 3, 3))], "kernels": "operator"}, r'^kernels="operator": parameter w of shape'),
