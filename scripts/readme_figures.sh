@@ -3,5 +3,5 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 bash scripts/quickstart.sh "$@"
-rm -f results/quickstart/runs.csv  # the report keeps an earlier one whose runs it does not read
+rm -f results/quickstart/runs.csv  # a report does not replace runs that it does not read
 python -m spectral_repro.report paper=quickstart runs=results/out/quickstart/runs out=results/quickstart

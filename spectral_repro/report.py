@@ -17,12 +17,12 @@ OF_A_COMPARISON = ("where", "metric", "baseline", "best_over")
 
 @command("report", texts=("where", "baseline"))
 def main(config: DictConfig) -> None:
-    given = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
-    for key in given:
+    keys = [override.partition("=")[0] for override in HydraConfig.get().overrides.task]
+    for key in keys:
         if key not in KEYS:
             raise UserError(f"{key}: unknown key; the report takes {', '.join(KEYS)}")
     SWITCH.check("status", config.status)
-    if config.status and (others := [key for key in given if key not in OF_THE_STATUS]):
+    if config.status and (others := [key for key in keys if key not in OF_THE_STATUS]):
         raise UserError(f"status=true: goes with runs= alone; leave out {others[0]}=")
     if config.compare is not None and config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")

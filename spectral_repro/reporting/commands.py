@@ -126,7 +126,10 @@ def listed(value: object) -> list[str]:
 def _as_typed(override: str) -> str:
     """An override without the quotes that Hydra needs."""
     key, _, value = override.partition("=")
-    return f"{key}={value[1:-1] if value[:1] in QUOTES and value[:1] == value[-1:] and len(value) > 1 else value}"
+    quote = value[:1]
+    if quote in QUOTES and quote == value[-1:] and len(value) > 1:
+        value = value[1:-1].replace(f"\\{quote}", quote)
+    return f"{key}={value}"
 
 
 def _out(config: DictConfig, name: str) -> Path:
