@@ -185,7 +185,7 @@ def read_run(folder: Path) -> Run:
     """The run in a folder.
 
     Raises:
-        OSError, ValueError, KeyError, yaml.YAMLError: if it is damaged or incomplete.
+        OSError, ValueError, KeyError: if it is damaged or incomplete.
     """
     return _run(folder, _read(folder))
 
@@ -228,7 +228,10 @@ def _read_or_notice(folder: Path) -> Contents | str:
 def _read(folder: Path) -> Contents:
     if pipes := [name for name in READ if (folder / name).is_fifo()]:
         raise ValueError(f"{pipes[0]} is a pipe, not a file")
-    config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
+    try:
+        config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{CONFIG} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{CONFIG} is not a configuration")
     config.pop("paper", None)  # all tables of a paper, which are not needed
@@ -302,5 +305,5 @@ def _each_once(runs: Iterable[Run], notices: list[str]) -> list[Run]:
 
 
 def _one_line(error: Exception) -> str:
-    expected = isinstance(error, OSError | ValueError | yaml.YAMLError)
+    expected = isinstance(error, OSError | ValueError)
     return " ".join((str(error) if expected else in_one_line(error)).split())[:200]

@@ -139,7 +139,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (damage_config, ""),
+        (damage_config, ".hydra/config.yaml is damaged: while parsing"),
         (cut_config, "dataset.name, trainer.epochs, scale.name"),
         (remove_config, "no config.yaml"),
         (remove_summary, "no summary.json"),
@@ -148,7 +148,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
         (unknown_state, "summary.json"),
         (binary_summary, ""),
         (remove_metrics, "metrics.csv"),
-        (empty_metrics, ""),
+        (empty_metrics, "metrics.csv is damaged: No columns to parse from file"),
         (pipe_of_metrics, "metrics.csv is a pipe, not a file"),
         (words_in_metrics, "eighty"),
         (cut_metrics, "metrics.csv"),
