@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
 from spectral_repro.training.spectra import covariance_layers, smallest_gap
@@ -33,8 +34,9 @@ class Failure:
 class Watch:
     """Hooks on every layer that find the first value that is not finite. They synchronise with the device.
 
-    Used as a context manager around one training step. They check the output of a layer in the forward pass, the gradients of
-    its input and parameters in the backward pass, and whether a decomposition fails.
+    Used as a context manager around one training step. They check the outputs of a layer in the forward pass, the gradients of
+    its inputs and trained parameters in the backward pass, and whether a decomposition fails. Inputs and outputs may be tensors
+    or any nesting of tuples, lists and dictionaries of them.
     """
 
     def __init__(self, model: nn.Module):
@@ -45,11 +47,12 @@ class Watch:
     def __enter__(self) -> "Watch":
         for name, module in self.model.named_modules():
             if not any(module.children()):
-                self.handles.append(module.register_forward_pre_hook(self._entering(name)))
+                self.handles.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
                 self.handles.append(module.register_forward_hook(self._leaving(name)))
                 for parameter_name, parameter in module.named_parameters(recurse=False):
-                    note = self._gradient_of(name, f"gradient of {parameter_name}")
-                    self.handles.append(parameter.register_hook(note))
+                    if parameter.requires_grad:
+                        note = self._gradient_of(name, f"gradient of {parameter_name}")
+                        self.handles.append(parameter.register_hook(note))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
@@ -66,16 +69,17 @@ class Watch:
         self.failure = self.failure or Failure(layer, during)
 
     def _entering(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def hook(module: nn.Module, inputs: tuple[object, ...], named_inputs: dict[str, object]) -> None:
             self.entered = name
-            if inputs[0].requires_grad:
-                inputs[0].register_hook(self._gradient_of(name, "gradient of the input"))
+            for each in _tensors((inputs, named_inputs)):
+                if each.requires_grad:
+                    each.register_hook(self._gradient_of(name, "gradient of the input"))
 
         return hook
 
     def _leaving(self, name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if not output.isfinite().all():
+        def hook(module: nn.Module, inputs: tuple[object, ...], outputs: object) -> None:
+            if not all(each.isfinite().all() for each in _tensors(outputs)):
                 self._note(name, "output")
 
         return hook
@@ -86,3 +90,7 @@ class Watch:
                 self._note(name, what)
 
         return hook
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [each for each in tree_leaves(values) if isinstance(each, Tensor)]

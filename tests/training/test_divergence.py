@@ -49,6 +49,50 @@ def test_watch_names_the_layer_that_broke_first(broken: nn.Module, failure: Fail
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
+class Named(nn.Module):
+    """A recurrent layer and a linear one, with their inputs by keyword; the frozen first layer has no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 4).requires_grad_(False)
+        self.recurrent = nn.GRU(4, 4, batch_first=True)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs, _ = self.recurrent(input=self.first(input=x))
+        return self.last(input=outputs[:, -1])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "failure"),
+    [
+        ("first.weight", Failure("first", "output")),
+        ("recurrent.bias_hh_l0", Failure("recurrent", "output")),
+        ("last.weight", Failure("last", "output")),
+    ],
+)
+def test_watch_takes_frozen_layers_tuples_and_inputs_by_keyword(parameter: str, failure: Failure):
+    network = Named()
+    with Watch(network) as watch:
+        network(torch.rand(5, 6, 3)).sum().backward()
+    assert watch.failure is None
+    network.get_parameter(parameter).data.fill_(torch.nan)
+    with Watch(network) as watch:
+        network(torch.rand(5, 6, 3)).sum().backward()
+    assert watch.failure == failure
+
+
+def test_watch_sees_the_gradient_of_an_input_by_keyword():
+    network = Named()
+    with Watch(network) as watch:
+        (network(torch.rand(5, 6, 3)).sum() * torch.inf).backward()
+    assert watch.failure == Failure("last", "gradient of bias")
+    network.last.requires_grad_(False)
+    with Watch(network) as watch:
+        (network(torch.rand(5, 6, 3)).sum() * torch.inf).backward()
+    assert watch.failure == Failure("last", "gradient of the input")
+
+
 def test_watch_lets_other_errors_through():
     with pytest.raises(ZeroDivisionError), Watch(nn.Identity()):
         1 / 0  # noqa: B018
@@ -90,6 +134,12 @@ def test_an_exploding_training_is_a_result(train):
     summary = json.loads((train("norm=zca", "optimizer.lr=1e30", "trainer.epochs=3") / "summary.json").read_text())
     assert summary["state"] == "diverged"
     assert 0 < summary["failure"]["step"] <= 4 and summary["failure"]["layer"]
+
+
+def test_a_network_with_a_frozen_layer_diverges_too(train):
+    overrides = ["model=airbench", "model.width=4", "dataset=random", "dataset.image_size=32", "optimizer.lr=1e30"]
+    summary = json.loads((train(*overrides, "trainer.epochs=1", "trainer.log_every=1") / "summary.json").read_text())
+    assert summary["state"] == "diverged" and summary["failure"]["layer"]
 
 
 def test_float16_names_the_layer_too(train):
