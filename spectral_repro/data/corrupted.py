@@ -42,7 +42,7 @@ class CorruptedImages:
         Raises:
             UserError: for a file that is missing, damaged, or of another form.
         """
-        images, labels = self._read(name), self._read("labels")
+        images, labels = self._read(name), self._labels()
         form = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
         if not form or len(images) % len(SEVERITIES) or labels.shape != images.shape[:1]:
             raise UserError(
@@ -52,6 +52,9 @@ class CorruptedImages:
         count = len(images) // len(SEVERITIES)
         part = slice((severity - 1) * count, severity * count)
         return Split(torch.tensor(images[part]).permute(0, 3, 1, 2), torch.tensor(labels[part].astype(np.int64)))
+
+    def _labels(self) -> np.ndarray:
+        return self._read("labels")
 
     def _read(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.npy"
@@ -96,8 +99,9 @@ def check_generator() -> None:
 
 @dataclass(frozen=True)
 class GeneratedCorruptions(CorruptedImages):
-    """The same, generated from ``test`` by imagecorruptions with the strengths of ImageNet-C (those of CIFAR-10-C are milder).
-    Each corruption is generated when it is first needed; random choices depend only on (corruption, severity, image).
+    """Images generated from ``test`` by imagecorruptions with the strengths of ImageNet-C (those of CIFAR-10-C are milder), in
+    the same files but without labels.npy: the labels are those of ``test``. Each corruption is generated when it is first
+    needed; random choices depend only on (corruption, severity, image). Several processes may use one folder.
 
     Attributes:
         workers: processes that generate them; 0: this one.
@@ -117,9 +121,11 @@ class GeneratedCorruptions(CorruptedImages):
                 ) from error
         return super().split(name, severity)
 
+    def _labels(self) -> np.ndarray:
+        return np.tile(self.test.labels.numpy(), len(SEVERITIES))
+
     def _make(self, path: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        np.save(self.folder / "labels.npy", np.tile(self.test.labels.numpy(), len(SEVERITIES)))
         assert isinstance(self.test.images, Tensor)  # as `generated_corruptions` makes them
         images = self.test.images.permute(0, 2, 3, 1).numpy()
         temporary = path.with_name(f".{path.stem}-{os.getpid()}.npy")

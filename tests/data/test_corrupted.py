@@ -180,6 +180,17 @@ def test_generated_images_are_kept_for_these_images_alone(tmp_path, monkeypatch)
     assert not list(others.folder.glob("contrast.npy"))
 
 
+def test_a_file_of_another_process_is_neither_read_nor_written(tmp_path):
+    """np.save truncates a file first, and a process that reads it through a memory map is killed by a bus error."""
+    test = photographs(2)
+    images = generated_corruptions("mine", test, tmp_path, workers=0)
+    images.folder.mkdir()
+    np.save(images.folder / "labels.npy", np.zeros(3))
+    before = (images.folder / "labels.npy").stat()
+    assert images.split("contrast", 1).labels.tolist() == test.labels.tolist()
+    assert (images.folder / "labels.npy").stat() == before
+
+
 @pytest.mark.parametrize(("shape", "named"), [((2, 1, 32, 32), "have 1 and 32 x 32"), ((2, 3, 31, 31), "have 3 and 31 x 31")])
 def test_images_that_the_package_does_not_take(tmp_path, shape, named):
     with pytest.raises(UserError, match=named):
