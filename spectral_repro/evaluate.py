@@ -37,7 +37,7 @@ def main(config: DictConfig) -> None:
     chosen = [str(key) for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
     check(config, chosen)
     from spectral_repro.evaluation.measure import measure
-    from spectral_repro.evaluation.subjects import DIVERGED, find, paths_in, state_of
+    from spectral_repro.evaluation.subjects import find, paths_in, without_weights
     from spectral_repro.training.build import build_measurement
     from spectral_repro.training.environment import choose_device
 
@@ -48,8 +48,8 @@ def main(config: DictConfig) -> None:
     failures: list[str] = []
     for path in paths:
         try:
-            if config.runs and state_of(path) == DIVERGED:
-                print(f"{path}: diverged, nothing to evaluate")
+            if config.runs and (kind := without_weights(path)):
+                print(f"{path}: {kind}, nothing to evaluate")
                 continue
             subject = find(path, config.checkpoint, config.weights)
             found = list(map(str, measure(subject, measurements, device, config.batch_size, dataset, config.force)))

@@ -25,11 +25,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(tmp_path: Path, finished: Path) -> Path:
-    """A folder with a finished run, an interrupted one, a diverged one and a checkpoint of one's own."""
+    """A folder with a finished run, an interrupted one, a diverged one, a study and a checkpoint of one's own."""
     whole = shutil.copytree(finished, tmp_path / "runs" / "whole")
     for state in ("interrupted", "diverged"):
         copy = shutil.copytree(whole, whole.with_name(state))
         (copy / "summary.json").write_text(json.dumps({"state": state}))
+    (study := whole.with_name("study") / ".hydra").mkdir(parents=True)
+    (study / "config.yaml").write_text("study: {depth: 3}")
+    (study.parent / "summary.json").write_text(json.dumps({"state": "finished"}))
     content = torch.load(whole / "checkpoints" / "best.pt", weights_only=True)
     torch.save({"model": content["model"], "config": content["config"]}, whole.with_name("mine.pt"))
     whole.with_name("__MACOSX").mkdir()
@@ -53,12 +56,13 @@ def test_a_folder_of_runs_and_checkpoints(command, runs):
     assert result.returncode == 1 and "Traceback" not in result.stderr
     missing = "certificates: no Lipschitz constant of AlexNet is known"
     assert [line.partition(";")[0] for line in result.stderr.splitlines()[:3]] == [
-        "runs/interrupted: interrupted, and only a finished run can be evaluated",
+        "runs/interrupted: its state is interrupted. Only finished runs can be evaluated",
         f"runs/mine.pt: {missing}",
         f"runs/whole: {missing}",
     ]
     assert "3 failed, see above" in result.stderr
     assert "runs/diverged: diverged, nothing to evaluate" in result.stdout
+    assert "runs/study: a study, nothing to evaluate" in result.stdout
     assert "runs/whole: calibration, 15 bins, 32 images: ece 0." in result.stdout
     assert not list((runs / "interrupted").glob("evaluation.*"))
 
@@ -71,6 +75,16 @@ def test_a_folder_of_runs_and_checkpoints(command, runs):
     assert own["accuracy"]["environment"]["versions"]["torch"] == torch.__version__.split("+")[0]
     for picture in (runs / "mine.evaluation.png", runs / "whole" / "evaluation.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_study_has_nothing_to_evaluate(evaluate, runs):
+    for name in ("whole", "interrupted", "diverged", "__MACOSX"):
+        shutil.rmtree(runs / name)
+    (runs / "mine.pt").unlink()
+    code, printed, errors = evaluate("runs=runs")
+    assert (code, printed, errors) == (0, "runs/study: a study, nothing to evaluate\n", "")
+    code, _, errors = evaluate("run=runs/study")
+    assert code == 1 and "runs/study: a study, which has no trained network" in errors.splitlines()
 
 
 def test_measurements_are_kept(evaluate, runs):
@@ -117,6 +131,48 @@ def test_a_damaged_record_is_named(evaluate, runs):
     assert code == 1 and re.search(
         r"^runs/whole/evaluation\.json: damaged \(.*\); move it away to evaluate again$", errors, re.M
     )
+
+
+OWN = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from spectral_repro.evaluation import Measurement
+
+
+@dataclass(frozen=True)
+class Given(Measurement):
+    found: str
+
+    def __call__(self, trained):
+        return {
+            "whole": {"conditions": "all", "images": 2, "value": 0.5},
+            "lacking": {"images": 2, "value": 0.5},
+            "float32": {"conditions": "all", "images": 2, "value": np.float32(0.5)},
+            "none": None,
+        }[self.found]
+"""
+
+
+def test_a_measurement_of_ones_own_that_cannot_be_stored_damages_nothing(evaluate, runs, monkeypatch):
+    (runs.parent / "own.py").write_text(OWN)
+    (runs.parent / "conf" / "metrics").mkdir(parents=True)
+    names = ("lacking", "float32", "none", "whole")
+    for name in names:
+        option = f"# @package {name}\n_target_: own.Given\nfound: {name}\n"
+        (runs.parent / "conf" / "metrics" / f"{name}.yaml").write_text(option)
+    monkeypatch.syspath_prepend(runs.parent)
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", "own")
+    code, printed, errors = evaluate("--config-dir", "conf", "run=runs/whole", f"metrics=[accuracy,{','.join(names)}]")
+    assert code == 1 and "Traceback" not in errors
+    lines = errors.splitlines()
+    assert "runs/whole: lacking: the result cannot be stored (lacking has no conditions)" in lines
+    assert "runs/whole: float32: the result cannot be stored (Object of type float32 is not JSON serializable)" in lines
+    assert any(line.startswith("runs/whole: none: TypeError: unsupported operand") for line in lines)
+    assert "runs/whole: whole, all: value 0.5" in printed
+    assert list(json.loads((runs / "whole" / "evaluation.json").read_text())) == ["accuracy", "whole"]
+    assert evaluate("run=runs/whole", "metrics=accuracy")[0] == 0
 
 
 def change_checkpoint(path: Path, change: Callable[[dict], object]) -> None:

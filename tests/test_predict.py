@@ -197,5 +197,5 @@ def test_an_unfinished_run(predict, run, photos, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "summary.json").write_text(json.dumps({"state": "interrupted"}))
     code, _, errors = predict(f"run={copy}", f"images={photos}")
-    assert code == 1 and "only a finished run can be evaluated" in errors
+    assert code == 1 and "Only finished runs can be evaluated" in errors
     assert predict(f"run={copy}/checkpoints/last.pt", f"images={photos}/test")[0] == 0

@@ -11,9 +11,9 @@ import torch
 from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.evaluation.figure import write_figure
 from spectral_repro.evaluation.measurement import Measurement
-from spectral_repro.evaluation.record import Record
+from spectral_repro.evaluation.record import Record, check_entry
 from spectral_repro.evaluation.subjects import Subject
-from spectral_repro.evaluation.trained import restore
+from spectral_repro.evaluation.trained import Trained, restore
 from spectral_repro.training.environment import describe_device, git_state, versions
 
 
@@ -42,26 +42,33 @@ def measure(
         return []
     trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights)
     for name in missing:
-        started = time.monotonic()
         try:
-            found = measurements[name](trained)
+            entry = _measured(measurements[name], trained) | {"settings": settings[name]}
+            check_entry(name, entry)
         except Exception as error:  # the other measurements do not depend on this one
             failures.append(UserError(f"{subject.name}: {name}: {in_one_line(error)}"))
             continue
-        environment = {
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - started, 3),
-            "device": describe_device(device),
-            "batch_size": trained.config.dataset.batch_size,
-            "versions": versions(*measurements[name].packages),
-            "git": git_state(),
-            "best_by": f"{trained.images.chosen_by}_accuracy",
-            "notes": list(trained.images.notes),
-        }
-        record.add(name, found | {"settings": settings[name], "environment": environment})
+        record.add(name, entry)
         write_figure(record)
-        print(f"{subject.name}: {name}, {found['conditions']}: {_numbers(found)}", flush=True)
+        print(f"{subject.name}: {name}, {entry['conditions']}: {_numbers(entry)}", flush=True)
     return failures
+
+
+def _measured(measurement: Measurement, trained: Trained) -> dict[str, Any]:
+    """The result of a measurement, with its environment."""
+    packages, started = versions(*measurement.packages), time.monotonic()
+    found = measurement(trained)
+    environment = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - started, 3),
+        "device": describe_device(trained.device),
+        "batch_size": trained.config.dataset.batch_size,
+        "versions": packages,
+        "git": git_state(),
+        "best_by": f"{trained.images.chosen_by}_accuracy",
+        "notes": list(trained.images.notes),
+    }
+    return found | {"environment": environment}
 
 
 def _place(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,5 +76,5 @@ def _place(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return {"root": str(Path(dataset["root"]).expanduser().resolve())} if "root" in dataset else {}
 
 
-def _numbers(found: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in found.items() if isinstance(value, float))
+def _numbers(entry: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in entry.items() if isinstance(value, float))

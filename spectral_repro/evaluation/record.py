@@ -1,10 +1,11 @@
 """evaluation.json: the measurements of a checkpoint with their settings and environment."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from spectral_repro.errors import UserError, first_line
-from spectral_repro.records import check_evaluation, read_json
+from spectral_repro.records import check_evaluation, finite, read_json
 from spectral_repro.training.files import write_json
 
 
@@ -26,8 +27,21 @@ class Record:
         return name in self.entries and self.entries[name].get("settings") == settings
 
     def add(self, name: str, entry: dict[str, Any]) -> None:
+        """Adds or replaces a measurement that `check_entry` accepts."""
         self.entries[name] = entry
         try:
             write_json(self.path, self.entries)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+
+def check_entry(name: str, entry: dict[str, Any]) -> None:
+    """Checks that a measurement can be stored in evaluation.json and read again.
+
+    Raises:
+        UserError: if it lacks a part that every measurement has, or has a value that cannot be written as JSON.
+    """
+    try:
+        check_evaluation(json.loads(json.dumps(finite({name: entry}))))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the result cannot be stored ({first_line(error)})") from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from spectral_repro.configuration.folders import read_yaml
 from spectral_repro.errors import UserError
 from spectral_repro.listing import is_visible
 
@@ -44,24 +45,48 @@ def find(path: Path, which: str, weights: Weights = "model") -> Subject:
     """A checkpoint file with FILE.evaluation.json in its folder, or a checkpoint of a run with evaluation.json in its folder.
 
     Raises:
-        UserError: for a missing path, and a folder without a finished run.
+        UserError: for a missing path, and a folder without a finished training.
     """
     if path.is_file():
         return Subject(str(path), path, path.with_suffix(".evaluation.json"), weights)
-    state = state_of(path)
+    state = _state_of(path)
+    if state == FINISHED and _is_study(path):
+        raise UserError(f"{path}: a study, which has no trained network")
     if state != FINISHED:
-        raise UserError(f"{path}: {state}, and only a finished run can be evaluated; or name a file in its checkpoints")
+        raise UserError(
+            f"{path}: its state is {state}. Only finished runs can be evaluated; to evaluate it anyway, name a file in its "
+            "folder checkpoints"
+        )
     return Subject(str(path), path / "checkpoints" / f"{which}.pt", path / "evaluation.json", weights)
 
 
-def state_of(path: Path) -> str | None:
-    """The state of the run in this folder; None for a file.
+def without_weights(path: Path) -> str | None:
+    """The kind of a run that left no network to evaluate, "diverged" or "a study"; None for other runs and for files.
 
     Raises:
         UserError: for a missing path, and a folder without a run.
     """
     if path.is_file():
         return None
+    state = _state_of(path)
+    if state == DIVERGED:
+        return state
+    return "a study" if _is_study(path) else None
+
+
+def _is_study(run: Path) -> bool:
+    """Whether the run in a folder measures networks without training."""
+    path = run / ".hydra" / "config.yaml"
+    content = read_yaml(path) if path.is_file() else None
+    return isinstance(content, dict) and "study" in content
+
+
+def _state_of(path: Path) -> str:
+    """The state of the run in this folder.
+
+    Raises:
+        UserError: for a missing path, and a folder without a run.
+    """
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; {MADE_BY}")
     try:
