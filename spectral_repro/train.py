@@ -48,14 +48,18 @@ def main(config: DictConfig) -> dict[str, object]:
 
 
 def run_name(chosen: dict[str, str], dataset: str) -> str:
-    """Model, normalisation, convolutions and data set, and other choices that differ from the defaults of train.yaml."""
+    """Model, normalisation, convolutions and data set, and other choices that differ from the defaults of train.yaml.
+
+    A gradient that the normalisation names, such as pi in zca_pi, is not repeated.
+    """
     defaults: dict[str, str | None] = {}
     for each in read_yaml(CONF / "train.yaml")["defaults"]:
         defaults |= each if isinstance(each, dict) else {}
     parts = [chosen[group] for group in ("model", "norm", "conv") if group in chosen] + [re.sub(r"[^\w.]+", "-", dataset)]
     for group in NAMING:
         option = chosen.get(group)
-        if option and option != defaults[group] and not any(part.endswith(f"_{option}") for part in parts):
+        named = group == "backward" and any(part.endswith(f"_{option}") for part in parts)
+        if option and option != defaults[group] and not named:
             parts.append(option)
     return "_".join(parts)
 

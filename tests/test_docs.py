@@ -36,6 +36,14 @@ def test_commands_compose():
             check(compose([re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in words]))
 
 
+def test_keys_of_the_settings_compose():
+    """The column of command lines beside that of `TrainerSettings`."""
+    keys = re.findall(r"^\| `[^`]+` \| `([^`]+)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
+    assert len(keys) >= 6
+    for line in keys:
+        check(compose(shlex.split(line)))
+
+
 def test_links_lead_somewhere():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for link in LINK.findall(page.read_text()):

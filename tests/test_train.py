@@ -22,7 +22,7 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["norm=pca", "norm.components=65"], ["norm.components=65", "64 channels"]),
         (["norm=pca", "norm.information=0.9"], ["norm.components=16 and information=0.9", "null"]),
         (["dataset.batch_size=0"], ["dataset.batch_size=0", ">= 1"]),
-        (["model=lipconvnet5", "norm=zca"], ["norm: lipconvnet5 has no such layer"]),
+        (["model=lipconvnet5", "norm=zca"], ["norm: lipconvnet5 takes no argument norm; set norm=null"]),
         (["conv=tt", "conv.scale=0.5"], ["conv: stem (Conv2d): rank=192 and scale=0.5", "null"]),
         (["conv=tt", "model=resnext50_32x4d"], ["conv: stages.0.0.conv2 (Conv2d): groups=32", "has no groups"]),
         (
@@ -44,6 +44,9 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["norm=zca", "norm.epz=1"], ["norm.epz", "eps"]),
         (["+norm.extra=1"], ["norm.extra: torch.nn.BatchNorm2d has no such argument", "eps, momentum, affine"]),
         (["+foo=1"], ["foo", "no such key", "seed"]),
+        (["loss.label_smoothing=0.1"], ["loss has no keys before loss=cross_entropy is chosen"]),
+        (["optimiser.lr=1"], ["Allowed here: backward, constraint,", " loss,", "optimizer,"]),
+        (["dataset=cub", "+dataset.load.bogus=1"], ["load.bogus: spectral_repro.data.cub has no such argument", "views"]),
         (["dataset.std=[0.1]"], ["dataset.std=[0.1]", "dataset.channels=3"]),
         (["model.num_classes=3"], ["model.num_classes=3", "dataset.num_classes=10"]),
         (["optimizer=adamw", "optimizer.betas=[0.9]"], ["optimizer.betas=[0.9]", "a list of 2"]),
@@ -139,7 +142,7 @@ def test_a_group_that_is_left_out_though_scale_sets_some_of_its_keys(call):
     ("content", "named"),
     [
         ("5", "must be keys with values"),
-        ("null: 3", "must be keys with values, each key a text"),
+        ("null: 3", "must be keys with values, each key a string"),
         ("defaults: [mine]", "names itself under defaults"),
         ("", "norm: names no class or function under _target_"),
         ("_target_: torch.nn", "norm._target_=torch.nn: is not a class or function"),
@@ -201,6 +204,7 @@ def test_files_of_a_run(command, tmp_path):
         ({}, "digits", "resnet18_batch_digits"),
         ({"norm": "zca_pi", "backward": "pi"}, "digits", "resnet18_zca_pi_digits"),
         ({"norm": "zca", "backward": "taylor", "optimizer": "adam"}, "cifar10", "resnet18_zca_cifar10_taylor_adam"),
+        ({"norm": "zca_svd", "backward": "svd", "init": "svd"}, "digits", "resnet18_zca_svd_digits_svd"),
         ({"conv": "tt", "dataset": "image_folder"}, "my flowers/2", "resnet18_batch_tt_my-flowers-2"),
     ],
 )

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
-from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
+from spectral_repro.configuration.folders import CONF, OWN_FOLDERS, is_group, read_yaml
 from spectral_repro.configuration.groups import PATHS, is_several, options, quoted, spelled_for_hydra
 from spectral_repro.errors import UserError, first_line
 
@@ -58,7 +58,7 @@ def command(config_name: str, texts: Sequence[str] = ()) -> Callable[[Callable[[
             except KeyboardInterrupt:
                 sys.exit(130)
             except SystemExit as leaving:
-                _print_allowed(leaving.__context__)
+                _print_allowed(leaving.__context__, _groups(config_name))
                 raise
 
         return main
@@ -153,12 +153,24 @@ def replace_unprintable() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _print_allowed(error: BaseException | None) -> None:
-    """Prints the allowed keys after Hydra's error for an unknown key."""
+def _groups(config_name: str) -> list[str]:
+    """The groups of options of a command."""
+    defaults = read_yaml(CONF / f"{config_name}.yaml").get("defaults", [])
+    return [group for each in defaults if isinstance(each, dict) for group in each if is_group(group)]
+
+
+def _print_allowed(error: BaseException | None, groups: Sequence[str]) -> None:
+    """Prints the allowed keys after Hydra's error for an unknown key, or the options of a group of which none is chosen."""
     cause = getattr(error, "__cause__", None)
-    if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
-        allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
-        print(f"Allowed here: {', '.join(allowed) or 'no keys'}", file=sys.stderr)
+    if not isinstance(cause, OmegaConfBaseException) or not isinstance(cause.parent_node, DictConfig):
+        return
+    if cause.key in groups:
+        print(f"{cause.key} has no keys before {cause.key}={'|'.join(options(cause.key))} is chosen", file=sys.stderr)
+        return
+    allowed = [str(key) for key in cause.parent_node if not str(key).startswith("_")]
+    if cause.full_key == cause.key:
+        allowed = sorted({*allowed, *groups})
+    print(f"Allowed here: {', '.join(allowed) or 'no keys'}", file=sys.stderr)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:

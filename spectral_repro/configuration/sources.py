@@ -54,7 +54,7 @@ class FolderSource(ConfigSource):
             raise ConfigLoadError(f"{path}: no such file")
         content = described.config(f"{self.path}: {name}") if described else read_yaml(path) or {}
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise UserError(f"{path}: must be keys with values, each key a text")
+            raise UserError(f"{path}: must be keys with values, each key a string")
         if path.stem in (content.get("defaults") or ()):
             raise UserError(f"{path}: names itself under defaults")
         check_file(content, str(path))

@@ -165,7 +165,7 @@ def _described(paper: str, tables: tuple[tuple[Path, int], ...]) -> dict[str, Ex
 def _check_overrides(place: object, content: Mapping[str, Any]) -> None:
     overrides = content.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(each, str) for each in overrides):
-        raise UserError(f"{place}: overrides={overrides}: must be a list of texts such as norm=zca")
+        raise UserError(f"{place}: overrides={overrides}: must be a list of strings such as norm=zca")
 
 
 def keys_of(place: object, content: object, known: Sequence[str] | None = None, needed: Sequence[str] = ()) -> dict[str, Any]:

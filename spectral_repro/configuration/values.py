@@ -83,7 +83,7 @@ def _is_device(value: object) -> bool:
 
 
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-TEXT = Rule("a text", lambda value: isinstance(value, str) and value != "")
+TEXT = Rule("a string", lambda value: isinstance(value, str) and value != "")
 THREADS = whole(1, below=1025)  # more than any machine has; asking for a million ends the process
 WORKERS = whole(0, below=1025)
 DEVICE = Rule("auto, cpu, or a CUDA device that this machine has (cuda, cuda:0, ...)", _is_device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spectral_repro.data.images import Split
+from spectral_repro.data.images import Split, check_split
 
 VIEWS = {"plain": 1, "mirrored": 2, "ten_crop": 10}
 OF_ALL_EPOCHS = (0, 0, 1)  # in the place of an epoch's number: 2**64, which no epoch has
@@ -47,8 +47,9 @@ class Batches:
             Together they make the batches of a single process, without duplicates; a share without images is left out.
 
     Raises:
-        ValueError: for ten crops of images in memory, which are already cut, images that are not uint8 or not as many as the
-            labels, a batch size below 1, and another number of means or standard deviations than channels, or one <= 0.
+        TypeError, ValueError: for images and labels that `Split` does not describe.
+        ValueError: for ten crops of images in memory, which are already cut, a batch size below 1, and another number of means
+            or standard deviations than channels, or one <= 0.
 
     Example:
         >>> batches = Batches(digits().train, batch_size=64, mean=[0.3], std=[0.4], seed=0)
@@ -189,11 +190,8 @@ class Batches:
 
 
 def _check(split: Split, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
-    images, (count, channels) = split.images, split.images.shape[:2]
-    if isinstance(images, Tensor) and images.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8, not {images.dtype}")
-    if count != len(split.labels):
-        raise ValueError(f"{count} images have {len(split.labels)} labels")
+    check_split(split)
+    channels = split.images.shape[1]
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size} must be >= 1")
     if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):

@@ -179,7 +179,7 @@ def fetch(place: Path, source: Published, download: bool, group: str = "dataset"
         group: the keys ``download`` and ``root`` of the configuration are in, for messages.
 
     Raises:
-        UserError: if it is missing and not allowed, or cannot be had.
+        UserError: if it is missing and may not be downloaded, or the download fails.
     """
     if not _is_missing(place):
         return

@@ -1,21 +1,32 @@
 """Birds, cars, dogs and aircraft: photographs of similar classes, in their published files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from spectral_repro.data.downloaded import Published, fetch
-from spectral_repro.data.image_list import ImageListDataset, Labelled
+from spectral_repro.data.image_list import Crop, ImageListDataset, Labelled, Views
 from spectral_repro.data.images import ImageData
 from spectral_repro.errors import UserError, first_line
 
 Value = TypeVar("Value")
 
 
-def cub(root: str, **options: Any) -> ImageData:
+def cub(
+    root: str,
+    *,
+    image_size: int,
+    resize: int | Sequence[int],
+    crop: Crop,
+    views: Views = "plain",
+    train_images: int | None = None,
+    test_images: int | None = None,
+    memory_limit_gib: float = 4,
+    workers: int = 2,
+) -> ImageData:
     """5,994 training and 5,794 test images of 200 species of birds from ``root``/CUB_200_2011 (Wah et al., 2011).
 
     CUB_200_2011.tgz is unpacked if it is beside the missing folder. Arguments and errors: see `ImageListDataset.load`.
@@ -26,10 +37,21 @@ def cub(root: str, **options: Any) -> ImageData:
     Example:
         >>> data = cub("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
-    return _CUB(root).load(**options)
+    return _CUB(root).load(image_size, resize, crop, views, train_images, test_images, memory_limit_gib, workers)
 
 
-def cars(root: str, **options: Any) -> ImageData:
+def cars(
+    root: str,
+    *,
+    image_size: int,
+    resize: int | Sequence[int],
+    crop: Crop,
+    views: Views = "plain",
+    train_images: int | None = None,
+    test_images: int | None = None,
+    memory_limit_gib: float = 4,
+    workers: int = 2,
+) -> ImageData:
     """8,144 training and 8,041 test images of 196 models of cars from ``root``/stanford_cars (Krause et al., 2013).
 
     Arguments and errors: see `ImageListDataset.load`.
@@ -40,10 +62,21 @@ def cars(root: str, **options: Any) -> ImageData:
     Example:
         >>> data = cars("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
-    return _Cars(root).load(**options)
+    return _Cars(root).load(image_size, resize, crop, views, train_images, test_images, memory_limit_gib, workers)
 
 
-def dogs(root: str, **options: Any) -> ImageData:
+def dogs(
+    root: str,
+    *,
+    image_size: int,
+    resize: int | Sequence[int],
+    crop: Crop,
+    views: Views = "plain",
+    train_images: int | None = None,
+    test_images: int | None = None,
+    memory_limit_gib: float = 4,
+    workers: int = 2,
+) -> ImageData:
     """12,000 training and 8,580 test images of 120 breeds of dogs from ``root`` (Khosla et al., 2011).
 
     Arguments and errors: see `ImageListDataset.load`.
@@ -54,10 +87,22 @@ def dogs(root: str, **options: Any) -> ImageData:
     Example:
         >>> data = dogs("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
-    return _Dogs(root).load(**options)
+    return _Dogs(root).load(image_size, resize, crop, views, train_images, test_images, memory_limit_gib, workers)
 
 
-def aircraft(root: str, download: bool = True, **options: Any) -> ImageData:
+def aircraft(
+    root: str,
+    download: bool = True,
+    *,
+    image_size: int,
+    resize: int | Sequence[int],
+    crop: Crop,
+    views: Views = "plain",
+    train_images: int | None = None,
+    test_images: int | None = None,
+    memory_limit_gib: float = 4,
+    workers: int = 2,
+) -> ImageData:
     """6,667 training and 3,333 test images of 100 variants of aircraft from ``root``/fgvc-aircraft-2013b (Maji et al., 2013).
 
     The training images are the published training and validation images. Other arguments: see `ImageListDataset.load`.
@@ -71,7 +116,7 @@ def aircraft(root: str, download: bool = True, **options: Any) -> ImageData:
     Example:
         >>> data = aircraft("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
-    return _Aircraft(root, download).load(**options)
+    return _Aircraft(root, download).load(image_size, resize, crop, views, train_images, test_images, memory_limit_gib, workers)
 
 
 class _CUB(ImageListDataset):

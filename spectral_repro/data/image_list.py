@@ -14,6 +14,8 @@ from spectral_repro.data.images import ImageData, Split, chosen_images
 from spectral_repro.errors import UserError
 
 Labelled = dict[str, int]
+Crop = Literal["centre", "random", "random_resized"]
+Views = Literal["plain", "mirrored", "ten_crop"]
 
 
 @dataclass
@@ -55,8 +57,8 @@ class ImageListDataset(ABC):
         self,
         image_size: int,
         resize: int | Sequence[int],
-        crop: Literal["centre", "random", "random_resized"],
-        views: Literal["plain", "mirrored", "ten_crop"] = "plain",
+        crop: Crop,
+        views: Views = "plain",
         train_images: int | None = None,
         test_images: int | None = None,
         memory_limit_gib: float = 4,

@@ -1,14 +1,26 @@
 """ImageNet (ILSVRC2012) in folders, one for each class."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from spectral_repro.data.image_folder import labelled_splits
-from spectral_repro.data.image_list import ImageListDataset, Labelled
+from spectral_repro.data.image_list import Crop, ImageListDataset, Labelled, Views
 from spectral_repro.data.images import ImageData
 
 
-def imagenet(root: str, num_classes: int = 1000, **options: Any) -> ImageData:
+def imagenet(
+    root: str,
+    num_classes: int = 1000,
+    *,
+    image_size: int,
+    resize: int | Sequence[int],
+    crop: Crop,
+    views: Views = "plain",
+    train_images: int | None = None,
+    test_images: int | None = None,
+    memory_limit_gib: float = 4,
+    workers: int = 2,
+) -> ImageData:
     """1,281,167 training and 50,000 test images of 1,000 classes from ``root/train/WNID/*`` and ``root/val/WNID/*``.
 
     The classes are the folders of train in the order of their names, as in torchvision. A damaged file raises an error when its
@@ -26,7 +38,8 @@ def imagenet(root: str, num_classes: int = 1000, **options: Any) -> ImageData:
     Example:
         >>> data = imagenet("FOLDER", image_size=224, resize=256, crop="random_resized")  # doctest: +SKIP
     """
-    return _ImageNet(Path(root).expanduser(), num_classes).load(**options)
+    dataset = _ImageNet(Path(root).expanduser(), num_classes)
+    return dataset.load(image_size, resize, crop, views, train_images, test_images, memory_limit_gib, workers)
 
 
 class _ImageNet(ImageListDataset):

@@ -57,6 +57,37 @@ class ImageData:
         return "validation" if self.validation else "test"
 
 
+def check_split(split: Split) -> None:
+    """Checks the images and labels of a split.
+
+    Raises:
+        TypeError: if they are not tensors, or files in place of the images.
+        ValueError: for images that are not uint8 (N, C, H, W), labels that are not int64 (N,) or below 0, and no images.
+    """
+    images, labels = split.images, split.labels
+    if not isinstance(images, Tensor):
+        from spectral_repro.data.image_files import ImageFiles
+
+        if not isinstance(images, ImageFiles):
+            raise TypeError(f"the images must be a tensor, not {type(images).__name__}")
+    elif images.dtype != torch.uint8 or images.dim() != 4:
+        raise ValueError(f"the images must be uint8 (N, C, H, W), not {_described(images)}")
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"the labels must be a tensor, not {type(labels).__name__}")
+    if labels.dtype != torch.int64 or labels.dim() != 1:
+        raise ValueError(f"the labels must be int64 (N,), not {_described(labels)}")
+    if len(labels) != images.shape[0]:
+        raise ValueError(f"{images.shape[0]} images have {len(labels)} labels")
+    if not len(labels):
+        raise ValueError("there are no images")
+    if (smallest := int(labels.min())) < 0:
+        raise ValueError(f"the labels must be the numbers of classes from 0 on, but one is {smallest}")
+
+
+def _described(values: Tensor) -> str:
+    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+
+
 def fixed_order(count: int, seed: int = 0) -> Tensor:
     """One permutation of 0 .. count - 1 (int64), always the same for the same seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -160,7 +160,7 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
     found, names = content.get("config"), content.get("class_names", [])
     config = OmegaConf.create(found if isinstance(found, dict) else {})
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{checkpoint}: class_names must be a list of texts")
+        raise UserError(f"{checkpoint}: class_names must be a list of strings")
     with _errors_of_config(checkpoint):
         nodes = {key: OmegaConf.select(config, key) for key in NEEDED}
         if absent := [

@@ -15,8 +15,8 @@ from spectral_repro.models.blocks import ImageClassifier, Norm
 convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
-class MaxPooling(nn.Module):
-    """The positive parts of the largest values in each quarter of the image: (N, C, H, W) to (N, 4 C)."""
+class QuadrantMaxPooling(nn.Module):
+    """The positive parts of the largest values in each quadrant of the image: (N, C, H, W) to (N, 4 C)."""
 
     def __init__(self, in_channels: int):
         super().__init__()
@@ -59,7 +59,7 @@ class DeepAlexNet(ImageClassifier):
         level: Literal[2, 3] = 3,
         norm: Norm = nn.BatchNorm2d,
         extra_norm: bool = False,
-        pooling: Callable[[int], Pooling | MaxPooling] = MaxPooling,
+        pooling: Callable[[int], Pooling | QuadrantMaxPooling] = QuadrantMaxPooling,
         width: Count = 64,
     ):
         super().__init__()

@@ -44,16 +44,18 @@ def svd(
             update turns short weights further: with "norm", the first step of a usual learning rate replaces them.
 
     Raises:
-        ValueError: for too few images, a network without such a layer, or a layer whose outputs are all zero or, with "std",
-            all equal.
+        ValueError: for a network without a part named classifier or without such a layer, for too few images, and for a layer
+            whose outputs are all zero or, with "std", all equal.
     """
+    if not hasattr(model, "classifier"):
+        raise ValueError("the network has no part named classifier")
     xavier(model, first_images)
     square = [module for module in model.modules() if isinstance(module, LAYERS[layers]) and _is_square(module)]
     if not square:
         raise ValueError(f"layers={layers}: no such layer of this network has as many outputs as inputs")
     batch = first_images(images)
     before = _ratio_of_features(model, batch)
-    hooks = [layer.register_forward_pre_hook(partial(_fit, unit=unit)) for layer in square]
+    hooks = [layer.register_forward_pre_hook(partial(_fit, unit=unit), with_kwargs=True) for layer in square]
     try:
         after = _ratio_of_features(model, batch)
     finally:
@@ -74,10 +76,15 @@ def gram_ratio(features: Tensor) -> Tensor:
 def _ratio_of_features(model: nn.Module, images: Tensor) -> Tensor:
     ratios: list[Tensor] = []
     with model.get_submodule("classifier").register_forward_pre_hook(
-        lambda layer, inputs: ratios.append(gram_ratio(inputs[0]))
+        lambda layer, inputs, named: ratios.append(gram_ratio(_first(inputs, named))), with_kwargs=True
     ):
         model(images)
     return ratios[0]
+
+
+def _first(inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> Tensor:
+    """The first input of a layer, by position or by keyword."""
+    return (*inputs, *named.values())[0]
 
 
 def _is_square(layer: nn.Module) -> bool:
@@ -86,9 +93,11 @@ def _is_square(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
 
 
-def _fit(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor], unit: Literal["norm", "std"]) -> None:
+def _fit(
+    layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], unit: Literal["norm", "std"]
+) -> None:
     """Sets the weight of a layer just before it is applied."""
-    (x,) = inputs
+    x = _first(inputs, named)
     if isinstance(layer, nn.Conv2d):
         patches = patches_seen(layer, x)
         rows, exponent = patches.mT.flatten(0, 1), 1 / 2

@@ -1,6 +1,6 @@
 """Learning-rate schedules: factors of the learning rate as functions of the completed fraction of the training.
 
-A fraction is a number in [0, 1] or a text such as "100/350", so a schedule works for a training of any length.
+A fraction is a number in [0, 1] or a string such as "100/350", so a schedule works for a training of any length.
 """
 
 import math

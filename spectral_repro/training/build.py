@@ -15,7 +15,7 @@ from torch.func import functional_call
 from spectral_repro.configuration.settings import SETTINGS, TrainerSettings
 from spectral_repro.configuration.targets import instantiate, locate
 from spectral_repro.data.batches import Batches
-from spectral_repro.data.images import ImageData, Split, hold_out
+from spectral_repro.data.images import ImageData, Split, check_split, hold_out
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.layers.replicas import rank, replicas
 from spectral_repro.optim.groups import groups_by_kind
@@ -36,7 +36,7 @@ def build_model(config: DictConfig) -> nn.Module:
     """The network with the layer under study; its weights are drawn from torch's global generator."""
     layers = {key: _named_errors(_instantiate(config, key), key) for key in ("norm", "pooling") if key in config}
     for key in layers.keys() - signature(locate(config.model._target_, "model._target_")).parameters.keys():
-        raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} has no such layer; leave it out")
+        raise UserError(f"{key}: {config.model._target_.rpartition('.')[2]} takes no argument {key}; set {key}=null")
     model: nn.Module = _instantiate(config, "model", **layers)
     if not config.get("conv"):
         return model
@@ -60,7 +60,7 @@ def compile_network(config: DictConfig, model: nn.Module) -> None:
 def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
     """
     Raises:
-        UserError: if images of this size are too small for the network.
+        UserError: if the network does not take images of this size and number of channels.
     """
     dataset = config.dataset
     images = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
@@ -70,7 +70,10 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
     except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
         pass  # the training itself reports it better
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"dataset.image_size={dataset.image_size}: too small for this network ({first_line(error)})") from error
+        raise UserError(
+            f"dataset.image_size={dataset.image_size}, dataset.channels={dataset.channels}: the network does not take such "
+            f"images ({first_line(error)})"
+        ) from error
     finally:
         model.train()
 
@@ -79,7 +82,7 @@ def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData
     """If the last batch, or a part of it, is one image, tries the network in training mode: some normalisations need more.
 
     Raises:
-        UserError: if it does.
+        UserError: if the network cannot take a batch of one image.
     """
     dataset, count, parts = config.dataset, len(images.train.labels), config.trainer.accumulate
     if replicas() > 1 or _smallest_batch(config, count) // parts > 1:
@@ -147,9 +150,11 @@ def trained_parameters(config: DictConfig, model: nn.Module) -> list[dict[str, A
     """The parameter groups of config.finetune, without the frozen parameters.
 
     Raises:
-        UserError: if the network lacks a frozen part, or if nothing is left to train.
+        UserError: if the network has no classifier or lacks a frozen part, or if nothing is left to train.
     """
     finetune = config.finetune
+    if not hasattr(model, "classifier"):
+        raise UserError("finetune: the network has no part named classifier")
     freeze(model, finetune.frozen)
     classifier = [parameter for parameter in model.get_submodule("classifier").parameters() if parameter.requires_grad]
     ids = {id(parameter) for parameter in classifier}
@@ -183,6 +188,7 @@ def load_images(config: DictConfig) -> ImageData:
     """
     dataset = config.dataset
     images = _instantiate(config, "dataset.load")
+    _check_images(images)
     _, channels, *size = images.train.images.shape
     classes = 1 + max(int(split.labels.max()) for split in (images.train, images.test))
     if channels != dataset.channels or size != [dataset.image_size] * 2:
@@ -199,6 +205,18 @@ def load_images(config: DictConfig) -> ImageData:
             f"dataset.drop_last=true: the {count} training images make no batch of dataset.batch_size={dataset.batch_size}"
         )
     return images
+
+
+def _check_images(images: object) -> None:
+    """
+    Raises:
+        UserError: if these are not images and labels as `ImageData` describes them.
+    """
+    if not isinstance(images, ImageData):
+        raise UserError(f"dataset.load: must return an ImageData, not {type(images).__name__}")
+    for name, split in (("train", images.train), ("test", images.test), ("validation", images.validation)):
+        if split is not None:
+            _named_errors(check_split, f"dataset.load: {name}")(split)
 
 
 def build_batches(

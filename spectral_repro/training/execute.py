@@ -72,7 +72,8 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
         )
     with RunFolder(config, name) as run:
         if earlier := with_other_images(run, config):
-            print(f"{earlier}: began with other images in {config.dataset.root}; this is a run of its own", flush=True)
+            folder, root = earlier
+            print(f"{folder}: began with other images in {root}; this is a run of its own", flush=True)
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):
@@ -124,7 +125,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
                 threads=threads,
                 device=describe_device(device),
                 machine=describe_machine(device),
-                versions=versions(*config.logger),
+                versions=versions(*loggers.packages),
                 git=git_state(),
                 **({"autotune": tuned} if tuned else {}),
                 **_about(task.images),

@@ -25,7 +25,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 def write_whole(path: Path, content: bytes | memoryview, keep: Path | None = None) -> None:
     """Writes a file atomically: it has either the old or the new content, even after a power failure. ``keep`` is a name for
-    the old content; after a crash, only the file of that name may exist. Of several processes that train one network, only the
+    the old content; after a crash it may be that only ``keep`` exists. Of several processes that train one network, only the
     first writes.
     """
     if not is_main_process():

@@ -84,6 +84,11 @@ class Loggers:
     def close(self) -> None:
         self.opened.close()
 
+    @property
+    def packages(self) -> list[str]:
+        """The packages behind the loggers of this project, for their versions."""
+        return [PACKAGES[type(logger)] for logger in self.loggers if type(logger) in PACKAGES]
+
 
 class TensorBoard:
     """Event files in the run's folder; a resumed run replaces the events after its step.
@@ -127,7 +132,7 @@ class TensorBoard:
 
 
 def is_project(value: str) -> bool:
-    r"""a text of at most 128 characters, none of them / \ # ? % :"""
+    r"""a string of at most 128 characters, none of them / \ # ? % :"""
     return 0 < len(value) <= 128 and not set(value) & set(r"/\#?%:")
 
 
@@ -196,6 +201,9 @@ class WandB:
         return UserError(
             f"logger.wandb.mode={self.mode}: {first_line(error).rstrip('.')}; set WANDB_API_KEY, or logger.wandb.mode=offline"
         )
+
+
+PACKAGES: dict[type, str] = {TensorBoard: "tensorboard", WandB: "wandb"}
 
 
 class Bar(tqdm):

@@ -140,21 +140,26 @@ def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:
     return sorted(key for key in values.keys() | others.keys() if values.get(key) != others.get(key))
 
 
-def with_other_images(run: RunFolder, config: DictConfig) -> Path | None:
-    """The folder of a run with this configuration but for the content of its folder of images; None if there is none."""
+def with_other_images(run: RunFolder, config: DictConfig) -> tuple[Path, str] | None:
+    """The folder of a run that differs only in the content of its folder of images, and that folder; None if there is none."""
     if run.folder.exists() or "content" not in config.get("dataset", {}):
         return None
     begun = sorted(run.folder.parent.glob(f"{glob.escape(run.folder.name.removesuffix(run.id))}*"))
-    return next((folder for folder in begun if _differing(folder, config) == ["dataset.content"]), None)
+    found = next((folder for folder in begun if _differing(folder, config) == ["dataset.content"]), None)
+    return (found, _stored(found).dataset.root) if found else None
 
 
 def _differing(folder: Path, config: DictConfig) -> list[str]:
     """The keys in which the run in a folder differs; none if its configuration is not written whole."""
     try:
-        stored: Any = OmegaConf.load(folder / ".hydra" / "config.yaml")
-        return differing_keys(stored, config)
+        return differing_keys(_stored(folder), config)
     except (OSError, ValueError, TypeError, YAMLError, OmegaConfBaseException):
         return []
+
+
+def _stored(folder: Path) -> Any:
+    """The configuration of the run in a folder."""
+    return OmegaConf.load(folder / ".hydra" / "config.yaml")
 
 
 def _check_same(folder: Path, config: DictConfig) -> None:

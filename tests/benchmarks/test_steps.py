@@ -24,7 +24,7 @@ def test_a_line_for_each_row(suite):
     assert (frame["milliseconds"] > 0).all() and frame["batch_size"].eq(4).all() and frame["precision"].eq("float32").all()
     with pytest.raises(UserError, match=r"experiments=common_ground/none: no row"):
         replace(made, experiments="common_ground/none").measure()
-    with pytest.raises(UserError, match=r"experiments=null: must be a text"):
+    with pytest.raises(UserError, match=r"experiments=null: must be a string"):
         replace(made, experiments=None).measure()
 
 

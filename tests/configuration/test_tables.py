@@ -151,7 +151,7 @@ def changed(**row: object) -> dict[str, object]:
         (changed(label="{size}"), r"row 1: 'size' is not a name of its grid \(backward, d\)"),
         (changed(published={"mean": [1.0]}), "row 1: published.mean has 1 values for 4 rows"),
         (changed(name="same"), "row same: another row of mine2026 has this name and other overrides"),
-        (changed(overrides="norm=zca"), "overrides=.*: must be a list of texts such as norm=zca"),
+        (changed(overrides="norm=zca"), "overrides=.*: must be a list of strings such as norm=zca"),
         ({**TABLE, "rows": [{"name": "a", "label": "A"}]}, "row a: no table of mine2026 gives its overrides"),
         ({**TABLE, "rows": [{"name": "a", "label": "A", "overrides": ["seed=0,1"]}]}, "seed=0,1: must be key=value or group"),
         ({**TABLE, "rows": [{"name": "a", "label": "A", "overrides": ["norm"]}]}, "a: norm: .*"),

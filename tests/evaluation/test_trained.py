@@ -114,7 +114,7 @@ def test_errors_for_files_that_are_no_checkpoints(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"class_names": "abc"}, "class_names must be a list of texts"),
+        ({"class_names": "abc"}, "class_names must be a list of strings"),
         ({"trainer": 3}, "has no trainer under config, the configuration of its training"),
         ({"seed": "${x}"}, r"its config cannot be read \(Interpolation key 'x' not found\)"),
         ({"precision": "float8"}, "under config, precision=float8: must be float32, bfloat16 or float16"),

@@ -107,6 +107,23 @@ def test_linear_layers_put_out_singular_vectors():
     assert_near(y.detach(), u @ u[:12].mT / u[:12].norm(), x.numel(), condition)
 
 
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.classifier = nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(input=self.hidden(input=x.flatten(1)))
+
+
+def test_inputs_by_keyword_are_seen():
+    torch.manual_seed(0)
+    model, images = ByKeyword(), torch.rand(36, 1, 3, 4)
+    svd(model, lambda number: images, images=36, layers="linear")
+    norm = model.hidden(images.flatten(1)).norm().item()
+    assert norm == pytest.approx(1, rel=tolerance(torch.float32, images.numel()))
+
+
 @pytest.mark.parametrize(
     ("layers", "changed"),
     [("conv", {"features.1"}), ("linear", {"classifier.1"}), ("all", {"features.1", "classifier.1"})],

@@ -1,11 +1,24 @@
 """Which parameters are trained, and how fast."""
 
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.data import ImageData, Split
 from spectral_repro.errors import UserError
-from spectral_repro.training.build import build_batches, build_model, build_optimizer, load_images
+from spectral_repro.training.build import (
+    build_batches,
+    build_model,
+    build_optimizer,
+    check_images_fit,
+    initialise,
+    load_images,
+)
 
 
 def built(*overrides: str):
@@ -51,6 +64,100 @@ def test_numbers_of_frozen_parts_count_as_a_whole():
     model, _ = built("model=vgg16", "dataset.image_size=32", "finetune.frozen=[features.1]")
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     assert frozen == ["features.1.weight", "features.1.bias"]  # not features.10, features.11, ...
+
+
+class Plain(nn.Module):
+    def __init__(self, num_classes: int = 10, in_channels: int = 1):
+        super().__init__()
+        self.last = nn.Linear(64 * in_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x.flatten(1))
+
+
+def pair() -> tuple[Tensor, Tensor]:
+    return torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.arange(8)
+
+
+def as_data(images: object, labels: object) -> ImageData:
+    return ImageData(Split(*pair()), Split(images, labels))
+
+
+def arrays() -> ImageData:
+    return as_data(*(each.numpy() for each in pair()))
+
+
+def lists() -> ImageData:
+    return as_data(pair()[0], pair()[1].tolist())
+
+
+def floats() -> ImageData:
+    return as_data(pair()[0].float(), pair()[1])
+
+
+def int32() -> ImageData:
+    return as_data(pair()[0], pair()[1].int())
+
+
+def from_minus_one() -> ImageData:
+    return as_data(pair()[0], pair()[1] - 1)
+
+
+def empty() -> ImageData:
+    return as_data(pair()[0][:0], pair()[1][:0])
+
+
+@pytest.fixture
+def own(monkeypatch) -> Callable[..., DictConfig]:
+    """The configuration of the network or a data set of this module."""
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", __name__)
+
+    def config(load: str | None = None, *overrides: str) -> DictConfig:
+        found = compose(["scale=smoke", f"model._target_={__name__}.Plain", "~norm", *overrides])
+        found.model = {"_target_": f"{__name__}.Plain"}
+        if load:
+            found.dataset.load = {"_target_": f"{__name__}.{load}"}
+        return found
+
+    return config
+
+
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ("pair", "must return an ImageData, not tuple"),
+        ("arrays", "test: the images must be a tensor, not ndarray"),
+        ("lists", "test: the labels must be a tensor, not list"),
+        ("floats", "test: the images must be uint8 (N, C, H, W), not float32 (8, 1, 8, 8)"),
+        ("int32", "test: the labels must be int64 (N,), not int32 (8,)"),
+        ("from_minus_one", "test: the labels must be the numbers of classes from 0 on, but one is -1"),
+        ("empty", "test: there are no images"),
+    ],
+)
+def test_data_of_ones_own_are_checked(own, load: str, message: str):
+    with pytest.raises(UserError, match=rf"^dataset\.load: {re.escape(message)}$"):
+        load_images(own(load))
+
+
+def test_a_network_without_a_classifier_is_named(own):
+    config = own(None, "finetune=default")
+    network = build_model(config)
+    with pytest.raises(UserError, match=r"^finetune: the network has no part named classifier$"):
+        build_optimizer(config, network)
+    config = own(None, "init=svd")
+    with pytest.raises(UserError, match=r"^init: the network has no part named classifier$"):
+        initialise(config, network, load_images(config).train, torch.device("cpu"))
+
+
+def test_images_and_layers_that_a_network_does_not_take_are_named(own):
+    config = own(None, "dataset.image_size=7")
+    message = r"^dataset\.image_size=7, dataset\.channels=1: the network does not take such images \(mat1"
+    with pytest.raises(UserError, match=message):
+        check_images_fit(config, build_model(config), torch.device("cpu"))
+    config = compose(["scale=smoke"])
+    config.model = {"_target_": f"{__name__}.Plain"}
+    with pytest.raises(UserError, match=r"^norm: Plain takes no argument norm; set norm=null$"):
+        build_model(config)
 
 
 def test_fused_momentum_in_float16_is_refused():

@@ -162,6 +162,42 @@ def test_missing_login_is_an_error_before_the_training(train):
     assert read_summary(run)["state"] == "finished"
 
 
+PRINTED = """
+class Printed:
+    def __init__(self, prefix: str):
+        self.prefix = prefix
+
+    def open(self, run, config, step):
+        print(self.prefix, "open", step)
+
+    def log(self, scalars, step):
+        print(self.prefix, *sorted(name for name in scalars if name.startswith("test")), step)
+
+    def log_histograms(self, values, step): ...
+
+    def log_images(self, name, images, step): ...
+
+    def close(self):
+        print(self.prefix, "close")
+"""
+
+
+def test_a_logger_of_ones_own(train, tmp_path, monkeypatch, capsys):
+    """As docs/extending.md says; no package has its name."""
+    (tmp_path / "printed.py").write_text(PRINTED)
+    (tmp_path / "conf" / "logger").mkdir(parents=True)
+    option = "# @package logger.printed\n_target_: printed.Printed\nprefix: mine\n"
+    (tmp_path / "conf" / "logger" / "printed.yaml").write_text(option)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", "printed")
+    monkeypatch.setenv("SPECTRAL_REPRO_CONFIG_DIR", str(tmp_path / "conf"))
+    summary = read_summary(train("logger=[tensorboard,printed]", "model=alexnet_small", "trainer.epochs=1"))
+    assert summary["state"] == "finished"
+    assert "tensorboard" in summary["versions"] and "printed" not in summary["versions"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("mine")]
+    assert [lines[0], *lines[-2:]] == ["mine open 0", "mine test/accuracy test/loss test/top5_accuracy 4", "mine close"]
+
+
 def refuse(*arguments: object, **options: object) -> None:
     raise wandb.errors.CommError("no route to host.\nDetails")
 
