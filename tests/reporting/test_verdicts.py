@@ -122,9 +122,8 @@ def test_a_number_of_a_file(judged, tmp_path):
 
 
 def test_a_number_with_several_rows_becomes_one_for_each():
-    claim = read_claim(
-        "it", {"claim": "", "published": None, "numbers": [{"table": "t", "row": ["A", "B"], "difference_to": "C"}]}
-    )
+    number = {"table": "t", "row": ["A", "B"], "difference_to": "C", "at_least": 0}
+    claim = read_claim("in claim", "it", {"claim": "", "published": None, "numbers": [number]})
     assert [number.words for number in claim.numbers] == ["A − C", "B − C"]
 
 
@@ -133,7 +132,7 @@ def test_a_number_with_several_rows_becomes_one_for_each():
 )
 def test_an_unknown_row_is_named(judged, number, named):
     with pytest.raises(UserError, match=f"in claim it, {named}"):
-        judged(number)
+        judged(number | {"at_least": 0})
 
 
 def test_the_largest_protocol_decides(make_run, judged):
