@@ -3,7 +3,7 @@
 from torch import nn
 
 from spectral_repro.bounds import Count, NotNegative, Positive
-from spectral_repro.constraints.constraint import Constraint
+from spectral_repro.constraints.constraint import Constraint, check_count
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import clip_conv
 
@@ -41,6 +41,9 @@ class Clip(Constraint):
         tolerance: NotNegative = 0.0,
     ):
         super().__init__(network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every)
+        check_count("rounds", rounds)
+        if not tolerance >= 0:
+            raise ValueError(f"tolerance={tolerance}: must be a number >= 0")
         self.rounds, self.tolerance = rounds, tolerance
         self.memory["remaining"] = float("nan")
 

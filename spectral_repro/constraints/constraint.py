@@ -4,6 +4,7 @@ penalty that keeps the frames of TT layers orthonormal.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ class Constraint(ABC):
     """Base class: changes the weights in place after every ``every``-th step.
 
     A TT layer is bounded through its core, which has the same singular values if the frames are orthonormal. If no penalty
-    keeps the frames orthonormal, their triangular factors are moved into the core first. Frozen weights do not change.
+    keeps the frames orthonormal, their triangular factors are moved into the core first, unless one of the three is frozen.
+    Frozen weights do not change.
 
     Args:
         network: on its device, not yet compiled.
@@ -34,7 +36,8 @@ class Constraint(ABC):
         batch_norm_every: steps between two changes.
 
     Raises:
-        ValueError: for a layer whose weight is parametrized, because it cannot be changed in place.
+        ValueError: for an argument out of range, and for a layer whose weight is parametrized, because it cannot be changed in
+            place.
 
     Example:
         >>> class HalveLarge(Constraint):
@@ -60,6 +63,11 @@ class Constraint(ABC):
         batch_norm_to: Positive | None = None,
         batch_norm_every: Count = 1,
     ):
+        for name, value in (("clip_to", clip_to), ("linear_to", linear_to), ("batch_norm_to", batch_norm_to)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}={value}: must be a number > 0")
+        check_count("every", every)
+        check_count("batch_norm_every", batch_norm_every)
         self.clip_to, self.every, self.linear_to = clip_to, every, linear_to
         self.batch_norm_to, self.batch_norm_every = batch_norm_to, batch_norm_every
         found = [operator for operator in operators(network, image_shape) if operator.layer.weight.requires_grad]
@@ -70,10 +78,11 @@ class Constraint(ABC):
                     f"{operator.name}: its weight is parametrized and cannot be changed in place: remove_parametrizations "
                     "first, or bound it by a parametrization"
                 )
+        tensor_trains = [layer for layer in network.modules() if isinstance(layer, TTConv2d)]
         absorbing = not (orthonormal_frames or self.factors_apart)
-        self.absorbing = [layer for layer in network.modules() if isinstance(layer, TTConv2d) and absorbing]
+        self.absorbing = [layer for layer in tensor_trains if absorbing and all(part.weight.requires_grad for part in layer)]
         batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
-        self.batch_norms = [layer for layer in batch_norms if layer.track_running_stats]
+        self.batch_norms = [layer for layer in batch_norms if layer.track_running_stats and layer.weight.requires_grad]
         self.memory: dict[str, Any] = {}  # from one time to the next
 
     @torch.no_grad()
@@ -116,6 +125,15 @@ class Constraint(ABC):
             return self.linear_to
         whole_or_frame = isinstance(layer, TTConv2d) or (isinstance(layer, Frame) and not self.factors_apart)
         return None if whole_or_frame else self.clip_to
+
+
+def check_count(name: str, value: int) -> None:
+    """
+    Raises:
+        ValueError: unless the value is a whole number >= 1.
+    """
+    if not (isinstance(value, Integral) and value >= 1):
+        raise ValueError(f"{name}={value}: must be a whole number >= 1")
 
 
 def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from spectral_repro.bounds import Count, Positive
-from spectral_repro.constraints.constraint import Constraint
+from spectral_repro.constraints.constraint import Constraint, check_count
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import conv_power_iteration
 from spectral_repro.linalg.conv_clip import divisor
@@ -64,6 +64,7 @@ class DivideByLargest(Constraint):
         iterations: Count = 2,
     ):
         super().__init__(network, image_shape, orthonormal_frames, clip_to, every, linear_to, batch_norm_to, batch_norm_every)
+        check_count("iterations", iterations)
         self.iterations = iterations
         generator = torch.Generator().manual_seed(0)  # of its own, so that the random numbers of the training do not change
         self.memory |= {operator.key: operator.random_input(generator) for operator in self.bounded}

@@ -37,7 +37,8 @@ class CovarianceNorm(_BatchNorm, ABC):
     ``running_var``, so `torch.nn.SyncBatchNorm.convert_sync_batchnorm` raises an error instead of replacing it.
 
     In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
-    affine map made of standard operations.
+    affine map made of standard operations. M of a running covariance is computed once and kept until the covariance changes,
+    in place or by assignment. A compiled or exported graph uses the one that is kept, so call ``eval()`` after such a change.
 
     Arguments are those of `ZCAWhitening`, without ``shrinkage``.
 
@@ -58,7 +59,7 @@ class CovarianceNorm(_BatchNorm, ABC):
     running_matrix: Tensor
     num_batches_tracked: Tensor
     eigenvalues: Tensor
-    matrix_of_covariance: Tensor
+    matrix_of_covariance: Tensor  # None without a running covariance
 
     def __init__(
         self,
@@ -110,8 +111,10 @@ class CovarianceNorm(_BatchNorm, ABC):
             self.register_buffer(f"running_{statistic}", matrices if tracked and self.running == statistic else None)
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device) if tracked else None)
         self.register_buffer("eigenvalues", torch.ones(groups, size, **made), persistent=False)
-        self.register_buffer("matrix_of_covariance", torch.zeros_like(matrices), persistent=False)  # the running one
-        self.outdated = False  # has the running covariance changed since then?
+        kept = torch.zeros_like(matrices) if self.running_covariance is not None else None
+        self.register_buffer("matrix_of_covariance", kept, persistent=False)
+        # the running covariance that this matrix was made of, and its version; None after a change by this class
+        self.made_of: tuple[Tensor | None, int | None] | None = None
 
     @abstractmethod
     def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -168,12 +171,12 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.num_batches_tracked.zero_()
         identity = torch.eye(self.group_size, device=self.running_mean.device, dtype=self.running_mean.dtype)
         self._statistic.copy_(identity)
-        self._outdate()
+        self._changed()
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if not mode and self.outdated:
-            self._update_matrix()
+        if not mode and self.running_covariance is not None:
+            self._matrix_of_running()  # now, before a graph may be made
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,31 +229,44 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.eigenvalues.copy_(eigenvalues)
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self._statistic, statistic)):
-            number = self.num_batches_tracked.to(running.dtype)
-            share = number.reciprocal() if self.momentum is None else self.momentum
-            running.lerp_(newest.to(running.dtype), share)
-        self._outdate()
+            share = self.num_batches_tracked.to(newest.dtype).reciprocal() if self.momentum is None else self.momentum
+            running.copy_(running.to(newest.dtype).lerp(newest, share))  # the newest alone may be too large for float16
+        self._changed()
 
     @property
     def evaluation_matrix(self) -> Tensor:
         """M (G, d, d) of the running statistics."""
-        if self.outdated:
-            self._update_matrix()
-        return self.matrix_of_covariance if self.running == "covariance" else self.running_matrix
+        return self._matrix_of_running() if self.running == "covariance" else self.running_matrix
 
     @property
     def _statistic(self) -> Tensor:
         return self.running_covariance if self.running == "covariance" else self.running_matrix
 
-    def _outdate(self) -> None:
-        self.outdated = self.running == "covariance"
-        if self.outdated and not self.training:
-            self._update_matrix()
+    def _matrix_of_running(self) -> Tensor:
+        """The matrix that is kept, computed anew if the running covariance has changed since then."""
+        if self._is_up_to_date():
+            return self.matrix_of_covariance
+        covariance = self.running_covariance
+        with torch.inference_mode(False), torch.no_grad():  # a normal tensor, which autograd can use later
+            matrix = self.matrix(covariance.to(self.decomposition), 1.0)[0].to(covariance.dtype)
+        if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):  # else it belongs to these
+            self.matrix_of_covariance, self.made_of = matrix, (covariance, _version(covariance))
+        return matrix
 
-    @torch.no_grad()
-    def _update_matrix(self) -> None:
-        self.matrix_of_covariance.copy_(self.matrix(self.running_covariance.to(self.decomposition), 1.0)[0])
-        self.outdated = False
+    def _is_up_to_date(self) -> bool:
+        if self.made_of is None or torch.compiler.is_compiling():  # a graph cannot compare versions
+            return self.made_of is not None
+        covariance, version = self.made_of
+        return covariance is self.running_covariance and version is not None and version == _version(covariance)
+
+    def _changed(self) -> None:
+        self.made_of = None
+        if not self.training and self.running_covariance is not None:
+            self._matrix_of_running()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, whose tensors have versions of their own."""
+        return vars(self) | {"made_of": self.made_of and (None, None)}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.track_running_stats and f"{prefix}running_var" in state_dict:  # of a batch norm
@@ -261,7 +277,8 @@ class CovarianceNorm(_BatchNorm, ABC):
             state_dict[f"{prefix}running_{self.running}"] = value
         super()._load_from_state_dict(state_dict, prefix, *rest)
         if self.track_running_stats:
-            self._outdate()
+            self.eigenvalues = torch.ones_like(self.eigenvalues, device=self.running_mean.device)
+            self._changed()
 
     def extra_repr(self) -> str:
         return (
@@ -292,6 +309,11 @@ def decomposition_dtype(decomposition: Decomposition) -> torch.dtype:
     if dtype is None or dtype not in DTYPES.values():
         raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
     return dtype
+
+
+def _version(tensor: Tensor) -> int | None:
+    """The number of changes of a tensor in place; None for one made in inference mode, whose changes are not counted."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _check(name: str, value: str, *allowed: str) -> None:

@@ -10,8 +10,8 @@ Convolutions that share one weight keep sharing it if the parametrization is reg
 """
 
 import weakref
-from collections.abc import MutableMapping
-from typing import Any
+from collections.abc import Callable, MutableMapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -237,24 +237,20 @@ class _BoundedNorm(nn.Module):
 
 
 class _Clipped(nn.Module):
-    turns: Tensor
-    multiplicity: Tensor
-    sharing: Tensor
-
     def __init__(self, conv: nn.Conv2d, size: tuple[int, int], bound: float, rounds: int):
         super().__init__()
         padding = _geometry(conv, "padding", "padding_mode")
         size, factor = circular_operator(size, **_geometry(conv, "kernel_size", "stride", "dilation"), **padding)
         self.geometry = {"input_size": size, **_geometry(conv, "stride", "groups", "dilation")}
         self.limit, self.rounds = bound / factor, rounds
-        found = fourier_frequencies(input_size=size, **_geometry(conv, "kernel_size", "stride", "dilation"))
-        for name, numbers in found._asdict().items():
-            self.register_buffer(name, numbers.to(conv.weight.device), persistent=False)
+        # constants: no buffers, which `to_empty` would leave without values
+        self.frequencies = fourier_frequencies(input_size=size, **_geometry(conv, "kernel_size", "stride", "dilation"))
+        self._move_frequencies(conv.weight.device)
 
     def forward(self, weight: Tensor) -> Tensor:
-        kernel, frequencies = _at_least_single(weight), Frequencies(self.turns, self.multiplicity, self.sharing)
+        kernel = _at_least_single(weight)
         for _ in range(self.rounds):
-            symbol, change = Symbol(kernel, **self.geometry, frequencies=frequencies), torch.zeros_like(kernel)
+            symbol, change = Symbol(kernel, **self.geometry, frequencies=self.frequencies), torch.zeros_like(kernel)
             for part in symbol.parts:
                 blocks = symbol.blocks(part)
                 change = change + symbol.kernel(blocks - clip_singular_values(blocks, self.limit), part)
@@ -263,6 +259,15 @@ class _Clipped(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._move_frequencies(fn(self.frequencies.multiplicity).device)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _move_frequencies(self, device: torch.device) -> None:
+        if device.type != "meta":  # where they would be lost
+            self.frequencies = Frequencies(*(numbers.to(device) for numbers in self.frequencies))
 
 
 class _Tucker(nn.Module):

@@ -1,6 +1,6 @@
 """Running statistics of fixed weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[nn.Module] = ()) -> nn.Module:
+def recalibrate(
+    network: nn.Module, batches: Iterable[Tensor | Sequence[Tensor]], frozen: Iterable[nn.Module] = ()
+) -> nn.Module:
     """Recomputes the running statistics of all batch norms, whitening and denoising layers with the current weights.
 
     During training, running statistics average over batches that earlier weights produced. Here all batches are computed with
@@ -17,14 +19,17 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[
 
     Args:
         network: any network; its weights, its momenta and the training mode of its modules do not change.
-        batches: inputs of the network, of the training data and as large as in training.
+        batches: inputs of the network, of the training data and as large as in training, such as a data loader. Of a list or
+            tuple, such as (images, labels), the first is taken, as by `torch.optim.swa_utils.update_bn`.
         frozen: modules of the network that keep their running statistics, as do all modules in them.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: without a batch; the statistics are then unchanged.
+        ValueError: without a batch.
+
+    After an error, in the network or in the batches, the statistics are as before.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 16, 3), ZCAWhitening(16))
@@ -37,6 +42,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[
     layers = [layer for layer in layers if layer not in kept]
     modes = {module: module.training for module in network.modules()}
     momenta = {layer: layer.momentum for layer in layers}
+    before = [(buffer, buffer.clone()) for layer in layers for buffer in layer.buffers()]
     network.eval()
     try:
         for number, batch in enumerate(batches):
@@ -44,9 +50,13 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor], frozen: Iterable[
                 layer.reset_running_stats()
                 layer.train()
                 layer.momentum = None
-            network(batch)
+            network(batch[0] if isinstance(batch, list | tuple) else batch)
         if layers and not any(layer.training for layer in layers):
             raise ValueError("no batch to recalibrate the running statistics with")
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        raise
     finally:
         for module, mode in modes.items():
             module.training = mode

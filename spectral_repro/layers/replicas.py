@@ -5,7 +5,7 @@ by itself, such as the poolings, need none of it.
 """
 
 import functools
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 import torch.distributed as dist
@@ -62,34 +62,48 @@ def whole_batch(
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """The network, in place: its batch norms, whitening and denoising layers take the statistics of the whole batch, on a CPU
-    as well, where `torch.nn.SyncBatchNorm` refuses, its instance norms track the mean over all images, and its dropouts draw
-    other numbers on every replica, which leaves torch's global generators alike. Names, parameters and buffers stay.
+    """Changes a network in place, for training in several processes.
+
+    Batch norms, whitening and denoising layers use the statistics of the whole batch, on a CPU too (where
+    `torch.nn.SyncBatchNorm` refuses). Instance norms track the mean over all images. Each process draws its own dropout masks;
+    torch's global generators stay equal. Names, parameters and buffers do not change.
+
+    Args:
+        model: a network, or a single module.
+
+    Returns:
+        The network.
     """
     for module in model.modules():
         if hasattr(module, "synchronised"):
             module.synchronised = True  # type: ignore[assignment]
-        elif isinstance(module, BATCH_NORMS):
-            module.__class__ = _over_the_whole_batch(type(module))  # type: ignore[arg-type,assignment]
-        elif isinstance(module, INSTANCE_NORMS):
-            module.__class__ = _with(_MeanOverReplicas, type(module))  # type: ignore[arg-type,assignment]
-        elif isinstance(module, _DropoutNd):
-            module.__class__ = _with(_OwnNumbers, type(module))  # type: ignore[arg-type,assignment]
+        elif isinstance(module, (*BATCH_NORMS, *INSTANCE_NORMS, _DropoutNd)):
+            module.__class__ = _synchronised(type(module))  # type: ignore[arg-type,assignment]
     return model
 
 
 @functools.cache
-def _over_the_whole_batch(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class with another forward of batch norm, which a forward of its own calls by ``super()``."""
-    base = next(each for each in BATCH_NORMS if issubclass(kind, each))
-    synchronised = type(base.__name__, (_WholeBatch, base), {"synchronised": True})
-    return synchronised if kind is base else type(kind.__name__, (kind, synchronised), {})
+def _synchronised(kind: type[nn.Module]) -> type[nn.Module]:
+    """A subclass with the forward for several processes."""
+    made = {"synchronised": True, "original": kind, "__reduce_ex__": _reduce}
+    bases: tuple[type[nn.Module], ...]
+    if issubclass(kind, BATCH_NORMS):  # a forward of a subclass calls that of batch norm by super()
+        base = next(each for each in BATCH_NORMS if issubclass(kind, each))
+        bases = (_WholeBatch, base) if kind is base else (kind, _synchronised(base))
+    else:
+        bases = (_MeanOverReplicas if issubclass(kind, INSTANCE_NORMS) else _OwnNumbers, kind)
+    return type(kind.__name__, bases, made)
 
 
-@functools.cache
-def _with(forward: type[nn.Module], kind: type[nn.Module]) -> type[nn.Module]:
-    """The class with a forward that calls its own."""
-    return type(kind.__name__, (forward, kind), {"synchronised": True})
+def _reduce(module: nn.Module, protocol: SupportsIndex) -> tuple[Any, ...]:
+    """``__reduce_ex__`` of the classes that are made here, which pickle cannot find by their names."""
+    return _new, (module.original,), vars(module)
+
+
+def _new(kind: type[nn.Module]) -> nn.Module:
+    """A module of the class for several processes, without attributes."""
+    made = _synchronised(kind)  # type: ignore[arg-type]
+    return made.__new__(made)
 
 
 class _AllReduce(torch.autograd.Function):
@@ -134,9 +148,8 @@ class _WholeBatch(_BatchNorm):
     def _track(self, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self.running_var, variance)):
-            number = self.num_batches_tracked.to(running.dtype)
-            share = number.reciprocal() if self.momentum is None else self.momentum
-            running.lerp_(newest.to(running.dtype), share)
+            share = self.num_batches_tracked.to(newest.dtype).reciprocal() if self.momentum is None else self.momentum
+            running.copy_(running.to(newest.dtype).lerp(newest, share))  # the newest alone may be too large for float16
 
 
 class _MeanOverReplicas(_InstanceNorm):

@@ -1,5 +1,7 @@
 """Common behaviour of constraints: when they act, and on which layers."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -51,10 +53,23 @@ def test_linear_layers_and_batch_norms_only_where_they_are_named(kind, network, 
 
 @EVERY_KIND
 def test_frozen_weights_are_left_as_they_are(kind, network, make):
-    network[0].weight.requires_grad_(False)
+    for layer in (network[0], network[1], network[5].reduction):
+        layer.weight.requires_grad_(False)
     before = snapshot(network)
-    make(kind, clip_to=0.5).apply(1)
-    assert torch.equal(network[0].weight, before[0]) and not all(unchanged(network, before))
+    make(kind, clip_to=0.5, batch_norm_to=0.5).apply(1)
+    frozen = [not parameter.requires_grad for parameter in network.parameters()]
+    changed = [not same for same in unchanged(network, before)]
+    assert any(changed) and not any(each and moved for each, moved in zip(frozen, changed, strict=True))
+
+
+@EVERY_KIND
+def test_an_argument_out_of_range_is_named(kind, make):
+    wrong = [("clip_to", -1.0), ("clip_to", 0.0), ("clip_to", math.nan), ("linear_to", 0.0), ("batch_norm_to", -1.0)]
+    wrong += [("every", 0), ("every", 1.5), ("batch_norm_every", 0)]
+    wrong += {Clip: [("rounds", 0), ("tolerance", -1.0)], DivideByLargest: [("iterations", 0)]}.get(kind, [])
+    for name, value in wrong:
+        with pytest.raises(ValueError, match=f"{name}={value}: must be a (whole )?number >"):
+            make(kind, **{"clip_to": 0.5, name: value})
 
 
 @EVERY_KIND

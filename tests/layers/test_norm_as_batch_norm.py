@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import update_bn
+from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
 from spectral_repro.data.handwritten import digits
@@ -169,6 +171,61 @@ def test_a_changed_running_covariance_counts_at_once(images):
     assert torch.equal(loaded(x), ZCAWhitening(8, 4).double().eval()(x))
 
 
+@each_norm
+@pytest.mark.parametrize("change", ["state_dict", "assign", "call", "average", "copy", "inference"])
+def test_evaluation_follows_running_statistics_that_are_changed_from_outside(images, build, change: str):
+    layer, other, x = build().double(), build().double(), images(8).requires_grad_()
+    layer(images(8, seed=1)), other(10 * images(8, seed=2))
+    layer.eval(), other.eval()
+    layer(x), other(x)
+    if change == "state_dict":  # as averages of weights do
+        for value, newest in zip(layer.state_dict().values(), other.state_dict().values(), strict=True):
+            value.copy_(newest)
+    elif change == "assign":
+        for name, buffer in other.named_buffers():
+            if name != "matrix_of_covariance":
+                setattr(layer, name, buffer.clone())
+    elif change == "average":
+        layer = AveragedModel(layer, avg_fn=lambda average, newest, number: newest, use_buffers=True)
+        layer.update_parameters(layer.module), layer.update_parameters(other)
+    elif change == "copy":
+        layer.load_state_dict(other.state_dict())
+        layer.running_covariance.copy_(2 * other.running_covariance)
+        layer = pickle.loads(pickle.dumps(copy.deepcopy(layer)))
+        layer.running_covariance.div_(2)
+    elif change == "inference":
+        with torch.inference_mode():
+            layer.load_state_dict(other.state_dict())
+            layer.running_covariance.mul_(2)
+            layer(x)
+            layer.running_covariance.div_(2)
+            layer(x)
+    y = functional_call(layer, other.state_dict(), (x,)) if change == "call" else layer(x)
+    assert_near(y, other(x), terms=64, condition=100)
+    y.sum().backward()
+
+
+@each_norm
+@pytest.mark.parametrize("assign", [True, False])
+def test_a_network_made_on_the_meta_device_takes_a_checkpoint(images, build, assign: bool):
+    trained, x = build(dtype=torch.float64), images(8)
+    trained(x)
+    layer = build(device="meta", dtype=torch.float64).eval()
+    layer = layer if assign else layer.to_empty(device="cpu")
+    layer.load_state_dict(trained.state_dict(), assign=assign)
+    assert torch.equal(layer(x), trained.eval()(x)) and torch.equal(layer.eigenvalues, torch.ones_like(layer.eigenvalues))
+    layer.train()(x)
+    assert not torch.equal(layer.eigenvalues, torch.ones_like(layer.eigenvalues))
+
+
+def test_running_statistics_in_float16_overflow_no_earlier_than_those_of_a_batch_norm():
+    x = 300 * torch.randn(40, 8, generator=torch.Generator().manual_seed(0)).half()
+    layer, plain = ZCAWhitening(8).half(), nn.BatchNorm1d(8).half()
+    layer(x), plain(x)
+    assert plain.running_var.isfinite().all() and layer.running_covariance.isfinite().all()
+    assert_near(layer.running_covariance[0].diagonal(), plain.running_var)
+
+
 def test_shrinkage_goes_from_whitening_to_batch_norm(images):
     x = images(8)
     plain = nn.BatchNorm2d(8, eps=1e-4).double()
@@ -297,6 +354,23 @@ def test_recalibration_keeps_modes_and_needs_a_batch():
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     recalibrate(network, [torch.randn(20, 4)])
     assert [layer.training for layer in network] == [False, True, True] and network[1].momentum == 0.2
+
+
+def test_recalibration_takes_images_with_labels_and_keeps_the_statistics_after_an_error():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), ZCAWhitening(8))
+    network(torch.randn(20, 4))
+    images = torch.randn(40, 4)
+    loader = DataLoader(TensorDataset(images, torch.arange(40)), batch_size=20)
+    alone = recalibrate(copy.deepcopy(network), images.split(20))
+    state = copy.deepcopy(network.state_dict())
+    with pytest.raises(RuntimeError):
+        recalibrate(network, [images, torch.randn(20, 5)])
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert (network[1].momentum, network[2].momentum, network[2].training) == (0.1, 0.1, True)
+    recalibrate(network, loader)
+    assert all(torch.equal(value, alone.state_dict()[name]) for name, value in network.state_dict().items())
+    assert torch.equal(network.eval()(images), alone.eval()(images))
 
 
 def test_sync_batch_norms_are_not_made_of_them_silently():

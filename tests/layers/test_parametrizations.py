@@ -284,6 +284,17 @@ def test_meta_tensors(name: str):
     assert all(parameter.grad.is_meta for parameter in conv.parameters())
 
 
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+@pytest.mark.parametrize("assign", [True, False])
+def test_a_convolution_made_on_the_meta_device_takes_a_checkpoint(name: str, assign: bool):
+    trained = PARAMETRIZATIONS[name](nn.Conv2d(4, 4, 1, dtype=torch.float64))
+    with torch.device("meta"):
+        conv = PARAMETRIZATIONS[name](nn.Conv2d(4, 4, 1, dtype=torch.float64))
+    conv = conv if assign else conv.to_empty(device="cpu")
+    conv.load_state_dict(trained.state_dict(), assign=assign)
+    assert torch.equal(conv.eval().weight, trained.eval().weight)
+
+
 # Second derivatives of norms by power iteration
 
 

@@ -1,6 +1,7 @@
 """Statistics of the whole batch in a single process agree with those of the layers. For two processes: `test_processes.py`."""
 
 import copy
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from spectral_repro.layers import PCADenoising, ZCAWhitening
 from spectral_repro.layers.replicas import rank, replicas, synchronise
+from tests.tolerance import assert_near
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,30 @@ def test_a_synchronised_layer_is_the_layer_in_one_process(layer: str):
         )
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("layer", ["batch", "instance", "dropout", "zca"])
+def test_a_synchronised_network_is_pickled_and_copied(layer: str):
+    torch.manual_seed(0)
+    made = nn.Dropout(0.5) if layer == "dropout" else LAYERS[layer]()
+    network = synchronise(nn.Sequential(made))
+    x = torch.randn(6, 8, 3, 3)
+    network(x)
+    for again in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
+        assert type(again[0]) is type(network[0]) and again[0].synchronised
+        seeded = []
+        for each in (copy.deepcopy(network), again):
+            torch.manual_seed(1)
+            seeded.append((each(x), *each.state_dict().values(), each.eval()(x)))
+        torch.testing.assert_close(*seeded, rtol=0, atol=0)
+
+
+def test_a_large_variance_counts_in_float16_as_in_one_process():
+    x = 300 * torch.randn(40, 8, generator=torch.Generator().manual_seed(0)).half()
+    alone = nn.BatchNorm1d(8).half()
+    together = synchronise(copy.deepcopy(alone))
+    alone(x), together(x)
+    assert_near(together.running_var, alone.running_var)
 
 
 def test_batch_norm_of_vectors_and_in_half_precision():
