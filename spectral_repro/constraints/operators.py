@@ -107,7 +107,7 @@ def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Ope
     afterwards every module is in its own mode again, even after an error.
 
     Args:
-        network: whose first parameter has the device and the dtype of the image.
+        network: whose first parameter, if there is one, has the device and the dtype of the image.
         image_shape: (channels, height, width).
     """
     found: dict[tuple[str, tuple[int, int]], Operator] = {}
@@ -125,7 +125,7 @@ def operators(network: nn.Module, image_shape: tuple[int, int, int]) -> list[Ope
             if isinstance(layer, nn.Conv2d | nn.Linear | TTConv2d):
                 stack.callback(layer.register_forward_pre_hook(note(name), with_kwargs=True).remove)
         stack.enter_context(_evaluating(network))
-        network(next(network.parameters()).new_zeros(1, *image_shape))
+        network(next(network.parameters(), torch.empty(0)).new_zeros(1, *image_shape))
     return list(found.values())
 
 

@@ -89,10 +89,10 @@ def convert(
 
 
 def export(model: nn.Module) -> nn.Module:
-    """A copy of the network made of torch's modules, with the same outputs in evaluation and the names before `convert`.
+    """A copy of the network with plain convolutions, the same outputs in evaluation and the names before `convert`.
 
-    Every layer with `Replacement.to_module` is replaced, and every parametrized tensor becomes a plain parameter. Tied weights
-    stay tied.
+    Every layer with `Replacement.to_module`, such as `TTConv2d`, is replaced, and every parametrized tensor becomes a plain
+    parameter. Tied weights stay tied. Whitening and denoising layers, poolings and other modules stay as they are.
 
     Args:
         model: a network, or a single module.
@@ -101,8 +101,8 @@ def export(model: nn.Module) -> nn.Module:
         The copy.
 
     Raises:
-        ValueError: naming the layer, if there is no such module: a skew orthogonal convolution is not a single convolution near
-            the border.
+        ValueError: naming the layer, for `SOC` and `SOTT`: `SOC` applies several zero-padded convolutions in turn, and no
+            single `nn.Conv2d` computes the same.
 
     Example:
         >>> export(TTConv2d(3, 8, 3, rank=2))

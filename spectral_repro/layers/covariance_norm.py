@@ -15,6 +15,7 @@ from spectral_repro.layers.moments import affine, affine_without_gradient, momen
 from spectral_repro.layers.replicas import replicas, whole_batch
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
+from spectral_repro.linalg.backward.method import check_method
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
 PUBLISHED_CUTS: dict[str, Callable[[float], Callable[[Tensor], Tensor]]] = {
@@ -88,6 +89,7 @@ class CovarianceNorm(_BatchNorm, ABC):
             raise ValueError(f"eps={eps} must be > 0")
         if momentum is not None and not 0 < momentum <= 1:
             raise ValueError(f"momentum={momentum} must be in (0, 1], or None for the average of all batches")
+        check_method("backward", backward)
         _check("weight_init", weight_init, "ones", "uniform")
         _check("truncation", truncation, "none", *PUBLISHED_CUTS)
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats

@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from spectral_repro.layers.tucker import tucker_ranks
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.conv_clip import divisor
 from spectral_repro.linalg.conv_padding import circular_operator, padded_conv2d
 from spectral_repro.linalg.conv_power import conv_power_iteration
 from spectral_repro.linalg.conv_symbol import Frequencies, Size, Symbol, fourier_frequencies, pair
@@ -224,8 +225,7 @@ class _BoundedNorm(nn.Module):
             # a copy: another access may change the vector before the gradient of this one is taken
             image = padded_conv2d(self.vector.to(kernel.dtype, copy=True), kernel, **self.geometry)
             largest = norm_of_image(image) if self.training else torch.linalg.vector_norm(image)
-        divisor: Tensor = (largest / self.bound).clamp_min(1)
-        return weight / divisor.to(weight.dtype)
+        return weight / divisor(largest, self.bound).to(weight.dtype)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight

@@ -12,6 +12,7 @@ from spectral_repro.layers.covariance_norm import Decomposition, decomposition_d
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Kernel
+from spectral_repro.linalg.backward.method import check_method
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
@@ -133,6 +134,7 @@ class CovariancePooling(Pooling):
     ):
         super().__init__(in_channels, channels, device, dtype)
         self.decomposition = decomposition_dtype(decomposition)
+        check_method("backward", backward)
         backward.check(Sqrt(), shift=0.0)
         self.backward_method = backward
         self.out_features = self.channels * (self.channels + 1) // 2

@@ -61,7 +61,7 @@ class SOC(nn.Module):
     Input (N, in_channels, H, W), H and W multiples of the stride; output (N, out_channels, H / stride, W / stride).
 
     Raises:
-        ValueError: for another geometry, and for an input of another shape.
+        ValueError: for another geometry, another argument out of range, and an input of another shape.
         NotImplementedError: for a second derivative with respect to the weight in training.
 
     Example:
@@ -102,7 +102,11 @@ class SOC(nn.Module):
             if terms < 1:
                 raise ValueError(f"{name}={terms}: must be >= 1")
         self.train_terms, self.eval_terms = train_terms, eval_terms
-        self.correction = correction or (0.7 if self.kernel_size > 1 else 1.0)
+        if correction is None:
+            correction = 0.7 if self.kernel_size > 1 else 1.0
+        if not 0 < correction < math.inf:
+            raise ValueError(f"correction={correction}: must be a finite number > 0")
+        self.correction = correction
         self.channels = max(self.stride**2 * in_channels, out_channels)
         options: dict[str, Any] = {"device": device, "dtype": dtype}
         self.weight = nn.Parameter(torch.empty(self.channels, self.channels, self.kernel_size, self.kernel_size, **options))
@@ -126,7 +130,7 @@ class SOC(nn.Module):
         Raises:
             ValueError: always.
         """
-        raise ValueError("is a series of convolutions with a border each, which no single nn.Conv2d equals")
+        raise ValueError("applies several zero-padded convolutions in turn; no single nn.Conv2d computes the same")
 
     def reset_parameters(self) -> None:
         """Draws weight, bias and the vectors of the power iteration again, and iterates."""

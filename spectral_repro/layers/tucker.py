@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import torch
@@ -118,7 +119,8 @@ def orthogonal_penalty(model: nn.Module) -> Tensor:
     by_shape = defaultdict(list)
     for frame in (frame for layer in layers for frame in layer.frames):
         by_shape[frame.shape].append(frame)
-    total = next(model.parameters()).new_zeros(())
+    parameter = next(model.parameters(), torch.empty(0))
+    total = parameter.new_zeros(())
     with full_precision(total.device):
         for frames in map(torch.stack, by_shape.values()):
             identity = torch.eye(frames.shape[1], dtype=frames.dtype, device=frames.device)
@@ -135,7 +137,7 @@ def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: f
     if rank is not None and scale is None:
         if rank < 1:
             raise ValueError(f"rank={rank}: must be >= 1")
-        return min(in_channels, rank), min(out_channels, rank)
+        return min(in_channels, index(rank)), min(out_channels, index(rank))
     if scale is not None and rank is None:
         if not 0 < scale <= 1:
             raise ValueError(f"scale={scale}: must be > 0 and <= 1")

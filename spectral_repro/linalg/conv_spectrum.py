@@ -60,11 +60,11 @@ def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 
         >>> conv_norm(torch.nn.init.dirac_(torch.empty(8, 8, 3, 3)), input_size=16)
         tensor(1.)
     """
-    entry = weight.abs().amax().item()
-    if entry == 0 or not math.isfinite(entry):
-        return weight.new_full((), 0.0 if entry == 0 else torch.nan)
+    symbol, entry = Symbol(weight, input_size, stride, groups, dilation), _largest_entry(weight)
+    if not entry.isfinite():
+        return weight.new_full((), torch.nan)
+    symbol.weight = weight / entry
     largest, slack = weight.new_zeros(()), 1 + 4 * torch.finfo(weight.dtype).eps
-    symbol = Symbol(weight, input_size, stride, groups, dilation)
     for part in symbol.parts:
         blocks = wide(symbol.blocks(part).flatten(0, 1))
         bounds = _squared_bounds(blocks)
@@ -78,7 +78,7 @@ def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 
             gram = rest[exceed(rest, largest * slack)]
             if len(gram) > len(rest) / 2:  # another test would rule out few of them
                 count = len(gram)
-    return largest.sqrt()
+    return largest.sqrt() * entry
 
 
 def conv_norm_bound(
@@ -100,28 +100,38 @@ def conv_norm_bound(
         weight: (C_out, C_in / groups, K_1, K_2), float32 or float64.
         input_size: height and width of the map, or one number for both; None: every size.
         stride, groups, dilation: of the convolution.
-        iterations: t, the squarings; each halves the logarithm of the error.
+        iterations: t >= 0, the squarings; each halves the logarithm of the error.
 
     Returns:
-        The bound, a tensor of one number.
+        The bound, a tensor of one number; NaN for a weight that is not finite.
 
     Example:
         >>> weight = torch.randn(16, 8, 3, 3)
         >>> bool(conv_norm(weight, input_size=32) <= conv_norm_bound(weight))
         True
     """
+    if iterations < 0:
+        raise ValueError(f"iterations={iterations}: must be a whole number >= 0")
     factor = 1.0
     if input_size is None:
         input_size, factor = samples(weight, stride, dilation, density=16)
-    bounds = []
-    for gram in gram_matrices(Symbol(weight, input_size, stride, groups, dilation)):
+    symbol, bounds = Symbol(weight, input_size, stride, groups, dilation), []
+    entry = _largest_entry(weight)
+    symbol.weight = weight / entry
+    for gram in gram_matrices(symbol):
         logarithm = weight.new_zeros(())
         for doublings in range(iterations + 1):
             gram = gram @ gram if doublings else gram
             norm = torch.linalg.matrix_norm(gram, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
             logarithm, gram = logarithm + norm.log() / 2 ** (doublings + 1), gram / norm
         bounds.append(logarithm.amax())
-    return torch.stack(bounds).amax().exp() * factor
+    return torch.stack(bounds).amax().exp() * factor * entry
+
+
+@torch.no_grad()
+def _largest_entry(weight: Tensor) -> Tensor:
+    """max |w|, a positive scalar tensor. The squares of w / max |w| neither overflow nor underflow."""
+    return weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def gram_matrices(symbol: Symbol) -> Iterator[Tensor]:

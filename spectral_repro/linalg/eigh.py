@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Gapped
-from spectral_repro.linalg.backward.method import first_order_alone
+from spectral_repro.linalg.backward.method import check_method, first_order_alone
 from spectral_repro.linalg.functions import Power
 from spectral_repro.linalg.hermitian import check_symmetric, decompose
 
@@ -45,6 +45,7 @@ def eigh(matrix: Tensor, backward: Backward = Exact()) -> tuple[Tensor, Tensor]:
         tensor([3., 2., 1.])
     """
     check_symmetric(matrix)
+    check_method("backward", backward)
     method = backward.current
     if not isinstance(method, Gapped):
         raise ValueError(f"backward={method}: must be a method with reciprocal gaps, such as Exact() or Taylor()")

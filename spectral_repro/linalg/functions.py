@@ -12,7 +12,7 @@ subtract no nearly equal numbers, so neither ties nor tiny gaps cost accuracy.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import copysign, factorial
+from math import copysign, factorial, isfinite
 
 import torch
 from torch import Tensor
@@ -137,6 +137,9 @@ class Power(SpectralFunction):
 
     exponent: float
 
+    def __post_init__(self) -> None:
+        _check_finite("exponent", self.exponent)
+
     @property
     def from_zero(self) -> bool:
         return self.exponent > 0
@@ -205,6 +208,9 @@ class Exp(SpectralFunction):
     """
 
     rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_finite("rate", self.rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return (self.rate * eigenvalues).exp()
@@ -342,6 +348,11 @@ class Restricted(SpectralFunction):
 
     def _tie(self, eigenvalues: Tensor) -> Tensor:
         return torch.finfo(torch.float32).eps * eigenvalues[..., :1]
+
+
+def _check_finite(name: str, value: float) -> None:
+    if not isfinite(value):
+        raise ValueError(f"{name}={value}: must be a finite number")
 
 
 def _smaller_and_gap(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:

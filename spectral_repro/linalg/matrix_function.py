@@ -7,7 +7,7 @@ from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once, full_precision, in_full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Kernel
-from spectral_repro.linalg.backward.method import first_order_alone
+from spectral_repro.linalg.backward.method import check_method, first_order_alone
 from spectral_repro.linalg.functions import Exp, InverseSqrt, Log, Power, SpectralFunction, Sqrt
 from spectral_repro.linalg.hermitian import check_symmetric, decompose, without_negative_rounding
 
@@ -48,6 +48,7 @@ def matrix_function(
                 [0., 2.]])
     """
     check_symmetric(matrix)
+    check_method("backward", backward)
     backward.check(function, shift)
     method = backward.current
     if not (isinstance(method, Kernel) and method.decomposes):

@@ -21,11 +21,16 @@ def clip_singular_values(matrix: Tensor, limit: float) -> Tensor:
     Returns:
         (..., m, n), differentiable once.
 
+    Raises:
+        ValueError: unless limit > 0.
+
     Example:
         >>> clip_singular_values(torch.diag(torch.tensor([3.0, 1.0])), 2.0)
         tensor([[2., 0.],
                 [0., 1.]])
     """
+    if not limit > 0:
+        raise ValueError(f"limit={limit}: must be a number > 0")
     tall = matrix.shape[-2] > matrix.shape[-1]
     clipped: Tensor = _Clipped.apply(matrix.mT if tall else matrix, limit)[0]
     return clipped.mT if tall else clipped

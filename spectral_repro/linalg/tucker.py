@@ -50,13 +50,16 @@ def tucker2(weight: Tensor, ranks: tuple[int, int], iterations: int = 2) -> Tuck
         left, core, right and the relative error, in the dtype of the weight.
 
     Raises:
-        ValueError: for a rank below 1 or above the number of channels.
+        ValueError: for a complex weight, and for a rank below 1 or above the number of channels.
 
     Example:
         >>> left, core, right, error = tucker2(torch.randn(16, 8, 3, 3), ranks=(4, 6))
         >>> left.shape, core.shape, right.shape
         (torch.Size([16, 6]), torch.Size([6, 4, 3, 3]), torch.Size([8, 4]))
     """
+    if weight.dim() < 2 or weight.is_complex():
+        found = f"{tuple(weight.shape)} in {str(weight.dtype).removeprefix('torch.')}"
+        raise ValueError(f"weight: must be (out, in, ...) of real numbers, not {found}")
     (inner, outer), (outputs, inputs) = ranks, weight.shape[:2]
     if not (1 <= inner <= inputs and 1 <= outer <= outputs):
         raise ValueError(f"ranks={tuple(ranks)}: must be from 1 to the {inputs} input and the {outputs} output channels")

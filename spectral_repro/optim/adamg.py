@@ -80,7 +80,7 @@ class AdamG(Grassmann):
         state["step"] += 1
         rate = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
         for y, g, m, v in blocks(point, gradient, state["first_moment"], state["second_moment"]):
-            h, size, cut = descent(y, g, group["grad_clip"])
+            h, cut, size = descent(y, g, group["grad_clip"])
             m.mul_(beta1).addcmul_(h, cut, value=1 - beta1)
-            v.lerp_((cut * size).square(), 1 - beta2)
+            v.lerp_(size.square(), 1 - beta2)
             advance_(y, m, -rate * (v + group["eps"]).rsqrt(), axes)

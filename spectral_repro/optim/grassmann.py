@@ -107,11 +107,13 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
 
 
 def descent(point: Tensor, gradient: Tensor, grad_clip: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The part of every row's gradient tangent to the sphere, its length, and the factor that clips it to ``grad_clip``."""
+    """The part of every row's gradient that is tangent to the sphere, the factor that clips it, and its length when clipped."""
     axes = within_rows(point)
     tangent = project(point, gradient, axes)
     size = length(tangent, axes)
-    return tangent, size, torch.ones_like(size) if grad_clip is None else (grad_clip / size).clamp_(max=1)
+    if grad_clip is None:
+        return tangent, torch.ones_like(size), size
+    return tangent, (grad_clip / size).clamp_(max=1), size.clamp_max(grad_clip)  # finite, also for an infinite length
 
 
 def within_rows(point: Tensor) -> tuple[int, ...]:

@@ -136,8 +136,7 @@ def muon(
     hidden = {}
     for module in model.modules():
         if isinstance(module, (nn.Linear, SOC, *CONVOLUTIONS)) and id(module.weight) not in excluded:
-            geometry = {"stride": module.stride, "groups": module.groups} if isinstance(module, nn.Conv2d) else {}
-            hidden[id(module.weight)] = geometry
+            hidden[id(module.weight)] = _geometry(module) if isinstance(module, CONVOLUTIONS) else {}
     own = {"lr": ("muon_lr", muon_lr), "momentum": ("muon_momentum", muon_momentum), "weight_decay": ("muon_decay", muon_decay)}
     groups = _split(params, model, hidden, "use_muon", lr, own, weight_decay, bn_decay)
     if not any(group["use_muon"] for group in groups):
@@ -151,6 +150,14 @@ def muon(
         ns_steps=ns_steps,
         ns_coefficients=ns_coefficients,
     )
+
+
+def _geometry(conv: nn.Module) -> dict[str, Any]:
+    """Stride and groups of a convolution as options of `Muon`, whose operators have one or two dimensions of space."""
+    if isinstance(conv, nn.Conv3d):
+        return {"groups": conv.groups}
+    stride = (1, *conv.stride) if isinstance(conv, nn.Conv1d) else conv.stride
+    return {"stride": stride, "groups": conv.groups}
 
 
 def sphere_groups(

@@ -66,6 +66,6 @@ class SGDG(Grassmann):
     def move(self, point: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         axes = within_rows(point)
         for y, g, m in blocks(point, gradient, state["momentum_buffer"]):
-            h, _, cut = descent(y, g, group["grad_clip"])
+            h, cut, _ = descent(y, g, group["grad_clip"])
             m.mul_(group["momentum"]).addcmul_(h, cut, value=-group["lr"])
             advance_(y, m, dim=axes)

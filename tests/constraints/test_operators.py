@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from spectral_repro.constraints.operators import Operator, operators
+from spectral_repro.layers import orthogonal_penalty
 from spectral_repro.linalg import conv_norm, conv_power_iteration
 
 
@@ -123,3 +124,8 @@ def test_the_norm_bounds_that_of_the_layer_with_every_padding(mode: str):
         start = operator.random_input(torch.Generator().manual_seed(0))
         power, _ = conv_power_iteration(operator.weight, start, **operator.padded, iterations=300)
         assert power.item() == pytest.approx(exact, rel=1e-3)
+
+
+def test_a_network_without_parameters_has_no_operators_and_no_penalty():
+    network = nn.Sequential(nn.ReLU())
+    assert operators(network, (3, 8, 8)) == [] and orthogonal_penalty(network) == 0

@@ -260,3 +260,9 @@ def test_device_and_dtype():
     layer = SOC(4, 6, device="meta", dtype=torch.float64)
     assert {value.dtype for value in [*layer.parameters(), *layer.buffers()]} == {torch.float64}
     assert layer(torch.empty(2, 4, 5, 5, device="meta", dtype=torch.float64)).shape == (2, 6, 5, 5)
+
+
+@pytest.mark.parametrize("correction", [0.0, -1.0, math.nan, math.inf])
+def test_a_correction_that_is_not_positive_is_refused(correction: float):
+    with pytest.raises(ValueError, match=f"correction={correction}: must be a finite number > 0"):
+        SOC(3, 3, correction=correction)

@@ -149,3 +149,27 @@ def test_the_norm_takes_no_more_decompositions_than_there_are_blocks(weight, nor
     torch.testing.assert_close(conv_norm(weight, 16), expected, rtol=1e-5, atol=0)
     blocks = len(conv_symbol.Symbol(weight, 16).multiplicity)
     assert counts["eigvalsh"] <= blocks + 1 and counts["cholesky_ex"] <= 2 * blocks
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_norm_and_its_bound_scale_with_the_weight(dtype: torch.dtype):
+    """Also where squares of the weight overflow or underflow."""
+    weight = torch.randn(4, 3, 3, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    norm, bound = conv_norm(weight, 6), conv_norm_bound(weight, 6)
+    exponent = 100 if dtype == torch.float32 else 900
+    for scale in (2.0**exponent, 2.0**-exponent):
+        assert_near(conv_norm(scale * weight, 6) / scale, norm, terms=100)
+        leaf = (scale * weight).requires_grad_()
+        scaled = conv_norm_bound(leaf, 6)
+        assert_near(scaled.detach() / scale, bound, terms=100)
+        (gradient,) = torch.autograd.grad(scaled, leaf)  # that of a homogeneous function
+        assert_near((gradient * (leaf.detach() / scale)).sum(), bound, terms=1000)
+    assert conv_norm(0 * weight, 6) == conv_norm_bound(0 * weight, 6) == 0
+
+
+def test_arguments_are_checked_also_for_a_weight_of_zeros():
+    zeros = torch.zeros(4, 3, 3, 3)
+    with pytest.raises(ValueError, match="must be a multiple of stride"):
+        conv_norm(zeros, 7, stride=2)
+    with pytest.raises(ValueError, match="iterations=-1: must be a whole number >= 0"):
+        conv_norm_bound(zeros, iterations=-1)

@@ -1,5 +1,7 @@
 """F(A) = V f(Lambda) V^T: its values, its eigenvalues, its errors."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from spectral_repro.linalg import expm, inverse_sqrtm, logm, matrix_function, powerm, sqrtm
+from spectral_repro.layers import CovariancePooling, ZCAWhitening
+from spectral_repro.linalg import eigh, expm, inverse_sqrtm, logm, matrix_function, powerm, sqrtm
 from spectral_repro.linalg.backward import (
     Exact,
+    Hybrid,
     Lyapunov,
     NewtonSchulz,
     Pade,
@@ -207,3 +211,24 @@ def test_named_functions(function, scalar):
     expected = (vectors * scalar(values)[:, None]) @ vectors.transpose(0, 2, 1)
     np.testing.assert_allclose(function(matrix).numpy(), expected, rtol=1e-9, atol=1e-9)
     assert gradcheck(lambda a: function((a + a.mT) / 2), (matrix.requires_grad_(),))
+
+
+@pytest.mark.parametrize("backward", ["exact", Exact, None], ids=str)
+def test_what_is_no_method_is_named(backward: object):
+    for use in (
+        lambda: sqrtm(torch.eye(2), backward),
+        lambda: eigh(torch.eye(2), backward),
+        lambda: ZCAWhitening(4, backward=backward),
+        lambda: CovariancePooling(4, backward=backward),
+    ):
+        with pytest.raises(ValueError, match=r"^backward=.*: must be a method such as Exact\(\)$"):
+            use()
+    with pytest.raises(ValueError, match=r"^second=.*: must be a method"):
+        Hybrid(Exact(), backward)
+
+
+def test_an_exponent_or_a_rate_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="exponent=nan: must be a finite number"):
+        powerm(torch.eye(2), math.nan)
+    with pytest.raises(ValueError, match="rate=inf: must be a finite number"):
+        expm(torch.eye(2), math.inf)

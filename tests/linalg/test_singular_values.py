@@ -45,3 +45,9 @@ def test_vmap_and_a_second_derivative():
     (gradient,) = torch.autograd.grad(clip_singular_values(x, 1.0).square().sum(), x, create_graph=True)
     with pytest.raises(NotImplementedError, match="cannot be differentiated twice"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("limit", [-1.0, 0.0, float("nan")])
+def test_a_limit_that_is_not_positive_is_refused(limit: float):
+    with pytest.raises(ValueError, match=f"limit={limit}: must be a number > 0"):
+        clip_singular_values(torch.eye(2), limit)

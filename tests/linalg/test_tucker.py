@@ -43,3 +43,9 @@ def test_a_zero_kernel_and_dtypes():
 def test_ranks_out_of_range_are_refused(ranks):
     with pytest.raises(ValueError, match="must be from 1 to the 3 input and the 4 output channels"):
         tucker2(torch.zeros(4, 3, 3, 3), ranks)
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(4, 3, dtype=torch.complex64), torch.zeros(4)], ids=["complex", "vector"])
+def test_another_weight_is_refused(weight: torch.Tensor):
+    with pytest.raises(ValueError, match=r"^weight: must be \(out, in, ...\) of real numbers"):
+        tucker2(weight, (2, 2))

@@ -337,3 +337,13 @@ def test_values_of_adam_out_of_range(options, message):
 def test_a_vector_has_no_rows(optimizer):
     with pytest.raises(ValueError, match=r"^grassmann=True: a parameter of shape \(4,\) has no rows"):
         optimizer([weights(4)], grassmann=True)
+
+
+@OPTIMIZERS
+def test_a_gradient_whose_length_overflows_is_clipped(optimizer):
+    weight = weights(4, 8, dtype=torch.float32)
+    made = optimizer([weight], lr=0.1, grassmann=True, omega=0.0, grad_clip=0.1)
+    for _ in range(2):
+        step(made, 1e20 * torch.randn(4, 8))
+    assert_near(lengths(weight), torch.ones(4, dtype=torch.float64), dtype=torch.float32)
+    assert all(value.isfinite().all() for value in made.state[weight].values() if isinstance(value, Tensor))

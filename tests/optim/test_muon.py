@@ -183,6 +183,20 @@ def test_hidden_weights_by_stride_and_groups_and_the_rest_by_sgd():
             assert (modules[name].stride, modules[name].groups) == (group["stride"], group["groups"])
 
 
+def test_convolutions_of_one_and_three_dimensions_have_their_stride_and_groups():
+    """The step of a Conv1d is that of a Conv2d of height 1, and the groups of a Conv3d are orthogonalised one by one."""
+    line = nn.Conv1d(8, 8, 3, stride=2, groups=4, bias=False, dtype=torch.float64)
+    flat = nn.Conv2d(8, 8, (1, 3), stride=(1, 2), groups=4, bias=False, dtype=torch.float64)
+    volume = nn.Conv3d(8, 8, 1, stride=2, groups=4, bias=False, dtype=torch.float64)
+    point = nn.Conv2d(8, 8, 1, stride=2, groups=4, bias=False, dtype=torch.float64)
+    flat.weight.data, point.weight.data = line.weight.data[:, :, None].clone(), volume.weight.data[..., 0].clone()
+    for conv, twin, kernels in ((line, flat, "operator"), (line, flat, "flattened"), (volume, point, "flattened")):
+        gradient = torch.randn_like(conv.weight)
+        for each in (conv, twin):
+            steps(muon(each.parameters(), each, kernels=kernels), [gradient.view(each.weight.shape)])
+        torch.testing.assert_close(conv.weight.view(twin.weight.shape), twin.weight)
+
+
 def test_groups_that_are_given_are_split_and_keep_what_they_say():
     model = resnet18(width=8)
     stem, others = [model.stem.weight], [p for p in model.parameters() if p is not model.stem.weight]

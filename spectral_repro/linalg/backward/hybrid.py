@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from spectral_repro.linalg.backward.method import Backward
+from spectral_repro.linalg.backward.method import Backward, check_method
 from spectral_repro.linalg.functions import SpectralFunction
 
 
@@ -17,7 +17,7 @@ class Hybrid(Backward):
         switch: in [0, 1]; the training loop reports its progress by `advance`.
 
     Raises:
-        ValueError: if ``switch`` is outside [0, 1].
+        ValueError: if ``switch`` is outside [0, 1], or one of the two is not a method.
 
     Example:
         >>> method = Hybrid(NewtonSchulz(5), Exact(), switch=0.5)
@@ -33,15 +33,20 @@ class Hybrid(Backward):
     def __post_init__(self) -> None:
         if not 0 <= self.switch <= 1:
             raise ValueError(f"switch={self.switch} must be in [0, 1]")
+        check_method("first", self.first)
+        check_method("second", self.second)
         self.advance(0.0)
 
     def advance(self, done: float) -> None:
         """Chooses the method for the fraction ``done`` of the training."""
         self.now = self.first if done < self.switch else self.second
+        for method in (self.first, self.second):
+            if isinstance(method, Hybrid):
+                method.advance(done)
 
     @property
     def current(self) -> Backward:
-        return self.now
+        return self.now.current
 
     @property
     def decomposes(self) -> bool:

@@ -53,6 +53,12 @@ class Backward(ABC):
             raise ValueError(f"{name} has a gradient of the square root and the inverse square root only, not of {function}")
 
 
+def check_method(name: str, value: object) -> None:
+    """Raises ValueError unless an argument is a backward method."""
+    if not isinstance(value, Backward):
+        raise ValueError(f"{name}={value!r}: must be a method such as Exact()")
+
+
 class Kernel(Backward):
     """F = V diag(f(lambda)) V^T from `torch.linalg.eigh`, its gradient from a symmetric kernel D:
 

@@ -1,8 +1,10 @@
 """One method first, another one later."""
 
 import pytest
+import torch
 
 from spectral_repro.layers import PCADenoising
+from spectral_repro.linalg import sqrtm
 from spectral_repro.linalg.backward import Exact, Hybrid, NewtonSchulz, PowerIteration, UnrolledPowerIteration
 from spectral_repro.linalg.functions import Sqrt
 
@@ -38,3 +40,14 @@ def test_a_hybrid_supports_what_both_methods_support(order):
 def test_a_wrong_switch_is_named(switch):
     with pytest.raises(ValueError, match=rf"^switch={switch} must be in \[0, 1\]$"):
         Hybrid(Exact(), PowerIteration(), switch)
+
+
+def test_a_hybrid_of_hybrids_uses_three_methods_in_turn():
+    first, second, third = NewtonSchulz(3), PowerIteration(9), Exact()
+    hybrid = Hybrid(Hybrid(first, second, switch=0.2), third, switch=0.6)
+    found = []
+    for done in (0.0, 0.3, 0.8):
+        hybrid.advance(done)
+        found.append(hybrid.current)
+        assert torch.allclose(sqrtm(4 * torch.eye(3), hybrid), 2 * torch.eye(3))
+    assert found == [first, second, third]
