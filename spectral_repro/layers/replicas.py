@@ -85,7 +85,7 @@ def synchronise(model: nn.Module) -> nn.Module:
 @functools.cache
 def _synchronised(kind: type[nn.Module]) -> type[nn.Module]:
     """A subclass with the forward for several processes."""
-    made = {"synchronised": True, "original": kind, "__reduce_ex__": _reduce}
+    made = {"synchronised": True, "unsynchronised": kind, "__reduce_ex__": _reduce}
     bases: tuple[type[nn.Module], ...]
     if issubclass(kind, BATCH_NORMS):  # a forward of a subclass calls that of batch norm by super()
         base = next(each for each in BATCH_NORMS if issubclass(kind, each))
@@ -97,7 +97,7 @@ def _synchronised(kind: type[nn.Module]) -> type[nn.Module]:
 
 def _reduce(module: nn.Module, protocol: SupportsIndex) -> tuple[Any, ...]:
     """``__reduce_ex__`` of the classes that are made here, which pickle cannot find by their names."""
-    return _new, (module.original,), vars(module)
+    return _new, (module.unsynchronised,), module.__getstate__()
 
 
 def _new(kind: type[nn.Module]) -> nn.Module:

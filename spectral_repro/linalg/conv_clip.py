@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.conv_spectrum import exceed, gram_matrices, samples, wide
+from spectral_repro.linalg.conv_spectrum import exceed, gram_matrices, largest_entry, samples, wide
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 from spectral_repro.linalg.hermitian import decompose
 
@@ -56,18 +56,21 @@ def clip_conv(
     if rounds < 1:
         raise ValueError(f"rounds={rounds}: must be a whole number >= 1")
     symbol = Symbol(weight, input_size, stride, groups, dilation)
-    if not weight.isfinite().all() or _surely_within(clip_to, weight, input_size, stride, groups, dilation):
+    entry = largest_entry(weight).item()
+    scaled, limit = weight / entry, clip_to / entry
+    if not math.isfinite(entry) or _surely_within(limit, scaled, input_size, stride, groups, dilation):
         return weight
+    symbol.weight = scaled
     for _ in range(rounds):
         change, largest = torch.zeros_like(weight), 0.0
         for part in symbol.parts:
-            excess, value = _excess(symbol.blocks(part), clip_to)
-            if value > clip_to:
+            excess, value = _excess(symbol.blocks(part), limit)
+            if value > limit:
                 change, largest = change + symbol.kernel(excess, part), max(largest, value)
-        if largest <= (1 + tolerance) * clip_to:
+        if largest <= (1 + tolerance) * limit:
             break
         symbol.weight = symbol.weight - change
-    return symbol.weight
+    return weight if symbol.weight is scaled else symbol.weight * entry
 
 
 def divisor(largest: Tensor, bound: float) -> Tensor:

@@ -60,7 +60,7 @@ def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 
         >>> conv_norm(torch.nn.init.dirac_(torch.empty(8, 8, 3, 3)), input_size=16)
         tensor(1.)
     """
-    symbol, entry = Symbol(weight, input_size, stride, groups, dilation), _largest_entry(weight)
+    symbol, entry = Symbol(weight, input_size, stride, groups, dilation), largest_entry(weight)
     if not entry.isfinite():
         return weight.new_full((), torch.nan)
     symbol.weight = weight / entry
@@ -116,7 +116,7 @@ def conv_norm_bound(
     if input_size is None:
         input_size, factor = samples(weight, stride, dilation, density=16)
     symbol, bounds = Symbol(weight, input_size, stride, groups, dilation), []
-    entry = _largest_entry(weight)
+    entry = largest_entry(weight)
     symbol.weight = weight / entry
     for gram in gram_matrices(symbol):
         logarithm = weight.new_zeros(())
@@ -126,12 +126,6 @@ def conv_norm_bound(
             logarithm, gram = logarithm + norm.log() / 2 ** (doublings + 1), gram / norm
         bounds.append(logarithm.amax())
     return torch.stack(bounds).amax().exp() * factor * entry
-
-
-@torch.no_grad()
-def _largest_entry(weight: Tensor) -> Tensor:
-    """max |w|, a positive scalar tensor. The squares of w / max |w| neither overflow nor underflow."""
-    return weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def gram_matrices(symbol: Symbol) -> Iterator[Tensor]:
@@ -169,6 +163,12 @@ def exceed(gram: Tensor, limit: Tensor | float) -> Tensor:
     rest.diagonal(dim1=-2, dim2=-1).add_(limit)
     info: Tensor = torch.linalg.cholesky_ex(rest).info
     return info > 0
+
+
+@torch.no_grad()
+def largest_entry(weight: Tensor) -> Tensor:
+    """max |w|, a positive scalar tensor. The squares of w / max |w| neither overflow nor underflow."""
+    return weight.abs().amax().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def samples(weight: Tensor, stride: Size, dilation: Size, density: int) -> tuple[tuple[int, int], float]:

@@ -36,8 +36,11 @@ def newton_schulz_polar(matrix: Tensor, steps: int = 5, coefficients: tuple[floa
     tall = matrix.shape[-2] > matrix.shape[-1]
     wide = matrix.mH if tall else matrix
     with full_precision(matrix.device):
-        norm: Tensor = torch.linalg.matrix_norm(wide, keepdim=True)
-        x = (wide / norm.clamp_min(torch.finfo(norm.dtype).tiny)).view(-1, *wide.shape[-2:])
+        x = wide.reshape(-1, *wide.shape[-2:])
+        largest = x.abs().amax((-2, -1), keepdim=True)  # first, since the squares may overflow or underflow
+        tiny = torch.finfo(largest.dtype).tiny
+        x = x / largest.clamp_min(tiny)
+        x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(tiny)
         for _ in range(steps):
             gram = x @ x.mH
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -110,6 +110,14 @@ def test_wrong_bounds_and_weights_are_refused():
         clip_conv(weight, 33, 100.0, stride=2)
 
 
+@pytest.mark.parametrize("scale", [2.0**100, 2.0**-100])
+def test_clipping_scales_with_the_weight_and_the_bound(scale: float):
+    """Also where squares of the weight overflow or underflow."""
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    clipped = clip_conv(weight, 6, 1.0, rounds=2)
+    assert_near(clip_conv(scale * weight, 6, scale, rounds=2) / scale, clipped, terms=100)
+
+
 def test_a_weight_that_is_not_finite_is_left_to_others():
     weight = torch.tensor([1.0, torch.nan]).expand(3, 3, 3, 2)
     assert clip_conv(weight, 4, 1.0) is weight

@@ -29,6 +29,12 @@ def test_every_singular_value_follows_the_polynomial(shape, dtype, coefficients)
     torch.testing.assert_close(newton_schulz_polar(1e3 * matrix, 5, coefficients), found)
 
 
+@pytest.mark.parametrize("scale", [2.0**100, 2.0**-100])
+def test_matrices_whose_squares_overflow_or_underflow(scale: float):
+    matrix = torch.randn(2, 4, 6)
+    assert torch.equal(newton_schulz_polar(scale * matrix), newton_schulz_polar(matrix))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_with_the_coefficients_of_taylor_it_converges_to_the_polar_factor(dtype):
     matrix = torch.randn(3, 6, 4, dtype=dtype)
