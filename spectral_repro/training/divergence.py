@@ -32,11 +32,12 @@ class Failure:
 
 
 class Watch:
-    """Hooks on every layer that find the first value that is not finite. They synchronise with the device.
+    """Hooks that find the first value of a network that is not finite. They synchronise with the device.
 
-    Used as a context manager around one training step. They check the outputs of a layer in the forward pass, the gradients of
-    its inputs and trained parameters in the backward pass, and whether a decomposition fails. Inputs and outputs may be tensors
-    or any nesting of tuples, lists and dictionaries of them.
+    Used as a context manager around one training step. They check the outputs of all modules in the forward pass, the gradients
+    of trained parameters and of the inputs of modules without children in the backward pass, and whether a decomposition fails.
+    Inputs and outputs may be tensors or any nesting of tuples, lists and dictionaries of them. The network itself is named by
+    its class.
     """
 
     def __init__(self, model: nn.Module):
@@ -46,13 +47,14 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         for name, module in self.model.named_modules():
+            layer = name or type(module).__name__
+            self.handles.append(module.register_forward_hook(self._leaving(layer)))
             if not any(module.children()):
-                self.handles.append(module.register_forward_pre_hook(self._entering(name), with_kwargs=True))
-                self.handles.append(module.register_forward_hook(self._leaving(name)))
-                for parameter_name, parameter in module.named_parameters(recurse=False):
-                    if parameter.requires_grad:
-                        note = self._gradient_of(name, f"gradient of {parameter_name}")
-                        self.handles.append(parameter.register_hook(note))
+                self.handles.append(module.register_forward_pre_hook(self._entering(layer), with_kwargs=True))
+            for parameter_name, parameter in module.named_parameters(recurse=False):
+                if parameter.requires_grad:
+                    note = self._gradient_of(layer, f"gradient of {parameter_name}")
+                    self.handles.append(parameter.register_hook(note))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:

@@ -93,6 +93,30 @@ def test_watch_sees_the_gradient_of_an_input_by_keyword():
     assert watch.failure == Failure("last", "gradient of the input")
 
 
+class Attention(nn.Module):
+    """Layers with parts of their own: attention, and a linear layer with a parametrised weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+        self.last = nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.last(self.attention(x, x, x)[0])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "layer"), [("attention.in_proj_weight", "attention"), ("last.bias", "last"), ("scale", "Attention")]
+)
+def test_watch_names_layers_with_parts(parameter: str, layer: str):
+    network = Attention()
+    network.get_parameter(parameter).data.fill_(torch.nan)
+    with Watch(network) as watch:
+        network(torch.rand(5, 6, 4)).sum().backward()
+    assert watch.failure == Failure(layer, "output")
+
+
 def test_watch_lets_other_errors_through():
     with pytest.raises(ZeroDivisionError), Watch(nn.Identity()):
         1 / 0  # noqa: B018
