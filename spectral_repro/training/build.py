@@ -60,15 +60,15 @@ def compile_network(config: DictConfig, model: nn.Module) -> None:
 def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device) -> None:
     """
     Raises:
-        UserError: if the network does not take images of this size and number of channels.
+        UserError: if the network does not take images of this size and number of channels, or has too few outputs.
     """
     dataset = config.dataset
     images = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=()):
-            model.eval()(images)
+            logits = model.eval()(images)
     except (torch.OutOfMemoryError, torch.linalg.LinAlgError):
-        pass  # the training itself reports it better
+        return  # the training itself reports it better
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"dataset.image_size={dataset.image_size}, dataset.channels={dataset.channels}: the network does not take such "
@@ -76,6 +76,11 @@ def check_images_fit(config: DictConfig, model: nn.Module, device: torch.device)
         ) from error
     finally:
         model.train()
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < dataset.num_classes:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"dataset.num_classes={dataset.num_classes}: the logits of one image are {found}, not (1, {dataset.num_classes})"
+        )
 
 
 def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData, device: torch.device) -> None:

@@ -154,6 +154,9 @@ def test_images_and_layers_that_a_network_does_not_take_are_named(own):
     message = r"^dataset\.image_size=7, dataset\.channels=1: the network does not take such images \(mat1"
     with pytest.raises(UserError, match=message):
         check_images_fit(config, build_model(config), torch.device("cpu"))
+    config = own(None, "dataset.num_classes=11")
+    with pytest.raises(UserError, match=r"^dataset\.num_classes=11: the logits of one image are \(1, 10\), not \(1, 11\)$"):
+        check_images_fit(config, build_model(config), torch.device("cpu"))
     config = compose(["scale=smoke"])
     config.model = {"_target_": f"{__name__}.Plain"}
     with pytest.raises(UserError, match=r"^norm: Plain takes no argument norm; set norm=null$"):
