@@ -256,7 +256,7 @@ class _Aircraft(ImageListDataset):
             number, variant = _two_fields(text)
             image = str(images / f"{number}.jpg")
             if variant not in variants:
-                raise _damaged(path, f"line {line}: {variant or text} is none of the variants in variants.txt")
+                raise _damaged(path, f"line {line}: {variant or text} is not one of the variants in variants.txt")
             if image in labels:
                 raise _damaged(path, f"line {line}: {number} occurs twice")
             labels[image] = variants[variant]
