@@ -62,7 +62,7 @@ def check_split(split: Split) -> None:
 
     Raises:
         TypeError: if they are not tensors, or files in place of the images.
-        ValueError: for images that are not uint8 (N, C, H, W), labels that are not int64 (N,) or below 0, and no images.
+        ValueError: for images that are not uint8 (N, C, H, W), labels that are not int64 (N,), and no images.
     """
     images, labels = split.images, split.labels
     if not isinstance(images, Tensor):
@@ -80,8 +80,6 @@ def check_split(split: Split) -> None:
         raise ValueError(f"{images.shape[0]} images have {len(labels)} labels")
     if not len(labels):
         raise ValueError("there are no images")
-    if (smallest := int(labels.min())) < 0:
-        raise ValueError(f"the labels must be the numbers of classes from 0 on, but one is {smallest}")
 
 
 def _described(values: Tensor) -> str:

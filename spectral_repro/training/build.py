@@ -222,6 +222,10 @@ def _check_images(images: object) -> None:
     for name, split in (("train", images.train), ("test", images.test), ("validation", images.validation)):
         if split is not None:
             _named_errors(check_split, f"dataset.load: {name}")(split)
+            if (smallest := int(split.labels.min())) < 0:
+                raise UserError(
+                    f"dataset.load: {name}: the labels must be the numbers of classes from 0 on, but one is {smallest}"
+                )
 
 
 def build_batches(

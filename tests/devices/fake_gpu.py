@@ -57,16 +57,8 @@ class FakeGpu:
         self.engine.stop()
 
     def put(self, module: nn.Module) -> nn.Module:
-        """Its parameters and buffers, and nothing else that it holds, as ``module.to("cuda")`` does."""
-        for part in module.modules():
-            for name, parameter in part._parameters.items():
-                if parameter is not None:
-                    moved = torch.empty_like(parameter, device="cuda", requires_grad=False)
-                    part._parameters[name] = nn.Parameter(moved, parameter.requires_grad)
-            for name, buffer in part._buffers.items():
-                if buffer is not None:
-                    part._buffers[name] = torch.empty_like(buffer, device="cuda")
-        return module
+        """Moves what ``module.to("cuda")`` moves, and nothing else that it holds."""
+        return module._apply(lambda tensor: torch.empty_like(tensor, device="cuda", requires_grad=False))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
