@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from spectral_repro.benchmarks.tasks import DTYPES, TASKS
 from spectral_repro.reporting.style import INK, MOST_LINES, STYLE, laid_out, looks
 
-MARKERS = "sD^vPX<>ph*d8H"
 EXACT = "exact"
 LABELS = {  # the names in the papers
     EXACT: "Exact",

@@ -4,7 +4,6 @@ penalty that keeps the frames of TT layers orthonormal.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.operators import Operator, operators
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.layers.tucker import Frame, orthogonal_penalty
+from spectral_repro.linalg.backward.method import check_count
 from spectral_repro.linalg.conv_clip import divisor
 
 
@@ -125,15 +125,6 @@ class Constraint(ABC):
             return self.linear_to
         whole_or_frame = isinstance(layer, TTConv2d) or (isinstance(layer, Frame) and not self.factors_apart)
         return None if whole_or_frame else self.clip_to
-
-
-def check_count(name: str, value: int) -> None:
-    """
-    Raises:
-        ValueError: unless the value is a whole number >= 1.
-    """
-    if not (isinstance(value, Integral) and value >= 1):
-        raise ValueError(f"{name}={value}: must be a whole number >= 1")
 
 
 def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:

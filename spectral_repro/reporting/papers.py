@@ -359,9 +359,10 @@ def supply(paper: Paper, path: Path) -> Paper:
     Raises:
         UserError: if it cannot be read, names something unknown, or has a value that is not a number.
     """
-    content, place = read_yaml(path), f"published={path}"
-    _known(_mapping(content, place), options("paper"), place)
-    tables = _mapping(content.get(paper.name, {}), f"{place}: {paper.name}")
+    place = f"published={path}"
+    content = keys_of(place, read_yaml(path))
+    _known(content, options("paper"), place)
+    tables = keys_of(f"{place}: {paper.name}", content.get(paper.name, {}))
     _known(tables, [table.name for table in paper.tables], f"{place}: {paper.name}")
 
     def supplied(table: Table) -> Table:
@@ -404,24 +405,19 @@ def supply_times(paper: Paper, path: Path) -> Paper:
 
 
 def _supplied(table: Table, settings: Any, place: str) -> Table:
-    _known(_mapping(settings, place), KEYS_OF_A_FILE, place)
-    rows = _mapping(settings.get("rows"), f"{place}.rows")
+    settings = keys_of(place, settings)
+    _known(settings, KEYS_OF_A_FILE, place)
+    rows = keys_of(f"{place}.rows", settings.get("rows"))
     _known(rows, [row.label for row in table.rows], f"{place}.rows")
     allowed = ("median", *PUBLISHED, *(metric.name for metric in table.also))
     for label, values in rows.items():
         where = f"{place}.rows.{label}"
-        _known(_mapping(values, where), allowed, where)
+        _known(keys_of(where, values), allowed, where)
         for key, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"{where}.{key}={value}: must be a number")
     new = tuple(replace(row, published=dict(rows[row.label])) if row.label in rows else row for row in table.rows)
     return replace(table, rows=new, source=str(settings.get("source", "a file of the user")))
-
-
-def _mapping(value: object, place: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise UserError(f"{place}: must be keys with values")
-    return value
 
 
 def _known(given: Mapping[str, Any], names: list[str] | tuple[str, ...], place: str) -> None:
