@@ -20,6 +20,7 @@ from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, read_runs
 
 WHOLE = ("identity", "summary", "evaluation")  # JSON columns that a run is read from
+EPOCHS = ("final", "best")  # rows of metrics.csv in the summary; curves.csv has them
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
 RUNS_FILE, CURVES_FILE = "runs.csv", "curves.csv"
 PLACES = ("results/runs", f"results/*/{RUNS_FILE}")
@@ -60,18 +61,17 @@ def _row(run: Run) -> dict[str, Any]:
 
 def write_archive(runs: list[Run]) -> dict[str, bytes]:
     """The files runs.csv and curves.csv of these runs."""
-    kept = pd.DataFrame(
-        [
-            {"run": run.folder, "scale": run.scale} | {key: json.dumps(finite(getattr(run, key))) for key in WHOLE}
-            for run in runs
-        ]
-    )
-    shown = tidy(runs)
-    frame = shown.join(kept[list(WHOLE)])
+    whole = pd.DataFrame([_whole(run) for run in runs], columns=WHOLE)
     return {
-        RUNS_FILE: frame.to_csv(index=False).encode(),
+        RUNS_FILE: tidy(runs).join(whole).to_csv(index=False).encode(),
         CURVES_FILE: tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode(),
     }
+
+
+def _whole(run: Run) -> dict[str, str]:
+    summary = {key: value for key, value in run.summary.items() if key not in EPOCHS}
+    columns = {"identity": run.identity, "summary": summary, "evaluation": run.evaluation}
+    return {key: json.dumps(finite(value), separators=(",", ":")) for key, value in columns.items()}
 
 
 def read_archive(path: Path) -> list[Run]:

@@ -17,7 +17,7 @@ from spectral_repro.reporting.style import image
 
 @pytest.fixture
 def folder(make_run, runs_folder, evaluate):
-    make_run("norm=zca_pi", "scale=cpu", accuracies=[10.0, 55.5, 54.25], seed=3, name="song2021_cifar10_pi")
+    make_run("norm=zca_pi", "scale=cpu", accuracies=[10.0, 55.5, 54.25], seed=3, name="song2021_cifar10_pi", final={"epoch": 3})
     evaluate(make_run(git={"commit": "0123456789abcdef", "dirty": False}), ece=0.25)
     make_run(accuracies=[], state="diverged", seed=1, failure={"step": 4})
     (runs_folder / "broken-00000000").mkdir()
@@ -66,9 +66,15 @@ def test_runs_are_read_back_from_runs_csv(archived):
     again, notices = read_places([str(kept / "*.csv").replace("*", "runs")], "nobody")
     assert notices == [] and [run.id for run in again] == [run.id for run in runs]
     for run, other in zip(runs, again, strict=True):
-        assert run.identity == other.identity and run.summary == other.summary and run.evaluation == other.evaluation
+        assert run.identity == other.identity and run.evaluation == other.evaluation
+        assert run.summary == other.summary | {key: run.summary[key] for key in ("final", "best") if key in run.summary}
         assert run.whole == other.whole and len(run.metrics) == len(other.metrics)
         pd.testing.assert_frame_equal(run.metrics, other.metrics, check_dtype=False, check_like=True, rtol=1e-5)
+
+
+def test_runs_csv_does_not_repeat_the_epochs_of_curves_csv(archived):
+    runs, kept = archived
+    assert any("final" in run.summary for run in runs) and '""final""' not in (kept / "runs.csv").read_text()
 
 
 def test_without_curves_csv_runs_have_their_last_row(archived):
@@ -132,7 +138,7 @@ def test_an_empty_file_has_no_runs(call, tmp_path, content, notices):
     ("file", "old", "new"),
     [
         ("runs.csv", '""seed""', '""seed'),
-        ("runs.csv", '""state"": ""finished""', '""state"": ""unheard""'),
+        ("runs.csv", '""state"":""finished""', '""state"":""unheard""'),
         ("runs.csv", "evaluation", "valuation"),
         ("curves.csv", "run,epoch", "fun,epoch"),
         ("curves.csv", "55.5", "55,5"),
