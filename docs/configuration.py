@@ -3,9 +3,8 @@
 import re
 from pathlib import Path
 
-import yaml
-
 from spectral_repro.configuration.arguments import parameters, rule_of
+from spectral_repro.configuration.folders import read_yaml
 from spectral_repro.configuration.rules import RULES
 from spectral_repro.configuration.targets import locate
 
@@ -25,7 +24,7 @@ def configuration_reference(conf: Path) -> str:
     for group in sorted(folder for folder in conf.iterdir() if folder.is_dir() and folder.name not in DESCRIBED_ELSEWHERE):
         lines += [f"### {group.name}", ""]
         for file in sorted(group.glob("*.yaml")):
-            target = (yaml.safe_load(file.read_text()) or {}).get("_target_")
+            target = (read_yaml(file) or {}).get("_target_")
             lines += [f"#### `{group.name}={file.stem}`", "", *about(file, target), *table(file, allowed(group.name, target))]
     return "\n".join(lines) + "\n"
 

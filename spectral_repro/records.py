@@ -18,7 +18,7 @@ SUMMARY = {  # types of the values that are present and not null
     "images": {"train": int, "test": int},
     "machine": dict,
     "versions": {ANY: str},
-    "autotune": {"channels_last": bool, "compile": bool},
+    "autotune": {"channels_last": bool, "compile": (bool, str)},
     "git": {"commit": str, "dirty": bool},
     "notes": [str],
 }

@@ -51,32 +51,35 @@ def find(group: str, name: str) -> Path:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, read like OmegaConf does: 1e-3 is a number, and duplicate keys are errors.
+    """The content of a YAML file, read by `Loader`.
 
     Raises:
         UserError: if it cannot be read.
     """
     try:
         return _parsed(path, path.stat().st_mtime_ns)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: cannot be read as YAML ({line}{error.problem})") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({first_line(error)})") from error
 
 
 @functools.cache
 def _parsed(path: Path, changed: int) -> object:
-    return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    return yaml.load(path.read_text(encoding="utf-8"), Loader)
 
 
 def parse_value(text: str) -> Any:
     """The value that a text has in a YAML file read by `read_yaml`; a text that is not YAML stays a text."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, Loader)
     except yaml.YAMLError:
         return text
 
 
-class _Loader(yaml.CSafeLoader):
-    """The fast loader of PyYAML with OmegaConf's numbers and its error for duplicate keys."""
+class Loader(yaml.CSafeLoader):
+    """PyYAML's fast loader, which reads like OmegaConf: 1e-3 is a number, a date is a string, a duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -86,7 +89,11 @@ class _Loader(yaml.CSafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_Loader.add_implicit_resolver(
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
     list("-+.0123456789"),

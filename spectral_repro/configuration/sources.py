@@ -10,11 +10,12 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration.folders import CONF, NOT_CHOSEN, files, folders, read_yaml
 from spectral_repro.configuration.tables import experiment, row_names
 from spectral_repro.configuration.targets import check_file
-from spectral_repro.errors import UserError
+from spectral_repro.errors import UserError, first_line
 
 EXPERIMENT = "experiment"
 
@@ -52,14 +53,19 @@ class FolderSource(ConfigSource):
         described = experiment(row, self.folder) if group == EXPERIMENT else None
         if described is None and not path.is_file():
             raise ConfigLoadError(f"{path}: no such file")
-        content = described.config(f"{self.path}: {name}") if described else read_yaml(path) or {}
+        place = f"{self.path}: {name}" if described else str(path)
+        content = described.config(place) if described else read_yaml(path) or {}
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             raise UserError(f"{path}: must be keys with values, each key a string")
         if path.stem in (content.get("defaults") or ()):
             raise UserError(f"{path}: names itself under defaults")
-        check_file(content, str(path))
+        check_file(content, place)
         package = "_global_" if described else _package(path)
-        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(content), {"package": package})
+        try:
+            config = OmegaConf.create(content)
+        except OmegaConfBaseException as error:
+            raise UserError(": ".join(filter(None, (place, error.full_key, first_line(error))))) from error
+        return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
     def is_group(self, config_path: str) -> bool:
         group, _, paper = config_path.partition("/")

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from spectral_repro import records
+from spectral_repro.configuration.folders import Loader
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, flatten, identity
 from spectral_repro.errors import UserError, in_one_line
@@ -43,16 +44,6 @@ SPECTRA_COLUMNS = {"epoch": int, "layer": str, "exact": float, "power": float}
 
 class Damage(str):
     """A notice about something that is left out because it is damaged."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """Reads YAML written by OmegaConf, which has no dates."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +220,7 @@ def _read(folder: Path) -> Contents:
     if pipes := [name for name in READ if (folder / name).is_fifo()]:
         raise ValueError(f"{pipes[0]} is a pipe, not a file")
     try:
-        config = yaml.load((folder / CONFIG).read_bytes(), _Loader)
+        config = yaml.load((folder / CONFIG).read_bytes(), Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{CONFIG} is damaged: {error}") from error
     if not isinstance(config, dict):

@@ -5,10 +5,10 @@ from functools import cache
 
 import pytest
 import torch
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from spectral_repro.configuration.compose import compose
-from spectral_repro.configuration.folders import CONF, read_yaml
+from spectral_repro.configuration.folders import CONF, parse_value, read_yaml
 from spectral_repro.configuration.groups import options
 from spectral_repro.configuration.identity import digest, identity
 from spectral_repro.configuration.rules import check
@@ -165,6 +165,37 @@ def test_zca_pi_is_the_published_zca_with_pi_and_the_published_truncation():
     named = compose(["norm=zca_pi"])
     spelled = compose(["norm=zca_published", "backward=pi", "norm.truncation=reference"])
     assert named == spelled
+
+
+VALUES = """
+dates: [2024-11-29, 2024-11-29 10:30:00, 2024-11-29T10:30:00Z]
+2024-11-29: a key
+numbers: [1e-3, 1.5e3, -2E+4, .5, 1_000, 0x1f, 0o17, 017, 1:30, .inf, -.inf, 1e5x, 1.2.3]
+others: [yes, off, null, ~, "", '1e-3', "2024-11-29", {a: 1.0}]
+"""
+
+
+def test_a_file_of_options_is_read_like_omegaconf_reads_it(tmp_path):
+    (tmp_path / "mine.yaml").write_text(VALUES)
+    assert OmegaConf.create(read_yaml(tmp_path / "mine.yaml")) == OmegaConf.load(tmp_path / "mine.yaml")
+    assert parse_value("2024-11-29") == "2024-11-29"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("root: !!set {a, b}", "root: Value 'set' is not a supported primitive type"),
+        ("load: {folder: '${x'}", "load.folder: "),
+        ("root: a\nroot: b", "cannot be read as YAML (line 1: root occurs twice)"),
+        ("root: a\n  mean: 1", "cannot be read as YAML (line 2: mapping values are not allowed in this context)"),
+    ],
+)
+def test_a_file_of_options_that_cannot_be_read_is_named(tmp_path, text: str, message: str):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as raised:
+        FolderSource("own", f"options://{tmp_path}").load_config("dataset/mine")
+    assert str(raised.value).startswith(f"{tmp_path / 'dataset' / 'mine.yaml'}: {message}")
 
 
 def test_files_are_read_once_and_compositions_do_not_touch_each_other(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from spectral_repro.configuration.compose import compose
+from spectral_repro.reporting.runs import read_run
 from spectral_repro.training import autotune, execute
 from spectral_repro.training.faults import StopRequest
 
@@ -41,6 +42,19 @@ def test_the_fastest_is_taken_and_the_faster_layout_alone_is_compiled(monkeypatc
     assert (found["channels_last"], found["compile"]) == expected
     assert len(tried) == 3 and found["milliseconds"] == {autotune._words(*key): 1000 * each for key, each in times.items()}
     assert found.get("not_compiled") == (None if len(times) == 3 else "no compiler")
+
+
+def test_a_run_compiled_with_a_mode_is_read_again_and_not_repeated(train, monkeypatch):
+    options = ("model=mlp", "norm=null", "model.depth=3", "logger=none", "trainer.autotune=true")
+    mode = "max-autotune-no-cudagraphs"
+    monkeypatch.setattr(autotune, "_step_time", lambda config, device, channels_last, compiled: 0.5 if compiled else 1.0)
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: None)
+    folder = train(*options, f"trainer.compile={mode}")
+    summary = read_run(folder).summary
+    assert (summary["state"], summary["autotune"]["compile"]) == ("finished", mode)
+    monkeypatch.delattr(autotune, "_step_time")  # a second measurement would need it
+    assert train(*options, f"trainer.compile={mode}") == folder
+    assert read_run(folder).summary == summary
 
 
 def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_choice(train, monkeypatch, capsys):
