@@ -10,12 +10,13 @@
 # what takes two minutes a run after the training and needs pip install 'spectral-repro[robust]'.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-ROWS=${ROWS:-"batch zca_svd_d16 zca_svd_d32 zca_svd_pi_d16 zca_svd_pi_d32 zca_svd_pi_d4 first_zca_svd_pi_d16 first_zca_svd_pi_d32
-    first_zca_svd_pi_d4 pooling_49_average pooling_49_svd pooling_49_pade pooling_49_isqrt_cov pooling_49_taylor
-    pooling_49_newton_schulz pooling_49_truncated sgdg adamg muon clip_1 clip_2 tt_50_penalty tt_75_penalty depth_8_xavier
-    depth_8_svd_std first_pca_info85 first_pca_info99 zca_power_d4 zca_power_d16 zca_power_d32
-    zca_d16 zca_exact_d32 pooling_average pooling_svd pooling_isqrt_cov adamw divide_1 soc start_kaiming start_svd start_random
-    long_batch long_zca_svd_d64 long_zca_svd_pi_d64 long_first_zca_svd_d64 long_first_zca_svd_pi_d64 long_muon"}
+ROWS=${ROWS:-"batch long_batch zca_svd_d16 zca_svd_d32 zca_svd_pi_d16 zca_svd_pi_d32 zca_svd_pi_d4 first_zca_svd_pi_d16
+    first_zca_svd_pi_d32 first_zca_svd_pi_d4 pooling_49_max pooling_49_average pooling_49_svd pooling_49_pade pooling_49_isqrt_cov
+    pooling_49_taylor pooling_49_newton_schulz pooling_49_truncated sgdg adamg muon muon_operator clip_1 clip_2 tt_50_penalty
+    tt_75_penalty depth_8_xavier depth_8_svd_std depth_8_svd first_pca_info85 first_pca_info99 zca_power_d4 zca_power_d16
+    zca_power_d32 zca_d16 zca_exact_d32 pooling_average pooling_svd pooling_pade pooling_isqrt_cov adamw divide_1 start_kaiming
+    start_svd start_random start_orthogonal start_xavier long_zca_svd_d64 long_zca_svd_pi_d64 long_first_zca_svd_d64
+    long_first_zca_svd_pi_d64 long_muon"}
 runs=${OUT:-results}/runs
 for seed in ${SEEDS:-0 1 2 3 4}; do
     printf "experiment=common_ground/%s seed=$seed\n" $ROWS

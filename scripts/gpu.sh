@@ -4,52 +4,67 @@
 # 1. correctness: layers, gradients, optimisers and constraints compared with the CPU; synchronisation, compilation, torchrun
 # 2. bench: times of suite=cuda
 # 3. common_ground: the runs of scripts/common_ground.sh, JOBS (default 8) at a time; ROWS and SEEDS choose rows and seeds
-# 4. resnet18: the network of wang2019 at full width, with all images, for EPOCHS (default 4) epochs; NORMS chooses the rows
+# 4. resnet18: the network of wang2019 at full width, with all images, for EPOCHS epochs (default: one epoch, then as many as fit);
+#    NORMS chooses the rows
 # 5. reports: tables, figures and pages of the finished runs
 #
 #     bash scripts/gpu.sh dataset.root=FOLDER
 #
-# Arguments go to the training; device= and scale= go to the bench too. Each part has a share of the time. Run the same command
-# again to continue: finished work is skipped. A trial on a CPU, in two minutes:
+# Arguments go to the training; device= and scale= go to the bench too. Each part has a share of the time, and what is left of it
+# goes to the parts that are not finished. Run the same command again to continue: finished work is skipped. Without internet, give
+# NO_SETUP=1 and a python that has all packages. A trial on a CPU, in two minutes:
 #
 #     ROWS=batch SEEDS=0 NORMS=batch EPOCHS=1 bash scripts/gpu.sh device=cpu scale=smoke dataset=random
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 export OUT=${OUT:-results/out/gpu} JOBS=${JOBS:-8} ROBUSTNESS=0
 mkdir -p "$OUT"
-minutes=${MINUTES:-10} measure=() failed=() unfinished=()
+minutes=${MINUTES:-10} device=cuda measure=() failed=()
 for argument in "$@"; do
     case $argument in
         device=auto) ;;
-        device=*) measure+=("$argument") && export TEST_DEVICE=${argument#*=} ;;
+        device=*) device=${argument#*=} && measure+=("$argument") ;;
         scale=*) measure+=("$argument") ;;
     esac
 done
+export TEST_DEVICE=$device
+python -c "import torch; print('torch', torch.__version__, torch.zeros(1, device='$device').device)" > "$OUT/device.log" 2>&1 ||
+    { tail -n 1 "$OUT/device.log" >&2 && echo "No GPU that torch can use. Give device=cpu for a trial without one." >&2 && exit 1; }
 
-# part NAME PERCENT COMMAND...: runs a command until PERCENT of the time is over; its output goes to OUT/NAME.log
+# part NAME PERCENT COMMAND...: runs a command until PERCENT of the time is over, unless it is finished; its output goes to
+# OUT/NAME.log. It is stopped with an interrupt, so that tests name their failures and trainings write a checkpoint.
 part() {
     local name=$1 left=$((60 * minutes * $2 / 100 - SECONDS)) status=0
     shift 2
-    if [ -e "$OUT/$name.finished" ]; then
-        echo "$name: finished before"
-        return
-    fi
-    if [ "$left" -ge 5 ]; then
-        timeout --kill-after=15 "$left" "$@" > "$OUT/$name.log" 2>&1 || status=$?
-    else
-        status=124
-    fi
+    if [ "$left" -lt 5 ] || [ -e "$OUT/$name.finished" ] || [[ " ${failed[*]} " = *" $name "* ]]; then return; fi
+    LEFT=$left timeout --signal=INT --kill-after=10 "$left" "$@" >> "$OUT/$name.log" 2>&1 || status=$?
     case $status in
         0) touch "$OUT/$name.finished" && echo "$name: finished after $SECONDS s" ;;
-        124 | 137) unfinished+=("$name") && echo "$name: its time is over after $SECONDS s" ;;
+        124 | 137) echo "$name: its time is over after $SECONDS s" ;;
         *) failed+=("$name") && echo "$name: failed after $SECONDS s, see $OUT/$name.log" && tail -n 5 "$OUT/$name.log" ;;
     esac
 }
 
-resnet18() {
+# tests NAME PERCENT PATTERN: the tests of a device whose names match
+tests() {
+    part "$1" "$2" python -m pytest -p no:cacheprovider -m slow -k "$3" tests/devices/test_gpu.py
+}
+
+# train_norms EPOCHS ARGUMENT...: a training of every norm
+train_norms() {
     printf 'experiment=wang2019/resnet18_%s\n' ${NORMS:-batch zca_svd_d16 zca_d16 zca_svd_d64 zca_d64} |
         xargs -P "$JOBS" -L 1 python -m spectral_repro.train precision=auto trainer.threads=1 results_dir="$OUT/runs" \
-            trainer.epochs="${EPOCHS:-4}" "$@"
+            trainer.epochs="$1" "${@:2}"
+}
+
+# one epoch, then as many as fit into the time that is left of this part, less a tenth
+resnet18() {
+    if [ -z "${EPOCHS:-}" ] && [ ! -e "$OUT/epochs" ]; then
+        train_norms 1 "$@"
+        echo $((9 * (LEFT - SECONDS) / (10 * SECONDS + 1))) > "$OUT/epochs"
+    fi
+    local epochs=${EPOCHS:-$(cat "$OUT/epochs")}
+    [ "$epochs" -lt 1 ] || train_norms "$epochs" "$@"
 }
 
 reports() {
@@ -57,14 +72,27 @@ reports() {
         python -m spectral_repro.report paper=$paper runs="[$OUT/runs,$OUT/$paper/runs.csv]" out="$OUT/$paper"
     done
 }
-export -f resnet18 reports
+export -f train_norms resnet18 reports
 
-part correctness 25 python -m pytest -p no:cacheprovider -m slow tests/devices/test_gpu.py
-part bench 40 python -m spectral_repro.bench suite=cuda out="$OUT/bench" "${measure[@]}"
-part common_ground 75 bash scripts/common_ground.sh "$@"
-part resnet18 90 bash -c 'resnet18 "$@"' resnet18 "$@"
+arguments=("$@") parts=(layers optimisers training compilation bench common_ground resnet18)
+# run_parts PERCENT...: each until its percentage of the time is over
+run_parts() {
+    tests layers "$1" 'test_layers or test_functions'
+    tests optimisers "$2" 'optimisers or constraints or found'
+    tests training "$3" 'training_step or process or stopped'
+    tests compilation "$4" 'compiled or graphs'
+    part bench "$5" python -m spectral_repro.bench suite=cuda out="$OUT/bench" "${measure[@]}"
+    part common_ground "$6" bash scripts/common_ground.sh "${arguments[@]}"
+    part resnet18 "$7" bash -ec 'resnet18 "$@"' resnet18 "${arguments[@]}"
+}
+run_parts 10 15 20 25 40 70 88
+run_parts 88 88 88 88 88 88 88
 rm -f "$OUT/reports.finished"
-if compgen -G "$OUT/runs/*/summary.json" > /dev/null; then part reports 100 bash -c reports; fi
+if compgen -G "$OUT/runs/*/summary.json" > /dev/null; then part reports 98 bash -ec reports; fi
 echo "Logs, runs, tables and pages: $OUT"
+unfinished=()
+for name in "${parts[@]}"; do
+    [ -e "$OUT/$name.finished" ] || [[ " ${failed[*]} " = *" $name "* ]] || unfinished+=("$name")
+done
 if [ ${#unfinished[@]} -gt 0 ]; then echo "Not finished: ${unfinished[*]}. The same command continues from here."; fi
 if [ ${#failed[@]} -gt 0 ]; then echo "Failed: ${failed[*]}" && exit 1; fi

@@ -66,8 +66,10 @@ class Performance:
         numbers = {f"performance_{short_name()}": targets.assign(**processor()), "times": times, "scaling": scaled}
         displays = [table, *self.scaling.displays(scaled)]
         if earlier is not None:
-            changed = moved(targets, earlier)
-            caption = f"{len(changed)} of {len(targets)} ratios are {MOVED} times as large or small as in {self.against}."
+            changed, compared = moved(targets, earlier), int(targets["what"].isin(earlier["what"]).sum())
+            caption = f"{len(changed)} of {compared} ratios are {MOVED} times as large or small as in {self.against}."
+            if others := len(targets) - compared:
+                caption += f" {others} more are not in that table, so nothing is known about their change."
             displays.insert(1, Display("moved", "What has changed", caption, table=changed))
         return SuiteResult("At the machine's limit", [NOTE], numbers, displays)
 
