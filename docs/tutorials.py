@@ -24,7 +24,7 @@ CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 class Cell:
     """A part of a script: text in Markdown, or code."""
 
-    header: str  # what stands behind `# %%`: [markdown], or tags=["parameters"] for the constants that a test changes
+    header: str  # what follows `# %%`: [markdown], or tags=["parameters"] for the constants that a test changes
     source: str
 
     @property

@@ -118,7 +118,7 @@ def exported(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
 def onnx(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str | None:
     """`torch.onnx.export` in evaluation, with a batch of any size, the same outputs in ONNX Runtime; "as export" where
     `spectral_repro.layers.export` must make plain layers first, since ONNX has no decompositions and no matrix exponential.
-    What decomposes its input, as covariance pooling does, has no ONNX: convert it with
+    Layers that decompose their input, such as covariance pooling, cannot be exported to ONNX; make them with
     `backward=NewtonSchulz(30, forward="newton_schulz")`, which needs matrix products alone
     """
     module, x = _made(make, shape)

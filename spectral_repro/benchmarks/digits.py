@@ -8,11 +8,6 @@ from mpmath import mpf
 from torch import Tensor
 
 DIGITS = 50
-SCALARS: dict[str, Callable[[mpf], mpf]] = {
-    "whitening": lambda x: 1 / mpmath.sqrt(x),
-    "sqrt": mpmath.sqrt,
-    "pca": lambda x: mpf(1),
-}
 
 
 def decompose(matrix: Tensor) -> tuple[list[mpf], mpmath.matrix]:

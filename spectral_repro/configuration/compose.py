@@ -145,7 +145,7 @@ def _with_quotes(argument: str, texts: Sequence[str]) -> str:
 
 
 def replace_unprintable() -> None:
-    """Lets this process print ``?`` for what the encoding of its output cannot write, and nowhere if its output is closed."""
+    """Prints ``?`` for characters that the output's encoding lacks, and discards output if it is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

@@ -22,7 +22,7 @@ class AlexNet(ImageClassifier):
         stem: kernel size, stride and padding of the first convolution.
         window: of the max-pooling, its stride 2.
         norm: makes the layer under study from a number of channels.
-        norm_placement: "stem" puts it after the first convolution and batch norm behind the others, "all" puts it everywhere.
+        norm_placement: "stem" puts it after the first convolution and batch norm after the others, "all" puts it everywhere.
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first convolution.
 

@@ -35,9 +35,9 @@ class DeepAlexNet(ImageClassifier):
 
     Args:
         num_layers: extra convolutions with ReLU.
-        level: where they stand: 2, behind the third convolution and without a bias, or 3, behind the fifth.
+        level: 2 puts them after the third convolution, without biases; 3 after the fifth.
         norm: makes the layer under study from a number of channels.
-        extra_norm: puts it behind the ReLU of every extra convolution; there is none elsewhere.
+        extra_norm: puts it after the ReLU of every extra convolution, the only place with a norm.
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first convolution.
 

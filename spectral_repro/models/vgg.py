@@ -21,11 +21,11 @@ class VGG(ImageClassifier):
     Args:
         depths: convolutions in each of the five stages, of 1, 2, 4, 8 and 8 times ``width`` channels.
         norm: makes the layer under study from a number of channels.
-        norm_placement: "stem" puts it after the first convolution and batch norm behind the others, "all" puts it everywhere.
+        norm_placement: "stem" puts it after the first convolution and batch norm after the others, "all" puts it everywhere.
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first stage.
         small: for small images.
-        hidden_norm: batch norm behind the hidden layers, if there are any.
+        hidden_norm: batch norm after the hidden layers of a ``small`` network.
 
     Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), if not ``small`` H and W >= 16, output logits
     (N, num_classes).

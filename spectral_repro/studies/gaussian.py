@@ -38,16 +38,16 @@ def is_start(value: Sequence[float]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianStudy:
-    """Of networks H_(l+1) = BN(W_l F(H_l)) with W_l (d, d) of standard normal entries, W_l F(H_l) / sqrt(d) without batch norm.
+    """Base class for studies of the networks H_(l+1) = BN(W_l F(H_l)), or W_l F(H_l) / sqrt(d) without batch norm.
 
-    BN divides each row by its Euclidean norm; there is no mean to subtract and nothing to learn (daneshmand2021, section 2).
+    W_l (d, d) has standard normal entries. BN divides each row by its Euclidean norm; there is no mean to subtract and nothing
+    to learn (daneshmand2021, section 2).
 
     Attributes:
         samples: n, the columns of H.
         batch_norm: whether BN is there.
         activation: F, one of `ACTIVATIONS`; its sigmoid is tanh(x) + 1.
-        start: H_1: the components of every column but the first along the first one, which is the first axis, and along an axis
-            of its own; None: standard normal entries.
+        start: two numbers (a, b) for H_1: column 1 is the axis e_1, column k is a e_1 + b e_k; None: standard normal entries.
         layers: number of layers to measure.
         repeats: independent networks of each width.
 
@@ -65,7 +65,7 @@ class GaussianStudy:
     repeats: Count
 
     def check(self, width: int) -> None:
-        """Networks of this width can be made.
+        """Checks that networks of this width can be made.
 
         Raises:
             ValueError: for an unknown activation, or a width too small to give every sample its axis.

@@ -21,8 +21,8 @@ class ImageDepth:
 
     H_(l+1) = BN(W_l relu(H_l)) or W_l relu(H_l), W_l an MLP's layer or a 3 x 3 convolution of stride 1 over images continued by
     reflection, without biases. One network sees all batches; BN takes mean and variance of each by itself. Layer 1 is the
-    input. The entries of W_l are normal of variance 4 / (fan in + fan out): Glorot and Bengio (2010) with the gain of ReLU, a
-    factor that no gap depends on, but for the eps of BN. In float32.
+    input. The entries of W_l are normal of variance 4 / (fan in + fan out): Glorot and Bengio (2010) with the gain of ReLU; no
+    gap depends on that gain, except through the eps of BN. In float32.
 
     Attributes:
         width: units or channels of every layer but the input.

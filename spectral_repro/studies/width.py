@@ -62,8 +62,8 @@ class Width(GaussianStudy):
         return reduce(torch.add, distances) / self.layers
 
     def _grams(self, width: int, layers: int, generator: torch.Generator) -> Iterator[Tensor]:
-        behind_the_input = islice(self.representations(width, generator), 1, layers + 1)
-        return map(normalised_gram, behind_the_input)
+        after_the_input = islice(self.representations(width, generator), 1, layers + 1)
+        return map(normalised_gram, after_the_input)
 
 
 def running_slope(x: Tensor, y: Tensor) -> Tensor:

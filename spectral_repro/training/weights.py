@@ -64,8 +64,8 @@ def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
 class AveragedWeights:
     """A copy of a network whose weights and buffers are averaged over the steps, ema <- d ema + (1 - d) weights.
 
-    The average starts at the weights of the first step. `torch.optim.swa_utils.AveragedModel` with ``use_buffers`` is the same
-    but synchronises with the device in every step. Integers, such as counts of batches, are copied.
+    The average starts at the weights of the first step. Integers, such as counts of batches, are copied;
+    `torch.optim.swa_utils.AveragedModel` with ``use_buffers`` averages them too.
 
     Attributes:
         module: the copy.

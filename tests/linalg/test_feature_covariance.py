@@ -133,7 +133,7 @@ def differentiable_covariance(x):
 
 
 def decomposed(matrix, rank):
-    """All eigenvalues as numbers, largest first, those behind the rank set to 0, and the eigenvectors."""
+    """All eigenvalues as numbers, largest first, those beyond the rank set to 0, and the eigenvectors."""
     values, vectors = torch.linalg.eigh(matrix.detach())
     return [value if index < rank else 0.0 for index, value in enumerate(values.flip(0).tolist())], vectors.flip(1)
 

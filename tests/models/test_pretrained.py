@@ -45,7 +45,7 @@ def test_the_same_architecture_computes_the_same():
 
 @pytest.mark.parametrize(("published", "build"), [("vgg16_bn", vgg16), ("vgg16", vgg16), ("alexnet", alexnet)])
 @torch.no_grad()
-def test_features_behind_biases_are_the_same(published: str, build: Callable[..., nn.Module]):
+def test_features_after_biases_are_the_same(published: str, build: Callable[..., nn.Module]):
     """Up to their last max-pooling, which has no counterpart here."""
     source, x = without_memory(getattr(torchvision.models, published)), torch.rand(2, 3, 64, 64)
     source.features.to_empty(device="cpu").apply(lambda layer: getattr(layer, "reset_parameters", int)())

@@ -34,7 +34,7 @@ def test_any_small_image(size: int):
 
 
 def test_the_network_of_senderovich2022():
-    """Batch norm with eps 1e-3 behind every convolution, none behind the hidden layers."""
+    """Batch norm with eps 1e-3 after every convolution, none after the hidden layers."""
     options = ["model=vgg19_small", "norm=batch", "norm.eps=1e-3", "model.norm_placement=all", "model.hidden_norm=false"]
     network = build_model(compose([*options, "dataset=cifar100"]))
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -86,7 +86,7 @@ def dense(kernel: Tensor, size: int, stride: int, groups: int) -> Tensor:
     [((4, 3, 3, 3), 1, 1), ((2, 3, 3, 3), 1, 1), ((6, 3, 2, 3), 1, 2), ((2, 3, 3, 3), 2, 1), ((16, 2, 2, 2), 2, 1)],
 )
 def test_an_operators_step_is_the_kernel_nearest_to_its_polar_factor(shape, stride, groups):
-    """Of the dense matrix, for a map of ``frequencies`` pixels behind the convolution; by least squares."""
+    """Of the dense matrix, for a map of ``frequencies`` pixels after the convolution; by least squares."""
     update = torch.randn(shape, dtype=torch.float64)
     both = [nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for _ in range(2)]
     options = {"lr": 1.0, "momentum": 0.0, "kernels": "operator", "frequencies": 4}

@@ -123,7 +123,7 @@ def test_watch_lets_other_errors_through():
 
 
 def write_black_images(root: Path) -> None:
-    """A CIFAR-10 folder of black images: every covariance behind a convolution is zero, all its eigenvalues tie."""
+    """A CIFAR-10 folder of black images: every covariance after a convolution is zero, all its eigenvalues tie."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     entry = {"data": np.zeros((20, 3072), np.uint8), "labels": [k % 10 for k in range(20)]}

@@ -51,7 +51,7 @@ class Logged:
 
 
 def read_records(data: bytes, start: int = 7, block: int = 32768) -> Iterator[Record]:
-    """The whole records of a .wandb file, which is LevelDB's log format behind seven bytes."""
+    """The whole records of a .wandb file, which is LevelDB's log format after seven bytes."""
     record = b""
     while (body := start + 7) <= len(data):
         _, length, kind = struct.unpack_from("<IHB", data, start)

@@ -1,4 +1,4 @@
-"""Studies as runs: what they leave behind, and what decides their result."""
+"""Studies as runs: what they write, and what decides their result."""
 
 import json
 import math
