@@ -30,7 +30,7 @@ def training_fraction(value: str | float | Fraction) -> Fraction:
     except (ValueError, ZeroDivisionError):
         fraction = None
     if fraction is None or not 0 <= fraction <= 1:
-        raise ValueError(f"{value} must be a part of the training: a number or a fraction such as 100/350 in [0, 1]")
+        raise ValueError(f"{value}: must be a part of the training: a number or a fraction such as 100/350 in [0, 1]")
     return fraction
 
 

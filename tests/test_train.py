@@ -114,14 +114,14 @@ def test_a_sweep_continues_after_a_failed_job_and_ends_with_a_table(call, tmp_pa
     sweep = ("-m", "norm=zca", "optimizer.lr=0.1,1e30", "model=alexnet_small", "model.width=4", *SMALL)
     result = call("train", *sweep, "norm.group_size=7,4", "hydra.sweeper.max_batch_size=1")
     assert result.returncode == 1 and "Traceback" not in result.stderr
-    assert "job 0 failed: norm.group_size=7 must divide the 4 channels" in result.stderr
+    assert "job 0 failed: norm.group_size=7: must divide the 4 channels" in result.stderr
     assert "2 of 4 jobs failed; the same command again runs what is not finished" in result.stderr
     rows = dict(re.findall(r"^\| (d = .*?) +\|(.*)$", result.stdout, re.MULTILINE))
     assert list(rows) == ["d = 7, lr = 0.1", "d = 4, lr = 0.1", "d = 7, lr = 1e+30", "d = 4, lr = 1e+30"]
     results = {label: [cell.strip() for cell in row.split("|")][:3] for label, row in rows.items()}
     assert results["d = 7, lr = 0.1"] == results["d = 7, lr = 1e+30"] == ["no finished run", "0", "1 failed"]
     assert results["d = 4, lr = 1e+30"] == ["diverged", "0", "1 diverged"] and results["d = 4, lr = 0.1"][1:] == ["1", "–"]
-    assert "- d = 7, lr = 0.1, seed 0: failed, norm.group_size=7 must divide the 4 channels: one of 1, 2, 4." in result.stdout
+    assert "- d = 7, lr = 0.1, seed 0: failed, norm.group_size=7: must divide the 4 channels (1, 2, 4)." in result.stdout
     command = shlex.split(re.search(r"python -m spectral_repro.report (.*)", result.stdout)[1])
     assert command[0] == "compare=[norm.group_size,optimizer.lr]" and "where=[dataset.name=digits,scale=smoke]" in command
     states = {json.loads(path.read_text())["state"] for path in tmp_path.glob("results/runs/*/summary.json")}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.backward import Kernel
-from spectral_repro.linalg.backward.method import check_count
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.functions import SpectralFunction
 
 

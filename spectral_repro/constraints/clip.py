@@ -6,7 +6,7 @@ from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import clip_conv
-from spectral_repro.linalg.backward.method import check_count
+from spectral_repro.linalg.checks import check_count
 
 
 class Clip(Constraint):

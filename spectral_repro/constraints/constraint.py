@@ -14,7 +14,7 @@ from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.operators import Operator, operators
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.layers.tucker import Frame, orthogonal_penalty
-from spectral_repro.linalg.backward.method import check_count
+from spectral_repro.linalg.checks import check_count, check_positive
 from spectral_repro.linalg.conv_clip import divisor
 
 
@@ -64,8 +64,8 @@ class Constraint(ABC):
         batch_norm_every: Count = 1,
     ):
         for name, value in (("clip_to", clip_to), ("linear_to", linear_to), ("batch_norm_to", batch_norm_to)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}={value}: must be a number > 0")
+            if value is not None:
+                check_positive(name, value)
         check_count("every", every)
         check_count("batch_norm_every", batch_norm_every)
         self.clip_to, self.every, self.linear_to = clip_to, every, linear_to

@@ -7,7 +7,7 @@ from spectral_repro.bounds import Count, Positive
 from spectral_repro.constraints.constraint import Constraint
 from spectral_repro.constraints.operators import Operator
 from spectral_repro.linalg import conv_power_iteration
-from spectral_repro.linalg.backward.method import check_count
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.conv_clip import divisor
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from spectral_repro.data.images import Split, check_split
+from spectral_repro.linalg.checks import check_count
 
 VIEWS = {"plain": 1, "mirrored": 2, "ten_crop": 10}
 OF_ALL_EPOCHS = (0, 0, 1)  # in the place of an epoch's number: 2**64, which no epoch has
@@ -192,8 +193,7 @@ class Batches:
 def _check(split: Split, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     check_split(split)
     channels = split.images.shape[1]
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be >= 1")
+    check_count("batch_size", batch_size)
     if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
         raise ValueError(f"mean={list(mean)}, std={list(std)}: must be {channels} numbers each, one per channel, std > 0")
 

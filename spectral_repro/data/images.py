@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.errors import UserError
+from spectral_repro.linalg.checks import dtype_name
 
 if TYPE_CHECKING:
     from spectral_repro.data.image_files import ImageFiles
@@ -83,7 +84,7 @@ def check_split(split: Split) -> None:
 
 
 def _described(values: Tensor) -> str:
-    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+    return f"{dtype_name(values.dtype)} {tuple(values.shape)}"
 
 
 def fixed_order(count: int, seed: int = 0) -> Tensor:

@@ -18,6 +18,7 @@ from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.transforms import EvaluationTransforms
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.evaluation.subjects import Weights, find
+from spectral_repro.linalg.checks import check_choice
 from spectral_repro.training.build import build_batches, build_model, load_images, place
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
@@ -173,8 +174,7 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
             network = build_model(config)
     except UserError as error:
         raise UserError(f"{checkpoint}: the network of its config cannot be built ({error})") from error
-    if weights not in ("model", "ema"):
-        raise ValueError(f"weights={weights} must be model or ema")
+    check_choice("weights", weights, "model", "ema")
     if weights not in content:
         raise UserError(f"{checkpoint}: has no average of the weights, which trainer.ema_decay makes; take weights=model")
     values = renamed(network, content[weights])

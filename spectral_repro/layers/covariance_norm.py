@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from operator import index
 from typing import Any, Literal, Self
 
 import torch
@@ -16,6 +15,7 @@ from spectral_repro.layers.replicas import replicas, whole_batch
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.backward.method import check_method
+from spectral_repro.linalg.checks import check_choice, check_count, check_positive, dtype_name, is_count
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
 PUBLISHED_CUTS: dict[str, Callable[[float], Callable[[Tensor], Tensor]]] = {
@@ -81,22 +81,20 @@ class CovarianceNorm(_BatchNorm, ABC):
         bias: bool,
     ):
         nn.Module.__init__(self)  # that of batch norms registers running_var
-        self.num_features = index(num_features)
-        if self.num_features < 1:
-            raise ValueError(f"num_features={num_features} must be >= 1")
+        check_count("num_features", num_features)
+        self.num_features = int(num_features)
         self.group_size = _group_size(self.num_features, group_size)
-        if not eps > 0:
-            raise ValueError(f"eps={eps} must be > 0")
+        check_positive("eps", eps)
         if momentum is not None and not 0 < momentum <= 1:
-            raise ValueError(f"momentum={momentum} must be in (0, 1], or None for the average of all batches")
+            raise ValueError(f"momentum={momentum}: must be in (0, 1], or None for the average of all batches")
         check_method("backward", backward)
-        _check("weight_init", weight_init, "ones", "uniform")
-        _check("truncation", truncation, "none", *PUBLISHED_CUTS)
+        check_choice("weight_init", weight_init, "ones", "uniform")
+        check_choice("truncation", truncation, "none", *PUBLISHED_CUTS)
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
         self.backward_method, self.weight_init, self.truncation = backward, weight_init, truncation
         self.cut = PUBLISHED_CUTS[truncation](eps) if truncation in PUBLISHED_CUTS else None
         self.running = running or ("covariance" if self.cut is None else "matrix")
-        _check("running", self.running, "covariance", "matrix")
+        check_choice("running", self.running, "covariance", "matrix")
         self.decomposition = decomposition_dtype(decomposition)
         self.process_group, self.synchronised = process_group, process_group is not None
         self._register(device, dtype, bias)
@@ -286,7 +284,7 @@ class CovarianceNorm(_BatchNorm, ABC):
         return (
             f"{self.num_features}, group_size={self.group_size}, backward={self.backward_method}, eps={self.eps}, "
             f"momentum={self.momentum}, affine={self.affine}, track_running_stats={self.track_running_stats}, "
-            f"truncation={self.truncation}, running={self.running}, decomposition={str(self.decomposition).split('.')[-1]}"
+            f"truncation={self.truncation}, running={self.running}, decomposition={dtype_name(self.decomposition)}"
         )
 
 
@@ -296,9 +294,10 @@ def _group_size(channels: int, group_size: GroupSize) -> int:
     divisors = [d for d in range(1, channels + 1) if channels % d == 0]
     if group_size == "auto":
         return max(d for d in divisors if d <= WIDEST_GROUP)
-    if group_size not in divisors:
-        raise ValueError(f"group_size={group_size} must divide the {channels} channels: one of {', '.join(map(str, divisors))}")
-    return index(group_size)
+    if not is_count(group_size) or group_size not in divisors:
+        found = ", ".join(map(str, divisors))
+        raise ValueError(f"group_size={group_size!r}: must divide the {channels} channels ({found})")
+    return int(group_size)
 
 
 def decomposition_dtype(decomposition: Decomposition) -> torch.dtype:
@@ -309,15 +308,10 @@ def decomposition_dtype(decomposition: Decomposition) -> torch.dtype:
     """
     dtype = DTYPES.get(decomposition) if isinstance(decomposition, str) else decomposition
     if dtype is None or dtype not in DTYPES.values():
-        raise ValueError(f"decomposition={decomposition} must be float64 or float32, a dtype or its name")
+        raise ValueError(f"decomposition={decomposition!r}: must be float64 or float32, a dtype or its name")
     return dtype
 
 
 def _version(tensor: Tensor) -> int | None:
     """The number of changes of a tensor in place; None for one made in inference mode, whose changes are not counted."""
     return None if tensor.is_inference() else tensor._version
-
-
-def _check(name: str, value: str, *allowed: str) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name}={value} must be {' or '.join(allowed)}")

@@ -1,7 +1,6 @@
 """PCA denoising of the channels of a batch (wang2019, section 4.2)."""
 
 from collections.abc import Callable
-from operator import index
 from typing import Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch.distributed import ProcessGroup
 from spectral_repro.layers.covariance_norm import CovarianceNorm, Decomposition, GroupSize, Running, Truncation
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.backward import Backward, Exact
+from spectral_repro.linalg.checks import is_count
 from spectral_repro.linalg.functions import One, Restricted
 from spectral_repro.linalg.selection import Both, Information, Leading
 
@@ -97,12 +97,13 @@ class PCADenoising(CovarianceNorm):
         )
         keep: Callable[[Tensor], Tensor]
         if components is not None and information is None:
-            if not 1 <= components <= self.group_size:
-                raise ValueError(f"components={components} must be between 1 and the {self.group_size} channels of a group")
-            keep = Leading(components := index(components))
+            if not is_count(components) or components > self.group_size:
+                limits = f"from 1 to the {self.group_size} channels of a group"
+                raise ValueError(f"components={components!r}: must be a whole number {limits}")
+            keep = Leading(components := int(components))
         elif information is not None and components is None:
             if not 0 < information <= 1:
-                raise ValueError(f"information={information} must be in (0, 1]")
+                raise ValueError(f"information={information}: must be in (0, 1]")
             keep = Information(information)
         else:
             raise ValueError(f"components={components} and information={information}: give one, and None (null) for the other")

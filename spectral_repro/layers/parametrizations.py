@@ -21,6 +21,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from spectral_repro.layers.tucker import tucker_ranks
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count, check_positive
 from spectral_repro.linalg.conv_clip import divisor
 from spectral_repro.linalg.conv_padding import circular_operator, padded_conv2d
 from spectral_repro.linalg.conv_power import conv_power_iteration
@@ -63,8 +64,7 @@ def bounded_norm(module: nn.Conv2d, input_size: Size, bound: float = 1.0, iterat
         tensor(True)
     """
     _check(module, bound)
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations}: must be a whole number >= 1")
+    check_count("iterations", iterations)
     register_parametrization(module, "weight", _BoundedNorm(module, pair("input_size", input_size), bound, iterations))
     return module
 
@@ -98,8 +98,7 @@ def clipped_singular_values(module: nn.Conv2d, input_size: Size, bound: float = 
         tensor(True)
     """
     _check(module, bound)
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}: must be a whole number >= 1")
+    check_count("rounds", rounds)
     register_parametrization(module, "weight", _Clipped(module, pair("input_size", input_size), bound, rounds))
     return module
 
@@ -180,8 +179,7 @@ def skew_orthogonal(module: nn.Conv2d) -> nn.Conv2d:
 def _check(module: nn.Module, bound: float = 1.0) -> None:
     if not isinstance(module, nn.Conv2d):
         raise ValueError(f"{type(module).__name__}: must be an nn.Conv2d")
-    if not bound > 0:
-        raise ValueError(f"bound={bound}: must be a number > 0")
+    check_positive("bound", bound)
 
 
 def _tied(module: nn.Conv2d) -> ParametrizationList | None:

@@ -1,7 +1,6 @@
 """Pooling of the feature maps of an image into one vector, by first and second moments."""
 
 from abc import ABC, abstractmethod
-from operator import index
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Kernel
 from spectral_repro.linalg.backward.method import check_method
+from spectral_repro.linalg.checks import check_count, dtype_name
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
@@ -26,7 +26,7 @@ class Pooling(nn.Module, ABC):
         device, dtype: of the weights of that convolution and batch norm, and of the buffers of a layer that has some.
 
     Raises:
-        ValueError: for ``channels`` below 1, and for an input of another shape.
+        ValueError: for ``in_channels`` or ``channels`` below 1, and for an input of another shape.
 
     Example:
         >>> class RootMeanSquare(Pooling):
@@ -44,10 +44,11 @@ class Pooling(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        if channels is not None and channels < 1:
-            raise ValueError(f"channels={channels}: must be >= 1, or None")
-        self.in_channels = index(in_channels)
-        self.channels = self.in_channels if channels is None else index(channels)
+        check_count("in_channels", in_channels)
+        if channels is not None:
+            check_count("channels", channels)
+        self.in_channels = int(in_channels)
+        self.channels = self.in_channels if channels is None else int(channels)
         self.out_features = self.channels
         self.reduction: nn.Module = nn.Identity()
         if channels is not None:
@@ -152,7 +153,7 @@ class CovariancePooling(Pooling):
         return matrix_function(covariance(features), Sqrt(), method)[0].to(dtype)
 
     def extra_repr(self) -> str:
-        decomposition = str(self.decomposition).removeprefix("torch.")
+        decomposition = dtype_name(self.decomposition)
         return f"{super().extra_repr()}, backward={self.backward_method}, decomposition={decomposition}"
 
 
@@ -213,7 +214,7 @@ class ScalingEigenBranch(CovariancePooling):
     ):
         super().__init__(in_channels, channels, backward, decomposition, device, dtype)
         if not self.backward_method.decomposes:
-            raise ValueError(f"backward={self.backward_method} has no eigenvalues to scale: take a method that decomposes")
+            raise ValueError(f"backward={self.backward_method}: has no eigenvalues to scale, take a method that decomposes")
 
     def root(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         method, damped = self.backward_method.current, Product(Sqrt(), Exp(-1.0))
@@ -285,9 +286,8 @@ class CompactBilinearPooling(Pooling):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(in_channels, channels, device, dtype)
-        if out_features < 1:
-            raise ValueError(f"out_features={out_features}: must be >= 1")
-        self.out_features = index(out_features)
+        check_count("out_features", out_features)
+        self.out_features = int(out_features)
         places = torch.empty(self.channels, self.channels, dtype=torch.long, device=device)
         self.register_buffer("places", places)
         self.register_buffer("signs", torch.empty(places.shape, device=device, dtype=dtype))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.conv_symbol import Size, pair
 from spectral_repro.linalg.power_iteration import norm_of_image
 
@@ -89,6 +90,8 @@ class SOC(nn.Module):
         dtype: torch.dtype | None = None,
     ):
         super().__init__()
+        check_count("in_channels", in_channels)
+        check_count("out_channels", out_channels)
         self.in_channels, self.out_channels = in_channels, out_channels
         (self.kernel_size, width), (self.stride, across) = pair("kernel_size", kernel_size), pair("stride", stride)
         half = self.kernel_size // 2
@@ -98,9 +101,8 @@ class SOC(nn.Module):
                 "a skew-symmetric convolution has an odd square kernel, half of it as padding, and the same stride in both "
                 f"directions; not {kernel_size=}, {padding=}, {stride=}"
             )
-        for name, terms in (("train_terms", train_terms), ("eval_terms", eval_terms)):
-            if terms < 1:
-                raise ValueError(f"{name}={terms}: must be >= 1")
+        check_count("train_terms", train_terms)
+        check_count("eval_terms", eval_terms)
         self.train_terms, self.eval_terms = train_terms, eval_terms
         if correction is None:
             correction = 0.7 if self.kernel_size > 1 else 1.0

@@ -2,13 +2,13 @@
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count
 
 
 class Frame(nn.Conv2d):
@@ -71,6 +71,8 @@ class Tucker(nn.Sequential):
         device: torch.device | str | None,
         dtype: torch.dtype | None,
     ):
+        check_count("in_channels", in_channels)
+        check_count("out_channels", out_channels)
         inner, outer = tucker_ranks(in_channels, out_channels, rank, scale)
         framed = (inner, outer) != (in_channels, out_channels)
         parts = OrderedDict(core=core(inner, outer, bias and not framed))
@@ -135,9 +137,8 @@ def tucker_ranks(in_channels: int, out_channels: int, rank: int | None, scale: f
         ValueError: unless exactly one of them is given, and in range.
     """
     if rank is not None and scale is None:
-        if rank < 1:
-            raise ValueError(f"rank={rank}: must be >= 1")
-        return min(in_channels, index(rank)), min(out_channels, index(rank))
+        check_count("rank", rank)
+        return min(in_channels, int(rank)), min(out_channels, int(rank))
     if scale is not None and rank is None:
         if not 0 < scale <= 1:
             raise ValueError(f"scale={scale}: must be > 0 and <= 1")

@@ -95,9 +95,9 @@ class ZCAWhitening(CovarianceNorm):
         if shrinkage is None:
             shrinkage = SHRINKAGE if self.cut is None else 0.0
         if not 0 <= shrinkage <= 1:
-            raise ValueError(f"shrinkage={shrinkage} must be in [0, 1]")
+            raise ValueError(f"shrinkage={shrinkage}: must be in [0, 1]")
         if shrinkage and self.cut is not None:
-            raise ValueError(f"shrinkage={shrinkage} must be 0 with truncation={truncation}, which is a cut of the covariance")
+            raise ValueError(f"shrinkage={shrinkage}: must be 0 with truncation={truncation}, which is a cut of the covariance")
         self.shrinkage = shrinkage
         self.function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
         self.backward_method.check(self.function, self.eps)

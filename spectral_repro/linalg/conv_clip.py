@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.checks import check_count, check_positive
 from spectral_repro.linalg.conv_spectrum import exceed, gram_matrices, largest_entry, samples, wide
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 from spectral_repro.linalg.hermitian import decompose
@@ -43,7 +44,7 @@ def clip_conv(
         The new kernel; the weight itself if no singular value is above the bound, or if it holds NaN or infinity.
 
     Raises:
-        ValueError: as `Symbol`, and unless clip_to > 0 and rounds >= 1.
+        ValueError: as `Symbol`, and unless clip_to > 0 and ``rounds`` is a whole number >= 1.
 
     Example:
         >>> weight = torch.randn(16, 8, 3, 3)
@@ -51,10 +52,8 @@ def clip_conv(
         >>> bool(conv_norm(weight, 16) > 5.06), bool(conv_norm(clipped, 16) < 5.06)
         (True, True)
     """
-    if not clip_to > 0:
-        raise ValueError(f"clip_to={clip_to}: must be a number > 0")
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}: must be a whole number >= 1")
+    check_positive("clip_to", clip_to)
+    check_count("rounds", rounds)
     symbol = Symbol(weight, input_size, stride, groups, dilation)
     entry = largest_entry(weight).item()
     scaled, limit = weight / entry, clip_to / entry

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.conv_padding import PaddingMode, pad_widths, padded_conv2d
 from spectral_repro.linalg.conv_symbol import Size, pair
 
@@ -36,15 +37,16 @@ def conv_power_iteration(
         the device.
 
     Raises:
-        ValueError: unless iterations >= 1, and for a kernel that is larger than the padded map.
+        ValueError: for an argument that is not a whole number in range, and for a kernel larger than the padded map.
 
     Example:
         >>> weight, x = torch.nn.init.dirac_(torch.empty(4, 4, 3, 3)), torch.randn(1, 4, 8, 8)
         >>> conv_power_iteration(weight, x, padding=1, padding_mode="reflect")[0]
         tensor(1.)
     """
-    if iterations < 1:
-        raise ValueError(f"iterations={iterations}: must be a whole number >= 1")
+    check_count("iterations", iterations)
+    check_count("groups", groups)
+    pair("stride", stride)
     spacings, pads = pair("dilation", dilation), pad_widths(padding, weight.shape[2:], dilation)
     for n, k, d, before, after in zip(start.shape[2:], weight.shape[2:], spacings, pads[2::-2], pads[3::-2], strict=True):
         if n + before + after < d * (k - 1) + 1:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 
 TOGETHER = 4  # blocks whose eigenvalues are computed together
@@ -110,8 +111,7 @@ def conv_norm_bound(
         >>> bool(conv_norm(weight, input_size=32) <= conv_norm_bound(weight))
         True
     """
-    if iterations < 0:
-        raise ValueError(f"iterations={iterations}: must be a whole number >= 0")
+    check_count("iterations", iterations, least=0)
     factor = 1.0
     if input_size is None:
         input_size, factor = samples(weight, stride, dilation, density=16)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import dtype_name, is_count
 
 Size = int | tuple[int, int]
 
@@ -131,19 +132,19 @@ def pair(name: str, value: Size | str, least: int = 1) -> tuple[int, int]:
     Raises:
         ValueError: unless the value is a whole number >= ``least``, or two of them.
     """
-    both = (value, value) if isinstance(value, int) else value
-    if not isinstance(both, tuple | list) or len(both) != 2 or not all(isinstance(x, int) and x >= least for x in both):
-        raise ValueError(f"{name}={value}: must be a whole number >= {least}, or two of them")
-    first, second = both
+    both = value if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or not all(is_count(number, least) for number in both):
+        raise ValueError(f"{name}={value!r}: must be a whole number >= {least}, or two of them")
+    first, second = map(int, both)
     return first, second
 
 
 def _check(weight: Tensor, groups: int, size: tuple[int, int], stride: tuple[int, int]) -> None:
     if weight.dim() != 4 or weight.dtype not in (torch.float32, torch.float64):
-        found = f"{tuple(weight.shape)} in {str(weight.dtype).removeprefix('torch.')}"
+        found = f"{tuple(weight.shape)} in {dtype_name(weight.dtype)}"
         raise ValueError(f"weight: must be (out, in / groups, height, width) in float32 or float64, not {found}")
-    if groups < 1 or len(weight) % groups:
-        raise ValueError(f"groups={groups}: must divide the {len(weight)} output channels")
+    if not is_count(groups) or len(weight) % groups:
+        raise ValueError(f"groups={groups!r}: must divide the {len(weight)} output channels")
     if size != (above := tuple(-(-n // s) * s for n, s in zip(size, stride, strict=True))):
         raise ValueError(f"input_size={size}: must be a multiple of stride={stride}; the next larger one is {above}")
 

@@ -12,10 +12,12 @@ subtract no nearly equal numbers, so neither ties nor tiny gaps cost accuracy.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import copysign, factorial, isfinite
+from math import copysign, factorial
 
 import torch
 from torch import Tensor
+
+from spectral_repro.linalg.checks import check_finite
 
 NEAR = 0.1  # three eigenvalues within this part of the scale of f: f[a, b, c] by a Taylor polynomial about their mean
 TERMS = 15  # of that polynomial: enough for float64
@@ -138,7 +140,7 @@ class Power(SpectralFunction):
     exponent: float
 
     def __post_init__(self) -> None:
-        _check_finite("exponent", self.exponent)
+        check_finite("exponent", self.exponent)
 
     @property
     def from_zero(self) -> bool:
@@ -210,7 +212,7 @@ class Exp(SpectralFunction):
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_finite("rate", self.rate)
+        check_finite("rate", self.rate)
 
     def __call__(self, eigenvalues: Tensor) -> Tensor:
         return (self.rate * eigenvalues).exp()
@@ -348,11 +350,6 @@ class Restricted(SpectralFunction):
 
     def _tie(self, eigenvalues: Tensor) -> Tensor:
         return torch.finfo(torch.float32).eps * eigenvalues[..., :1]
-
-
-def _check_finite(name: str, value: float) -> None:
-    if not isfinite(value):
-        raise ValueError(f"{name}={value}: must be a finite number")
 
 
 def _smaller_and_gap(eigenvalues: Tensor) -> tuple[Tensor, Tensor]:

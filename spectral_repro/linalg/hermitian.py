@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.checks import dtype_name
+
 
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues in descending order and eigenvectors of Hermitian matrices, as `torch.linalg.eigh` finds them.
@@ -36,8 +38,7 @@ def check_symmetric(matrix: Tensor) -> None:
     if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
         raise ValueError(f"matrix: must be square, (..., d, d), not {tuple(matrix.shape)}")
     if matrix.dtype not in (torch.float32, torch.float64):
-        found = str(matrix.dtype).removeprefix("torch.")
-        raise ValueError(f"matrix: must be symmetric in float32 or float64, not {found}")
+        raise ValueError(f"matrix: must be symmetric in float32 or float64, not {dtype_name(matrix.dtype)}")
 
 
 def without_negative_rounding(eigenvalues: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count
 
 JORDAN = (3.4445, -4.7750, 2.0315)
 
@@ -27,11 +28,15 @@ def newton_schulz_polar(matrix: Tensor, steps: int = 5, coefficients: tuple[floa
     Returns:
         Matrices of the same shape and dtype, without gradient. 0 stays 0.
 
+    Raises:
+        ValueError: unless ``steps`` is a whole number >= 0.
+
     Example:
         >>> factor = newton_schulz_polar(torch.randn(4, 6), steps=20, coefficients=(1.875, -1.25, 0.375))
         >>> torch.dist(factor @ factor.mT, torch.eye(4)) < 1e-5
         tensor(True)
     """
+    check_count("steps", steps, least=0)
     a, b, c = coefficients
     tall = matrix.shape[-2] > matrix.shape[-1]
     wide = matrix.mH if tall else matrix

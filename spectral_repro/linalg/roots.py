@@ -1,12 +1,15 @@
 """The square root and its inverse of symmetric positive definite matrices by products and solves, without eigenvalues.
 
 Each takes A (..., d, d) and returns A^(1/2), or A^(-1/2) with ``inverse``. All are differentiable by autograd.
+Numbers of iterations and degrees are whole numbers >= 0, else they raise ValueError.
 """
 
 from math import comb
 
 import torch
 from torch import Tensor
+
+from spectral_repro.linalg.checks import check_count
 
 
 def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -> Tensor:
@@ -29,6 +32,7 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
         >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
         tensor(True)
     """
+    check_count("iterations", iterations, least=0)
     trace = _positive(matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None])
     identity = _identity(matrix)
     y, z = matrix / trace, identity
@@ -60,6 +64,7 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
         >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
         tensor(True)
     """
+    check_count("degree", degree, least=0)
     norm = _positive(torch.linalg.matrix_norm(matrix, keepdim=True))
     scaled, power = matrix / norm, _identity(matrix)
     even, odd = torch.zeros_like(matrix), torch.zeros_like(matrix)
@@ -90,6 +95,7 @@ def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
         >>> torch.dist(root @ root, torch.tensor([[2.0, 1.0], [1.0, 2.0]])) < 1e-3
         tensor(True)
     """
+    check_count("degree", degree, least=0)
     norm, identity = _positive(torch.linalg.matrix_norm(matrix, keepdim=True)), _identity(matrix)
     z, exponent = identity - matrix / norm, -0.5 if inverse else 0.5
     coefficients = [1.0]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
+from spectral_repro.linalg.checks import check_positive
 
 
 def clip_singular_values(matrix: Tensor, limit: float) -> Tensor:
@@ -29,8 +30,7 @@ def clip_singular_values(matrix: Tensor, limit: float) -> Tensor:
         tensor([[2., 0.],
                 [0., 1.]])
     """
-    if not limit > 0:
-        raise ValueError(f"limit={limit}: must be a number > 0")
+    check_positive("limit", limit)
     tall = matrix.shape[-2] > matrix.shape[-1]
     clipped: Tensor = _Clipped.apply(matrix.mT if tall else matrix, limit)[0]
     return clipped.mT if tall else clipped

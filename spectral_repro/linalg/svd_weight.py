@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from spectral_repro.linalg.checks import check_count
+
 ROUNDING = torch.finfo(torch.float32).eps
 
 
@@ -21,9 +23,10 @@ def svd_weight(inputs: Tensor, channels: int, exponent: float) -> Tensor:
         exponent: e, 1/2 for convolutions, 1 for linear layers, as published.
 
     Raises:
-        ValueError: for more channels than inputs, or than numbers in an input.
+        ValueError: for fewer channels than 1, or more than inputs or than numbers in an input.
         torch.linalg.LinAlgError: for inputs that hold NaN or infinity.
     """
+    check_count("channels", channels)
     if channels > min(inputs.shape):
         raise ValueError(f"channels={channels}: must be at most {min(inputs.shape)} with inputs {tuple(inputs.shape)}")
     x = inputs.double()

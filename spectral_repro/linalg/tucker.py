@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import full_precision
+from spectral_repro.linalg.checks import check_count, dtype_name, is_count
 from spectral_repro.linalg.hermitian import decompose
 
 
@@ -50,7 +51,8 @@ def tucker2(weight: Tensor, ranks: tuple[int, int], iterations: int = 2) -> Tuck
         left, core, right and the relative error, in the dtype of the weight.
 
     Raises:
-        ValueError: for a complex weight, and for a rank below 1 or above the number of channels.
+        ValueError: for a complex weight, for a rank that is not a whole number from 1 to the number of channels, and for
+            fewer than 0 iterations.
 
     Example:
         >>> left, core, right, error = tucker2(torch.randn(16, 8, 3, 3), ranks=(4, 6))
@@ -58,11 +60,13 @@ def tucker2(weight: Tensor, ranks: tuple[int, int], iterations: int = 2) -> Tuck
         (torch.Size([16, 6]), torch.Size([6, 4, 3, 3]), torch.Size([8, 4]))
     """
     if weight.dim() < 2 or weight.is_complex():
-        found = f"{tuple(weight.shape)} in {str(weight.dtype).removeprefix('torch.')}"
+        found = f"{tuple(weight.shape)} in {dtype_name(weight.dtype)}"
         raise ValueError(f"weight: must be (out, in, ...) of real numbers, not {found}")
     (inner, outer), (outputs, inputs) = ranks, weight.shape[:2]
-    if not (1 <= inner <= inputs and 1 <= outer <= outputs):
-        raise ValueError(f"ranks={tuple(ranks)}: must be from 1 to the {inputs} input and the {outputs} output channels")
+    if not (is_count(inner) and is_count(outer) and inner <= inputs and outer <= outputs):
+        limits = f"{inputs} input and the {outputs} output channels"
+        raise ValueError(f"ranks={tuple(ranks)}: must be whole numbers from 1 to the {limits}")
+    check_count("iterations", iterations, least=0)
     kernel = weight.double()
     left, right = _leading(kernel, outer), _leading(kernel.transpose(0, 1), inner)
     for _ in range(iterations):

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from spectral_repro.layers.pooling import Pooling
+from spectral_repro.linalg.checks import check_choice
 
 Norm = Callable[[int], nn.Module]
 Placement = Literal["stem", "all"]
@@ -41,8 +42,7 @@ def norms_by_place(norm: Norm, placement: Placement, other: Norm = nn.BatchNorm2
     Raises:
         ValueError: for another placement.
     """
-    if placement not in ("stem", "all"):
-        raise ValueError(f"norm_placement={placement} must be stem or all")
+    check_choice("norm_placement", placement, "stem", "all")
     return norm, norm if placement == "all" else other
 
 

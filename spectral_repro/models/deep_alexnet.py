@@ -10,6 +10,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from spectral_repro.bounds import Count
 from spectral_repro.layers.pooling import Pooling
+from spectral_repro.linalg.checks import check_choice, check_count
 from spectral_repro.models.blocks import ImageClassifier, Norm
 
 convolution = partial(nn.Conv2d, kernel_size=3, padding=1)
@@ -44,7 +45,7 @@ class DeepAlexNet(ImageClassifier):
     Weights start as torch draws them. Input (N, in_channels, H, W), H and W >= 7, output logits (N, num_classes).
 
     Raises:
-        ValueError: for another ``level``.
+        ValueError: for another ``level``, and for fewer than 0 layers.
 
     Example:
         >>> DeepAlexNet(num_classes=10, num_layers=5, width=8)(torch.randn(2, 3, 32, 32)).shape
@@ -63,8 +64,8 @@ class DeepAlexNet(ImageClassifier):
         width: Count = 64,
     ):
         super().__init__()
-        if level not in (2, 3):
-            raise ValueError(f"level={level} must be 2 or 3")
+        check_count("num_layers", num_layers, least=0)
+        check_choice("level", level, 2, 3)
         middle, last, hidden = 3 * width, 4 * width, 64 * width
 
         def extra(channels: int, bias: bool) -> list[nn.Module]:

@@ -6,6 +6,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from spectral_repro.bounds import Count
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.models.blocks import Norm
 
 
@@ -38,8 +39,7 @@ class MLP(nn.Module):
         width: Count = 800,
     ):
         super().__init__()
-        if depth < 2:
-            raise ValueError(f"depth={depth}: must be at least 2, a hidden layer and the classifier")
+        check_count("depth", depth, least=2)
         layers: list[nn.Module] = [nn.Flatten()]
         units = in_channels * image_size**2
         for _ in range(depth - 1):

@@ -9,6 +9,7 @@ from torch.nn.functional import avg_pool2d, pad, relu
 
 from spectral_repro.bounds import Count, Positive
 from spectral_repro.layers.pooling import AveragePooling, Pooling
+from spectral_repro.linalg.checks import check_choice
 from spectral_repro.models.blocks import ImageClassifier, Norm, Placement, convolution, initialise, norms_by_place, subsampled
 
 
@@ -92,10 +93,9 @@ class WideResNet(ImageClassifier):
         gain: Positive | None = None,
     ):
         super().__init__()
-        if shortcut not in ("conv", "pool"):
-            raise ValueError(f"shortcut={shortcut} must be conv or pool")
+        check_choice("shortcut", shortcut, "conv", "pool")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout} must be in [0, 1)")
+            raise ValueError(f"dropout={dropout}: must be in [0, 1)")
         stem_norm, inner_norm = norms_by_place(norm, norm_placement)
         self.stem = convolution(in_channels, stem_channels, 3)
         blocks: list[nn.Module] = []

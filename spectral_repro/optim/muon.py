@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
+from spectral_repro.linalg.checks import check_choice, check_count
 from spectral_repro.linalg.conv_polar import kernel_of
 from spectral_repro.linalg.conv_symbol import Size, Symbol, pair
 from spectral_repro.linalg.polar import JORDAN, newton_schulz_polar
 from spectral_repro.optim.mixed import MixedOptimizer, gradients_of, named, with_momentum
-
-KERNELS = ("flattened", "operator")
 
 
 class Muon(MixedOptimizer):
@@ -106,11 +105,9 @@ class Muon(MixedOptimizer):
         super().check(group)
         if not group["use_muon"]:
             return
-        if group["kernels"] not in KERNELS:
-            raise ValueError(f"kernels={group['kernels']!r}: must be {' or '.join(KERNELS)}")
+        check_choice("kernels", group["kernels"], "flattened", "operator")
         for key in ("frequencies", "groups", "ns_steps"):
-            if not isinstance(group[key], int) or group[key] < 1:
-                raise ValueError(f"{key}={group[key]!r}: must be a whole number >= 1")
+            check_count(key, group[key])
         if len(group["ns_coefficients"]) != 3:
             raise ValueError(f"ns_coefficients={group['ns_coefficients']}: must be three numbers")
         pair("stride", group["stride"])

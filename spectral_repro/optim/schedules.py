@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral
 
 from spectral_repro.bounds import Part, PositivePart, Share, training_fraction
+from spectral_repro.linalg.checks import check_count
 
 Schedule = Callable[[Fraction], float]
 
@@ -189,8 +189,7 @@ class Cyclic:
     lowest: Share = 0.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.cycles, Integral) and self.cycles >= 1):
-            raise ValueError(f"cycles={self.cycles}: must be a whole number >= 1")
+        check_count("cycles", self.cycles)
         _check_part("peak", self.peak)
         _check_factor("lowest", self.lowest)
 

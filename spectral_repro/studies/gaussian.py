@@ -9,6 +9,7 @@ from annotated_types import Ge, Predicate
 from torch import Tensor
 
 from spectral_repro.bounds import Count, NotNegative
+from spectral_repro.linalg.checks import check_choice
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda x: x,
@@ -70,8 +71,7 @@ class GaussianStudy:
         Raises:
             ValueError: for an unknown activation, or a width too small to give every sample its axis.
         """
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation}: must be one of {', '.join(ACTIVATIONS)}")
+        check_choice("activation", self.activation, *ACTIVATIONS)
         if self.start is not None and self.samples > width:
             raise ValueError(f"samples={self.samples}: must be at most the width {width}, or start=null")
 

@@ -134,7 +134,7 @@ def test_gradients_of_roots_are_those_of_covariance_pooling(backward: str):
 
 
 def test_a_backward_that_needs_a_shift_is_refused_by_covariance_pooling_in_one_line():
-    with pytest.raises(UserError, match=r"shift=0\.0 must be > 0") as error:
+    with pytest.raises(UserError, match=r"shift=0\.0: must be > 0") as error:
         build_model(compose(["pooling=gcp", "backward=power", "scale=smoke"]))
     assert len(str(error.value).splitlines()) == 1
 

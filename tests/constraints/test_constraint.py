@@ -69,8 +69,8 @@ def test_an_argument_out_of_range_is_named(kind, make):
     wrong += {Clip: [("rounds", 0), ("tolerance", -1.0)], DivideByLargest: [("iterations", 0)]}.get(kind, [])
     counts = ("every", "batch_norm_every", "rounds", "iterations")
     for name, value in wrong:
-        allowed = " must be a whole number >= 1" if name in counts else ": must be a number >"
-        with pytest.raises(ValueError, match=f"{name}={value}{allowed}"):
+        allowed = "a whole number >= 1" if name in counts else "a number >"
+        with pytest.raises(ValueError, match=f"{name}={value}: must be {allowed}"):
             make(kind, **{"clip_to": 0.5, name: value})
 
 

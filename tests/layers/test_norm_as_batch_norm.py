@@ -59,11 +59,11 @@ def test_numpy_integers_and_dtypes_or_their_names_are_taken():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"decomposition": torch.float16}, "decomposition=torch.float16 must be float64 or float32"),
-        ({"decomposition": "half"}, "decomposition=half"),
-        ({"running": "mean"}, "running=mean must be covariance or matrix"),
+        ({"decomposition": torch.float16}, "decomposition=torch.float16: must be float64 or float32"),
+        ({"decomposition": "half"}, "decomposition='half'"),
+        ({"running": "mean"}, "running='mean': must be covariance or matrix"),
         ({"shrinkage": 1.5}, "shrinkage=1.5"),
-        ({"shrinkage": 0.1, "truncation": "reference"}, "shrinkage=0.1 must be 0 with truncation=reference"),
+        ({"shrinkage": 0.1, "truncation": "reference"}, "shrinkage=0.1: must be 0 with truncation=reference"),
         ({"momentum": 0}, "momentum=0 .*None for the average of all batches"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_layer_under_two_names_and_a_subclass_are_replaced_and_nothing_if_one_
 
     shared = Checked(6)
     network = nn.ModuleDict({"first": nn.Sequential(shared), "second": shared, "third": nn.BatchNorm2d(9)})
-    with pytest.raises(ValueError, match=r"third \(BatchNorm2d\): group_size=6 must divide the 9 channels"):
+    with pytest.raises(ValueError, match=r"third \(BatchNorm2d\): group_size=6: must divide the 9 channels"):
         convert(network, ZCAWhitening, group_size=6)
     assert network["second"] is shared and network["first"][0] is shared
     convert(network, ZCAWhitening)

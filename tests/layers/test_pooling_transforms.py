@@ -161,7 +161,7 @@ def test_integers_of_numpy_are_taken(head):
 
 @pytest.mark.parametrize("out_features", [0, -1])
 def test_a_sketch_of_no_dimensions_is_refused(out_features):
-    with pytest.raises(ValueError, match=rf"^out_features={out_features}: must be >= 1$"):
+    with pytest.raises(ValueError, match=rf"^out_features={out_features}: must be a whole number >= 1$"):
         CompactBilinearPooling(4, out_features=out_features)
 
 

@@ -187,7 +187,7 @@ def test_fewer_parameters():
     [
         ({}, "rank=None and scale=None: one of them"),
         ({"rank": 4, "scale": 0.5}, "rank=4 and scale=0.5: one of them"),
-        ({"rank": 0}, "rank=0: must be >= 1"),
+        ({"rank": 0}, "rank=0: must be a whole number >= 1"),
         ({"scale": 1.5}, "scale=1.5: must be > 0 and <= 1"),
         ({"scale": math.nan}, "scale=nan: must be > 0 and <= 1"),
     ],

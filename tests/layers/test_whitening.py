@@ -175,7 +175,7 @@ def test_an_input_of_other_numbers_is_refused(build, dtype):
 @pytest.mark.parametrize("channels", [0, -4])
 @pytest.mark.parametrize("layer", [ZCAWhitening, partial(PCADenoising, components=1)])
 def test_a_layer_without_channels_is_refused(layer, channels):
-    with pytest.raises(ValueError, match=f"num_features={channels} must be >= 1"):
+    with pytest.raises(ValueError, match=f"num_features={channels}: must be a whole number >= 1"):
         layer(channels)
 
 

@@ -41,7 +41,7 @@ def test_a_zero_kernel_and_dtypes():
 
 @pytest.mark.parametrize("ranks", [(0, 2), (4, 2), (2, 5)])
 def test_ranks_out_of_range_are_refused(ranks):
-    with pytest.raises(ValueError, match="must be from 1 to the 3 input and the 4 output channels"):
+    with pytest.raises(ValueError, match="must be whole numbers from 1 to the 3 input and the 4 output channels"):
         tucker2(torch.zeros(4, 3, 3, 3), ranks)
 
 

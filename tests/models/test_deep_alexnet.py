@@ -82,5 +82,5 @@ def test_other_images_norms_and_poolings(size: int):
 
 
 def test_another_level_is_refused():
-    with pytest.raises(ValueError, match=r"^level=1 must be 2 or 3"):
+    with pytest.raises(ValueError, match=r"^level=1: must be 2 or 3"):
         DeepAlexNet(level=1)

@@ -177,12 +177,12 @@ def test_bottlenecks_train_with_it_everywhere():
 
 
 def test_a_group_that_does_not_divide_the_channels_is_refused():
-    with pytest.raises(ValueError, match="group_size=16 must divide the 8 channels"):
+    with pytest.raises(ValueError, match="group_size=16: must divide the 8 channels"):
         resnet50(norm=partial(ZCAWhitening, group_size=16), norm_placement="all", width=8)
 
 
 def test_another_placement_is_refused():
-    with pytest.raises(ValueError, match="norm_placement=first"):
+    with pytest.raises(ValueError, match="norm_placement='first'"):
         resnet18(norm_placement="first")
 
 

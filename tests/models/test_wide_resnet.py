@@ -113,9 +113,9 @@ def test_initial_weights():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm_placement": "first"}, "norm_placement=first"),
-        ({"shortcut": "none"}, "shortcut=none must be conv or pool"),
-        ({"dropout": 1.0}, r"dropout=1\.0 must be in \[0, 1\)"),
+        ({"norm_placement": "first"}, "norm_placement='first'"),
+        ({"shortcut": "none"}, "shortcut='none': must be conv or pool"),
+        ({"dropout": 1.0}, r"dropout=1\.0: must be in \[0, 1\)"),
     ],
 )
 def test_wrong_arguments(options: dict, message: str):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.method import Gapped, check_count
+from spectral_repro.linalg.backward.method import Gapped
+from spectral_repro.linalg.checks import check_count, check_positive
 from spectral_repro.linalg.functions import Restricted, SpectralFunction
 from spectral_repro.linalg.selection import Leading
 
@@ -96,8 +97,7 @@ class Truncated(ThroughEigenvectors):
     limit: float = 1e10
 
     def __post_init__(self) -> None:
-        if not self.limit > 0:
-            raise ValueError(f"limit={self.limit} must be > 0")
+        check_positive("limit", self.limit)
 
     def reciprocal_gaps(self, eigenvalues: Tensor) -> Tensor:
         gaps = eigenvalues.unsqueeze(-2) - eigenvalues.unsqueeze(-1)

@@ -32,7 +32,7 @@ class Hybrid(Backward):
 
     def __post_init__(self) -> None:
         if not 0 <= self.switch <= 1:
-            raise ValueError(f"switch={self.switch} must be in [0, 1]")
+            raise ValueError(f"switch={self.switch}: must be in [0, 1]")
         check_method("first", self.first)
         check_method("second", self.second)
         self.advance(0.0)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
-from spectral_repro.linalg.backward.method import Kernel, check_count, first_order_alone, identity
+from spectral_repro.linalg.backward.method import Kernel, first_order_alone, identity
+from spectral_repro.linalg.checks import check_choice, check_count
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
 from spectral_repro.linalg.roots import mpa, mtp, newton_schulz
 
@@ -49,7 +50,7 @@ class NewtonSchulz(Kernel):
 
     def __post_init__(self) -> None:
         check_count("iterations", self.iterations)
-        _check_forward(self.forward, "eigh", "newton_schulz")
+        check_choice("forward", self.forward, "eigh", "newton_schulz")
 
     @property
     def decomposes(self) -> bool:
@@ -137,7 +138,7 @@ class Lyapunov(Kernel):
         check_count("iterations", self.iterations)
         if self.order is not None:
             check_count("order", self.order)
-        _check_forward(self.forward, "eigh", *ROOTS)
+        check_choice("forward", self.forward, "eigh", *ROOTS)
 
     @property
     def decomposes(self) -> bool:
@@ -213,8 +214,3 @@ def _or_infinite(scale: Tensor) -> Tensor:
 
 def _unknown(matrix: Tensor) -> Tensor:
     return matrix.new_full(matrix.shape[:-1], torch.nan)
-
-
-def _check_forward(forward: str, *allowed: str) -> None:
-    if forward not in allowed:
-        raise ValueError(f"forward={forward} must be {', '.join(allowed[:-1])} or {allowed[-1]}")

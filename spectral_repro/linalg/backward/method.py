@@ -8,7 +8,6 @@ A `Kernel` of your own needs one formula:
 """
 
 from abc import ABC, abstractmethod
-from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -47,7 +46,7 @@ class Backward(ABC):
     def check(self, function: SpectralFunction, shift: float) -> None:
         """Raises ValueError if the method cannot compute f with this shift of `matrix_function`."""
         if not shift >= 0:
-            raise ValueError(f"shift={shift} must be >= 0")
+            raise ValueError(f"shift={shift}: must be >= 0")
         if self.roots_only and not isinstance(function, Sqrt | InverseSqrt):
             name = type(self).__name__
             raise ValueError(f"{name} has a gradient of the square root and the inverse square root only, not of {function}")
@@ -123,9 +122,3 @@ def first_order_alone(method: Backward) -> str:
 def identity(matrix: Tensor) -> Tensor:
     """I (..., d, d) of the shape, dtype and device of the matrix."""
     return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless the value is a positive whole number."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number >= 1")

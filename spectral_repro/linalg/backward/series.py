@@ -11,7 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.method import Gapped, check_count
+from spectral_repro.linalg.backward.method import Gapped
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.functions import SpectralFunction
 
 

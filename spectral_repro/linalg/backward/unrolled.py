@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.method import Backward, check_count, identity
+from spectral_repro.linalg.backward.method import Backward, identity
+from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.functions import SpectralFunction
 from spectral_repro.linalg.power_iteration import power_eigenvectors
 
@@ -73,7 +74,7 @@ class UnrolledPowerIteration(Backward):
     def check(self, function: SpectralFunction, shift: float) -> None:
         super().check(function, shift)
         if not shift > 0:
-            raise ValueError(f"shift={shift} must be > 0: power iteration stops at eigenvalues below it")
+            raise ValueError(f"shift={shift}: must be > 0, because power iteration stops at eigenvalues below it")
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
         eigenvalues, eigenvectors = power_eigenvectors(matrix + shift * identity(matrix), self.iterations)

@@ -158,7 +158,7 @@ def test_truncated_multiplies_rounding_by_the_limit_at_most(gap, symmetric, rand
 
 @pytest.mark.parametrize("limit", [0, -1.0, float("nan")])
 def test_truncated_names_a_wrong_argument(limit):
-    with pytest.raises(ValueError, match=f"limit={limit} must be > 0"):
+    with pytest.raises(ValueError, match=f"limit={limit}: must be a number > 0"):
         Truncated(limit)
 
 
@@ -244,7 +244,7 @@ def test_top_n_is_finite_at_ties_across_its_cut_and_among_the_dropped_but_not_am
 
 @pytest.mark.parametrize("n", [0, -1, 2.5, "3", True, None])
 def test_top_n_names_a_wrong_argument(n):
-    with pytest.raises(ValueError, match=f"n={n!r} must be a whole number >= 1"):
+    with pytest.raises(ValueError, match=f"n={n!r}: must be a whole number >= 1"):
         TopN(n)
 
 

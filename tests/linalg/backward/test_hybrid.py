@@ -38,7 +38,7 @@ def test_a_hybrid_supports_what_both_methods_support(order):
 
 @pytest.mark.parametrize("switch", [-0.1, 1.1, float("nan")])
 def test_a_wrong_switch_is_named(switch):
-    with pytest.raises(ValueError, match=rf"^switch={switch} must be in \[0, 1\]$"):
+    with pytest.raises(ValueError, match=rf"^switch={switch}: must be in \[0, 1\]$"):
         Hybrid(Exact(), PowerIteration(), switch)
 
 

@@ -274,12 +274,12 @@ def test_a_zero_matrix_has_the_root_zero_and_a_finite_gradient(method, dtype, ra
 @pytest.mark.parametrize(
     ("method", "arguments", "message"),
     [
-        *[(method, {"iterations": value}, f"iterations={value!r} must be a whole number >= 1")
+        *[(method, {"iterations": value}, f"iterations={value!r}: must be a whole number >= 1")
           for method in (NewtonSchulz, Lyapunov) for value in (0, -1, 2.5, "10", True, None)],
-        *[(Lyapunov, {"order": value}, f"order={value!r} must be a whole number >= 1") for value in (0, -1, 2.5, "10", True)],
-        (NewtonSchulz, {"forward": "mpa"}, "forward=mpa must be eigh or newton_schulz"),
-        (NewtonSchulz, {"forward": None}, "forward=None must be eigh or newton_schulz"),
-        (Lyapunov, {"forward": "svd"}, "forward=svd must be eigh, mpa, mtp or newton_schulz"),
+        *[(Lyapunov, {"order": value}, f"order={value!r}: must be a whole number >= 1") for value in (0, -1, 2.5, "10", True)],
+        (NewtonSchulz, {"forward": "mpa"}, "forward='mpa': must be eigh or newton_schulz"),
+        (NewtonSchulz, {"forward": None}, "forward=None: must be eigh or newton_schulz"),
+        (Lyapunov, {"forward": "svd"}, "forward='svd': must be eigh, mpa, mtp or newton_schulz"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_named(method, arguments, message):

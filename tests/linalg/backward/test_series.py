@@ -156,7 +156,7 @@ def test_a_hundred_terms_are_far_from_exact_at_close_eigenvalues(
 )
 @pytest.mark.parametrize("value", [0, -1, 2.5, "19", True, None])
 def test_a_wrong_argument_is_named(method, argument, value):
-    with pytest.raises(ValueError, match=f"^{argument}={value!r} must be a whole number >= 1$"):
+    with pytest.raises(ValueError, match=f"^{argument}={value!r}: must be a whole number >= 1$"):
         method(**{argument: value})
 
 
