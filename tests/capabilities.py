@@ -91,9 +91,9 @@ def functional(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> str:
         y, tangent = jvp(lambda x: run(parameters, x, _buffers(module)), (x,), (direction,))
     except NotImplementedError:
         return "without jvp"
-    slope = torch.randn_like(y)
-    run(parameters, leaf, _buffers(module)).backward(slope)
-    torch.testing.assert_close((slope * tangent).sum(), (leaf.grad * direction).sum())
+    grad_output = torch.randn_like(y)
+    run(parameters, leaf, _buffers(module)).backward(grad_output)
+    torch.testing.assert_close((grad_output * tangent).sum(), (leaf.grad * direction).sum())
     return "yes"
 
 

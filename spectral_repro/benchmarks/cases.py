@@ -57,7 +57,7 @@ class Case:
     def given(self) -> tuple[Tensor, Tensor]:
         """A and dL/dF in the dtype and on the device of the case."""
         dtype = DTYPES[self.dtype_name]
-        return self.problem.matrices.to(self.device, dtype), self.problem.incoming.to(self.device, dtype)
+        return self.problem.matrices.to(self.device, dtype), self.problem.grad_output.to(self.device, dtype)
 
     def refusal(self, method: Backward) -> str | None:
         """Why the method is not defined for this function; None if it is."""
@@ -69,10 +69,10 @@ class Case:
 
     def forward(self, method: Backward) -> tuple[Tensor, Callable[[], Tensor]]:
         """F, and a function that computes dL/dA."""
-        matrices, incoming = self.given
+        matrices, grad_output = self.given
         leaf = matrices.detach().requires_grad_()
         result, _ = matrix_function(leaf, self.function, method, self.shift)
-        return result.detach(), lambda: torch.autograd.grad(result, leaf, incoming)[0]
+        return result.detach(), lambda: torch.autograd.grad(result, leaf, grad_output)[0]
 
     def job(self, method: Backward) -> Job:
         return lambda: self.forward(method)[1]
@@ -94,7 +94,7 @@ class Case:
                 "angle": angle(gradient, self.gradient),
                 "features": relative_error(gradient @ self.problem.features, self.gradient @ self.problem.features),
                 "forward": relative_error(value, self.value),
-                "gain": norms(gradient) / norms(self.problem.incoming),
+                "gain": norms(gradient) / norms(self.problem.grad_output),
             }
         )
         finite = gradient.isfinite().all(-1).all(-1)

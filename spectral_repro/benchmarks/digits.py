@@ -20,7 +20,7 @@ def decompose(matrix: Tensor) -> tuple[list[mpf], mpmath.matrix]:
 
 
 def gradient(
-    decomposition: tuple[list[mpf], mpmath.matrix], incoming: Tensor, f: Callable[[mpf], mpf], shift: float, kept: int
+    decomposition: tuple[list[mpf], mpmath.matrix], grad_output: Tensor, f: Callable[[mpf], mpf], shift: float, kept: int
 ) -> Tensor:
     """dL/dA (d, d), float64, for f(A + shift I), where f is replaced by 0 on all but the ``kept`` largest eigenvalues.
 
@@ -30,14 +30,14 @@ def gradient(
         eigenvalues, vectors = decomposition
         shifted = [value + shift for value in eigenvalues]
         values = [f(x) if i < kept else mpf(0) for i, x in enumerate(shifted)]
-        slope = vectors.T * mpmath.matrix(incoming.tolist()) * vectors
+        rotated = vectors.T * mpmath.matrix(grad_output.tolist()) * vectors
         for i, a in enumerate(shifted):
             for j, b in enumerate(shifted):
                 if abs(a - b) > 1e-30 * abs(a):
-                    slope[i, j] *= (values[i] - values[j]) / (a - b)
+                    rotated[i, j] *= (values[i] - values[j]) / (a - b)
                 else:
-                    slope[i, j] *= _derivative(f, a) if i < kept else 0
-        return torch.tensor((vectors * slope * vectors.T).tolist(), dtype=torch.float64)
+                    rotated[i, j] *= _derivative(f, a) if i < kept else 0
+        return torch.tensor((vectors * rotated * vectors.T).tolist(), dtype=torch.float64)
 
 
 def _derivative(f: Callable[[mpf], mpf], x: mpf) -> mpf:

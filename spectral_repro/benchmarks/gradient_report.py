@@ -87,7 +87,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Display]:
         for function, task in TASKS.items()
         for dtype in DTYPES
     ]
-    of_features = [
+    by_features = [
         Display(
             f"feature_errors_{dtype}",
             f"Gradient of features, {dtype}",
@@ -103,7 +103,7 @@ def _errors(accuracy: pd.DataFrame) -> list[Display]:
         "none.",
         table=not_finite(accuracy),
     )
-    return [*by_function, *of_features, broken]
+    return [*by_function, *by_features, broken]
 
 
 def _times(frame: pd.DataFrame, shown: Sequence[int]) -> list[Display]:

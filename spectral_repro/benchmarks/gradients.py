@@ -106,7 +106,7 @@ class Gradients:
                 case = Case(problem, name, "float64", torch.device("cpu"))
                 if case.gradient.any():
                     kept = task.kept(problem.size)
-                    truth = digits.gradient(decomposition, problem.incoming[0], task.scalar, case.shift, kept).unsqueeze(0)
+                    truth = digits.gradient(decomposition, problem.grad_output[0], task.scalar, case.shift, kept).unsqueeze(0)
                     errors = [relative_error(x, truth).item() for x in (case.gradient, case.forward(Exact())[1]())]
                     rows.append({"function": name, "size": problem.size, "spectrum": spectrum})
                     rows[-1] |= dict(zip(("reference_error", "exact_error"), errors, strict=True))

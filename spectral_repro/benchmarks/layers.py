@@ -65,13 +65,13 @@ class Layers:
 
 def passes(layer: nn.Module, features: Tensor, frozen: bool = False) -> Job:
     """A forward pass, and a backward pass to the parameters and, unless ``frozen``, to the features."""
-    incoming = torch.randn_like(layer(features))
+    grad_output = torch.randn_like(layer(features))
 
     def forward() -> Callable[[], object]:
         leaf = features.detach().requires_grad_(not frozen)
         result = layer(leaf)
         leaves = [*layer.parameters()] if frozen else [leaf, *layer.parameters()]
-        return lambda: torch.autograd.grad(result, leaves, incoming)
+        return lambda: torch.autograd.grad(result, leaves, grad_output)
 
     return forward
 

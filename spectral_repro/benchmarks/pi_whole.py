@@ -29,10 +29,10 @@ class WholePowerIteration(Kernel):
         """Zero: the value without rounding errors."""
         return eigenvalues.new_zeros(*eigenvalues.shape, eigenvalues.shape[-1])
 
-    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
-        of_eigenvectors = 2 * incoming @ (eigenvectors * function(eigenvalues).unsqueeze(-2))
-        projected = of_eigenvectors - eigenvectors @ (eigenvectors.mT @ of_eigenvectors)
+    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, grad_output: Tensor) -> Tensor:
+        grad_eigenvectors = 2 * grad_output @ (eigenvectors * function(eigenvalues).unsqueeze(-2))
+        projected = grad_eigenvectors - eigenvectors @ (eigenvectors.mT @ grad_eigenvectors)
         length = torch.linalg.vector_norm(eigenvalues, dim=-1, keepdim=True)
         series = sum((eigenvalues / length) ** k for k in range(self.iterations)) / length
-        slope = (eigenvectors * series.unsqueeze(-2)) @ (eigenvectors.mT @ projected) @ eigenvectors.mT
-        return (slope + slope.mT) / 2
+        grad_matrix = (eigenvectors * series.unsqueeze(-2)) @ (eigenvectors.mT @ projected) @ eigenvectors.mT
+        return (grad_matrix + grad_matrix.mT) / 2

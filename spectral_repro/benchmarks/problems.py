@@ -19,12 +19,12 @@ class Problem:
     Args:
         eigenvalues: lambda (d,), descending.
         eigenvectors: Q (n, d, d), one for each of n matrices.
-        incoming: G (n, d, d), symmetric.
+        grad_output: G (n, d, d), symmetric.
     """
 
     eigenvalues: Tensor
     eigenvectors: Tensor
-    incoming: Tensor
+    grad_output: Tensor
 
     @property
     def size(self) -> int:
@@ -63,7 +63,8 @@ class Problem:
     def gradient(self, function: SpectralFunction, shift: float) -> Tensor:
         """dL/dA (n, d, d), by divided differences (Daleckii-Krein)."""
         kernel = function.divided_differences(self.eigenvalues + shift)
-        return self.eigenvectors @ (kernel * (self.eigenvectors.mT @ self.incoming @ self.eigenvectors)) @ self.eigenvectors.mT
+        rotated = self.eigenvectors.mT @ self.grad_output @ self.eigenvectors
+        return self.eigenvectors @ (kernel * rotated) @ self.eigenvectors.mT
 
 
 def draw(spectrum: Spectrum, size: int, count: int, seed: int) -> Problem:

@@ -63,12 +63,12 @@ def whitening_roofline(shape: tuple[int, ...], group_size: int, device: torch.de
     The images have the layout that is best for the products, (groups, d, positions).
     """
     x = torch.randn(shape[1] // group_size, group_size, shape[0] * shape[2] * shape[3], device=device)
-    incoming = torch.randn_like(x)
+    grad_output = torch.randn_like(x)
 
     def forward() -> Callable[[], object]:
         _, matrix = torch.linalg.eigh(x @ x.mT)
         result = matrix @ x
-        return lambda: (result, incoming @ x.mT, torch.baddbmm(matrix @ incoming, matrix, x))
+        return lambda: (result, grad_output @ x.mT, torch.baddbmm(matrix @ grad_output, matrix, x))
 
     return forward
 

@@ -64,8 +64,8 @@ class Steps:
             torch.manual_seed(self.seed)
             config = compose([f"experiment={name}", *self.overrides])
             trainer, batch = ready(config, self.device)
-            of_row, parts[name] = step_jobs(trainer, batch)
-            jobs |= {(name, kind): job for kind, job in of_row.items()}
+            jobs_of_row, parts[name] = step_jobs(trainer, batch)
+            jobs |= {(name, kind): job for kind, job in jobs_of_row.items()}
             about.append({"batch_size": len(batch[1]), "precision": trainer.settings.precision})
         frame = time_interleaved(jobs, self.device, self.seconds, self.rounds).set_index("name")
         rows = [self.row(name, parts[name], frame) | each for name, each in zip(parts, about, strict=True)]

@@ -89,16 +89,17 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, gradient: Tensor, of_mean: Tensor, of_covariance: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_x: Tensor, grad_mean: Tensor, grad_covariance: Tensor) -> tuple[Tensor, None]:
         x, shift, mean = ctx.saved_tensors
         count = x.shape[0] * x.shape[2]
-        slope, of_mean = (of_covariance + of_covariance.mT) / count, of_mean.to(x.dtype) / count
+        grad_mean = grad_mean.to(x.dtype) / count
+        factor = (grad_covariance + grad_covariance.mT) / count  # of x - mean in the gradient
         if torch.is_grad_enabled():  # for second derivatives
-            return gradient + of_mean[:, None] + _multiply(slope, x - x.mean((0, 2))[:, None]), None
-        constant = of_mean - (slope @ mean.view(-1, ctx.group_size, 1)).flatten()
-        gradient = in_layout_of(x, gradient)
-        _affine_into(gradient, x, shift, slope, constant, add=True)
-        return gradient, None
+            return grad_x + grad_mean[:, None] + _multiply(factor, x - x.mean((0, 2))[:, None]), None
+        constant = grad_mean - (factor @ mean.view(-1, ctx.group_size, 1)).flatten()
+        grad_x = in_layout_of(x, grad_x)
+        _affine_into(grad_x, x, shift, factor, constant, add=True)
+        return grad_x, None
 
 
 class _Transform(torch.autograd.Function):
@@ -111,14 +112,14 @@ class _Transform(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, None, Tensor | None, Tensor | None]:
         x, shift, matrix = ctx.saved_tensors
-        of_x, of_matrix = ctx.needs_input_grad[0], ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+        needs_x, needs_matrix = ctx.needs_input_grad[0], ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
         if torch.is_grad_enabled():  # for second derivatives
-            outer = _outer(gradient, x - shift[:, None], matrix.shape[-1]) if of_matrix else None
-            return _multiply(matrix.mT, gradient) if of_x else None, None, outer, gradient.sum((0, 2))
-        result, outer, total = _backward_products(gradient, x, shift, matrix, of_x, of_matrix)
-        return result, None, outer, total
+            grad_matrix = _outer(grad_output, x - shift[:, None], matrix.shape[-1]) if needs_matrix else None
+            return _multiply(matrix.mT, grad_output) if needs_x else None, None, grad_matrix, grad_output.sum((0, 2))
+        grad_x, grad_matrix, grad_bias = _backward_products(grad_output, x, shift, matrix, needs_x, needs_matrix)
+        return grad_x, None, grad_matrix, grad_bias
 
 
 def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
@@ -143,20 +144,21 @@ def _sums_of_products(x: Tensor, shift: Tensor, group_size: int) -> tuple[Tensor
 
 
 def _backward_products(
-    gradient: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, of_x: bool, of_matrix: bool
+    grad_output: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, needs_x: bool, needs_matrix: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """matrix^T g, the sum of g (x - shift)^T over all positions, and the sum of g; None for those not needed."""
-    tiles, gradient = Tiles(x, matrix.shape[-1]), in_layout_of(x, gradient)
-    results = [torch.empty_like(x)] if of_x else []
-    wide = tiles.per_block(widen(matrix.mT, tiles.width)) if of_x else None
+    tiles, grad_output = Tiles(x, matrix.shape[-1]), in_layout_of(x, grad_output)
+    results = [torch.empty_like(x)] if needs_x else []
+    wide = tiles.per_block(widen(matrix.mT, tiles.width)) if needs_x else None
     outer, total = x.new_zeros(tiles.blocks, tiles.width, tiles.width), torch.zeros_like(shift)
-    for centred, incoming, *out in tiles.centred(x, shift, gradient, *results):
-        if of_matrix:
-            total += tiles.channel_sums(incoming)  # first: this brings the tile into the cache in order
-            outer += tiles.summed(_product(incoming, centred.mT))
+    for centred, grad, *out in tiles.centred(x, shift, grad_output, *results):
+        if needs_matrix:
+            total += tiles.channel_sums(grad)  # first: this brings the tile into the cache in order
+            outer += tiles.summed(_product(grad, centred.mT))
         if wide is not None:
-            _write_product(out[0], wide, incoming)
-    return results[0] if of_x else None, *((diagonal_blocks(outer, matrix.shape[-1]), total) if of_matrix else (None, None))
+            _write_product(out[0], wide, grad)
+    sums = (diagonal_blocks(outer, matrix.shape[-1]), total) if needs_matrix else (None, None)
+    return results[0] if needs_x else None, *sums
 
 
 def _affine_into(result: Tensor, x: Tensor, shift: Tensor, matrix: Tensor, bias: Tensor, add: bool) -> None:

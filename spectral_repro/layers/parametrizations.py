@@ -132,9 +132,9 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     _check(module)
     ranks = tucker_ranks(module.weight.shape[1], module.out_channels, rank, scale)
     weight, tied = module.weight, _tied(module)
-    of_tied = ranks if tied is None else tied[0].ranks
-    if of_tied != ranks:
-        raise ValueError(f"ranks={ranks}: the weight is shared with a convolution of ranks {of_tied}: take the same")
+    tied_ranks = ranks if tied is None else tied[0].ranks
+    if tied_ranks != ranks:
+        raise ValueError(f"ranks={ranks}: the weight is shared with a convolution of ranks {tied_ranks}: take the same")
     register_parametrization(module, "weight", _Tucker(ranks))
     if tied is None:
         tied = _of_weight(module)
@@ -184,8 +184,8 @@ def _check(module: nn.Module, bound: float = 1.0) -> None:
 
 def _tied(module: nn.Conv2d) -> ParametrizationList | None:
     """The parametrization of another convolution that had the same weight, if that one replaced it."""
-    of_weight = _replaced.get(module.weight)
-    return None if of_weight is None else of_weight()
+    reference = _replaced.get(module.weight)
+    return None if reference is None else reference()
 
 
 def _of_weight(module: nn.Conv2d) -> ParametrizationList:

@@ -181,10 +181,10 @@ class _Selected(torch.autograd.Function):
         return rows.index_select(1, places)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         (places,) = ctx.saved_tensors
-        slope = gradient.new_zeros(gradient.shape[0], ctx.columns)
-        return slope.scatter_(1, places.expand_as(gradient), gradient), None
+        grad_rows = grad_output.new_zeros(grad_output.shape[0], ctx.columns)
+        return grad_rows.scatter_(1, places.expand_as(grad_output), grad_output), None
 
 
 class ScalingEigenBranch(CovariancePooling):

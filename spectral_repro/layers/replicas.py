@@ -114,8 +114,8 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _summed(gradient, ctx.group), None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return _summed(grad_output, ctx.group), None
 
 
 class _WholeBatch(_BatchNorm):

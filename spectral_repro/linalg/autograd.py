@@ -72,7 +72,7 @@ class _Once(torch.autograd.Function):
         ctx.reason = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, incoming: Tensor) -> NoReturn:
+    def backward(ctx: Any, grad_output: Tensor) -> NoReturn:
         raise NotImplementedError(ctx.reason)
 
     @staticmethod

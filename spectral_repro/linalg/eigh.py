@@ -71,15 +71,15 @@ class _Eigh(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         matrix, *decomposition = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return _gradient(ctx.method, *decomposition, *incoming), None, None, None
+            return _gradient(ctx.method, *decomposition, *grad_outputs), None, None, None
         if ctx.method.is_derivative:
-            return _gradient(ctx.method, *_Eigh.apply(matrix, *decomposition, ctx.method), *incoming), None, None, None
+            return _gradient(ctx.method, *_Eigh.apply(matrix, *decomposition, ctx.method), *grad_outputs), None, None, None
         with torch.no_grad():
-            slope = _gradient(ctx.method, *decomposition, *incoming)
-        return differentiable_once(slope, first_order_alone(ctx.method), matrix, *incoming), None, None, None
+            grad_matrix = _gradient(ctx.method, *decomposition, *grad_outputs)
+        return differentiable_once(grad_matrix, first_order_alone(ctx.method), matrix, *grad_outputs), None, None, None
 
     @staticmethod
     @in_full_precision
@@ -106,8 +106,8 @@ class _NotInForwardMode(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, incoming: Tensor) -> Tensor:
-        return incoming
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
@@ -115,11 +115,11 @@ class _NotInForwardMode(torch.autograd.Function):
 
 
 def _gradient(
-    method: Gapped, eigenvalues: Tensor, eigenvectors: Tensor, of_eigenvalues: Tensor, of_eigenvectors: Tensor
+    method: Gapped, eigenvalues: Tensor, eigenvectors: Tensor, grad_eigenvalues: Tensor, grad_eigenvectors: Tensor
 ) -> Tensor:
     """dL/dA of dL/dlambda and dL/dV, the formula of `eigh`."""
-    rotated, reciprocals = eigenvectors.mT @ of_eigenvectors, method.reciprocal_gaps(eigenvalues)
+    rotated, reciprocals = eigenvectors.mT @ grad_eigenvectors, method.reciprocal_gaps(eigenvalues)
     nothing = (rotated == 0) & reciprocals.isinf()
-    turned = torch.where(nothing, 0.0, rotated * reciprocals) + torch.diag_embed(of_eigenvalues)
-    slope = eigenvectors @ turned @ eigenvectors.mT
-    return (slope + slope.mT) / 2
+    turned = torch.where(nothing, 0.0, rotated * reciprocals) + torch.diag_embed(grad_eigenvalues)
+    grad_matrix = eigenvectors @ turned @ eigenvectors.mT
+    return (grad_matrix + grad_matrix.mT) / 2

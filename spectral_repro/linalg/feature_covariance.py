@@ -39,8 +39,8 @@ def covariance_functions(
     so no gradient passes in directions that X does not have.
 
     Terms that are all `Exact` have second derivatives: those of f(X J X^T / P) with more positions than channels, otherwise
-        those of Y h(Y^T Y) Y^T, Y = X J / P^(1/2), h(x) = f(x) / x. They exist as long as X keeps its rank. Where it does not,
-        as at a dead channel, the root has no second derivative, and the result is not finite.
+    those of Y h(Y^T Y) Y^T, Y = X J / P^(1/2), h(x) = f(x) / x. They exist as long as X keeps its rank. Where it does not, as
+    at a dead channel, the root has no second derivative, and the result is not finite.
 
     Args:
         features: X (..., C, P), float32 or float64.
@@ -67,8 +67,8 @@ def covariance_functions(
     mean = features.detach().mean(-1, keepdim=True)
     centred = _Centred.apply(features, mean)
     eigenvalues, vectors, basis = _decomposed(centred.detach(), mean)
-    of_results = None if dtype == features.dtype else (vectors if basis is None else basis).to(dtype)
-    results: tuple[Tensor, ...] = _OfFeatures.apply(centred, eigenvalues, vectors, basis, of_results, tuple(terms))
+    output_basis = None if dtype == features.dtype else (vectors if basis is None else basis).to(dtype)
+    results: tuple[Tensor, ...] = _OfFeatures.apply(centred, eigenvalues, vectors, basis, output_basis, tuple(terms))
     return results
 
 
@@ -103,8 +103,8 @@ class _Centred(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None]:
-        return incoming - incoming.mean(-1, keepdim=True) if torch.is_grad_enabled() else incoming, None
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        return grad_output - grad_output.mean(-1, keepdim=True) if torch.is_grad_enabled() else grad_output, None
 
 
 class _OfFeatures(torch.autograd.Function):
@@ -117,15 +117,15 @@ class _OfFeatures(torch.autograd.Function):
         eigenvalues: Tensor,
         vectors: Tensor,
         basis: Tensor | None,
-        of_results: Tensor | None,
+        output_basis: Tensor | None,
         terms: tuple[tuple[SpectralFunction, Kernel], ...],
     ) -> tuple[Tensor, ...]:
         basis = vectors if basis is None else basis
-        of_results = basis if of_results is None else of_results
+        output_basis = basis if output_basis is None else output_basis
         results = []
         for function, method in terms:
-            values = method.applied(function)(eigenvalues).to(of_results.dtype)
-            results.append((of_results * values.unsqueeze(-2)) @ of_results.mT)
+            values = method.applied(function)(eigenvalues).to(output_basis.dtype)
+            results.append((output_basis * values.unsqueeze(-2)) @ output_basis.mT)
         return tuple(results)
 
     @staticmethod
@@ -135,17 +135,17 @@ class _OfFeatures(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-        centred, eigenvalues, vectors, basis, of_results = ctx.saved_tensors
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        centred, eigenvalues, vectors, basis, output_basis = ctx.saved_tensors
         approximate = [method for _, method in ctx.terms if not method.is_derivative]
         if torch.is_grad_enabled() and not approximate:
-            _, gradient = torch.func.vjp(lambda x: _composed(x, ctx.terms, incoming[0].dtype), centred)[:2]
-            return *gradient(incoming), None, None, None, None, None
+            _, vjp = torch.func.vjp(lambda x: _composed(x, ctx.terms, grad_outputs[0].dtype), centred)[:2]
+            return *vjp(grad_outputs), None, None, None, None, None
         with torch.no_grad():
-            slope = _gradient(centred, eigenvalues, vectors, basis, of_results, ctx.terms, incoming)
+            grad_centred = _gradient(centred, eigenvalues, vectors, basis, output_basis, ctx.terms, grad_outputs)
         if torch.is_grad_enabled():
-            slope = differentiable_once(slope, first_order_alone(approximate[0]), centred, *incoming)
-        return slope, None, None, None, None, None
+            grad_centred = differentiable_once(grad_centred, first_order_alone(approximate[0]), centred, *grad_outputs)
+        return grad_centred, None, None, None, None, None
 
 
 def _gradient(
@@ -153,23 +153,23 @@ def _gradient(
     eigenvalues: Tensor,
     vectors: Tensor,
     basis: Tensor | None,
-    of_results: Tensor | None,
+    output_basis: Tensor | None,
     terms: Sequence[tuple[SpectralFunction, Kernel]],
-    incoming: Sequence[Tensor],
+    grad_outputs: Sequence[Tensor],
 ) -> Tensor:
     """dL/dX of dL/dF for every term, the formula of `covariance_functions`."""
     positions, count = centred.shape[-1], eigenvalues.shape[-1]
     by_gram = positions < centred.shape[-2]
     basis = vectors if basis is None else basis
-    of_results = basis if of_results is None else of_results
+    output_basis = basis if output_basis is None else output_basis
     with_zero = pad(eigenvalues, (0, 1)) if by_gram else eigenvalues
     null = eigenvalues == 0
     between_zeros = null.unsqueeze(-1) & null.unsqueeze(-2)
-    slopes = []
-    for (function, method), gradient in zip(terms, incoming, strict=True):
-        image = gradient @ of_results
+    products = []
+    for (function, method), grad_output in zip(terms, grad_outputs, strict=True):
+        image = grad_output @ output_basis
         if by_gram:
-            image += gradient.mT @ of_results
+            image += grad_output.mT @ output_basis
         image = image.to(basis.dtype)
         rotated = basis.mT @ image
         rotated = rotated / 2 if by_gram else (rotated + rotated.mT) / 2
@@ -177,14 +177,14 @@ def _gradient(
         among = torch.where(between_zeros, 0.0, inner[..., :count, :count])
         if by_gram:
             with_null = torch.where(null, 0.0, inner[..., :count, count]).unsqueeze(-2)
-            slopes.append((basis @ (among - rotated * with_null)).addcmul_(image, with_null, value=0.5))
+            products.append((basis @ (among - rotated * with_null)).addcmul_(image, with_null, value=0.5))
         else:
-            slopes.append(basis @ among)
+            products.append(basis @ among)
     if by_gram:
         coordinates = 2 * (eigenvalues / positions).sqrt().unsqueeze(-1) * vectors.mT
     else:
         coordinates = (basis * (2 / positions)).mT @ centred
-    return reduce(torch.add, slopes) @ coordinates
+    return reduce(torch.add, products) @ coordinates
 
 
 def _bordered(rotated: Tensor) -> Tensor:

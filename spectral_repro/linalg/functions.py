@@ -260,15 +260,15 @@ class Product(SpectralFunction):
 
     def divided_differences(self, eigenvalues: Tensor) -> Tensor:
         first, second = self.first, self.second
-        of_second = first(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues)
-        return of_second + first.divided_differences(eigenvalues) * second(eigenvalues).unsqueeze(-2)
+        a, b = first(eigenvalues).unsqueeze(-1), second(eigenvalues).unsqueeze(-2)
+        return a * second.divided_differences(eigenvalues) + first.divided_differences(eigenvalues) * b
 
     def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
         first, second = self.first, self.second
         a, c = first(eigenvalues)[..., :, None, None], second(eigenvalues)[..., None, None, :]
-        of_pairs = first.divided_differences(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues).unsqueeze(-3)
-        of_triples = first.second_divided_differences(eigenvalues) * c + a * second.second_divided_differences(eigenvalues)
-        return of_triples + of_pairs
+        pairs = first.divided_differences(eigenvalues).unsqueeze(-1) * second.divided_differences(eigenvalues).unsqueeze(-3)
+        triples = first.second_divided_differences(eigenvalues) * c + a * second.second_divided_differences(eigenvalues)
+        return triples + pairs
 
     def over_argument(self) -> SpectralFunction:
         if self.first.from_zero:
@@ -342,8 +342,8 @@ class Restricted(SpectralFunction):
         across_cut, widest = _over_the_widest_gap(self.divided_differences(eigenvalues), eigenvalues, kept)
         across_cut = torch.where(widest <= self._tie(eigenvalues)[..., None, None], 0.0, across_cut)
         a, b, c = _triples(kept)
-        of_kept = self.function.second_divided_differences(eigenvalues)
-        return torch.where(a & b & c, of_kept, torch.where(a | b | c, across_cut, 0.0))
+        all_kept = self.function.second_divided_differences(eigenvalues)
+        return torch.where(a & b & c, all_kept, torch.where(a | b | c, across_cut, 0.0))
 
     def over_argument(self) -> SpectralFunction:
         return Restricted(self.function.over_argument(), self.keep)

@@ -180,11 +180,11 @@ class _MatrixFunction(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor | None, ...]:
-        incoming = (incoming + incoming.mT) / 2
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        grad_output = (grad_output + grad_output.mT) / 2
         matrix, eigenvalues, eigenvectors = ctx.saved_tensors
-        slope = kernel_gradient(matrix, eigenvalues, eigenvectors, incoming, ctx.function, ctx.method)
-        return slope, None, None, None, None
+        grad_matrix = kernel_gradient(matrix, eigenvalues, eigenvectors, grad_output, ctx.function, ctx.method)
+        return grad_matrix, None, None, None, None
 
 
 class _WithForwardMode(_MatrixFunction):
@@ -201,13 +201,13 @@ class _WithForwardMode(_MatrixFunction):
 
 
 def kernel_gradient(
-    matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor, function: SpectralFunction, method: Kernel
+    matrix: Tensor, eigenvalues: Tensor, eigenvectors: Tensor, grad_output: Tensor, function: SpectralFunction, method: Kernel
 ) -> Tensor:
     """V (D o (V^T G V)) V^T of a symmetric G, differentiable with respect to A and G where the method is."""
     if torch.is_grad_enabled():
-        slope: Tensor = _KernelGradient.apply(matrix, eigenvalues, eigenvectors, incoming, function, method)
-        return slope
-    return method.gradient(function, eigenvalues, eigenvectors, incoming)
+        grad_matrix: Tensor = _KernelGradient.apply(matrix, eigenvalues, eigenvectors, grad_output, function, method)
+        return grad_matrix
+    return method.gradient(function, eigenvalues, eigenvectors, grad_output)
 
 
 class _KernelGradient(torch.autograd.Function):
@@ -226,11 +226,11 @@ class _KernelGradient(torch.autograd.Function):
         matrix: Tensor,
         eigenvalues: Tensor,
         eigenvectors: Tensor,
-        incoming: Tensor,
+        grad_output: Tensor,
         function: SpectralFunction,
         method: Kernel,
     ) -> Tensor:
-        return method.gradient(function, eigenvalues, eigenvectors, incoming)
+        return method.gradient(function, eigenvalues, eigenvectors, grad_output)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -240,31 +240,30 @@ class _KernelGradient(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_grad_matrix: Tensor) -> tuple[Tensor | None, ...]:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
-        matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors
-        outer = (outer + outer.mT) / 2
-        of_matrix = of_incoming = None
+        matrix, eigenvalues, eigenvectors, grad_output = ctx.saved_tensors
+        grad_grad_matrix = (grad_grad_matrix + grad_grad_matrix.mT) / 2
+        grad_matrix = grad_grad_output = None
         if ctx.needs_input_grad[0]:
-            of_matrix = _second_order(ctx.function, matrix, eigenvalues, eigenvectors, incoming, outer)
+            grad_matrix = _second_order(ctx.function, matrix, eigenvalues, eigenvectors, grad_output, grad_grad_matrix)
         if ctx.needs_input_grad[3]:
-            of_incoming = kernel_gradient(matrix, eigenvalues, eigenvectors, outer, ctx.function, ctx.method)
-        return of_matrix, None, None, of_incoming, None, None
+            grad_grad_output = kernel_gradient(matrix, eigenvalues, eigenvectors, grad_grad_matrix, ctx.function, ctx.method)
+        return grad_matrix, None, None, grad_grad_output, None, None
 
     @staticmethod
     @in_full_precision
-    def jvp(ctx: Any, of_matrix: Tensor | None, _values: None, _vectors: None, of_incoming: Tensor | None, *_: None) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor | None, _values: None, _vectors: None, grad_tangent: Tensor | None, *_: None) -> Tensor:
         if not ctx.method.is_derivative:
             raise NotImplementedError(first_order_alone(ctx.method))
-        matrix, eigenvalues, eigenvectors, incoming = ctx.saved_tensors
+        matrix, eigenvalues, eigenvectors, grad_output = ctx.saved_tensors
         change = torch.zeros_like(matrix)
-        if of_matrix is not None:
-            of_matrix = (of_matrix + of_matrix.mT) / 2
-            change = change + _second_order(ctx.function, matrix, eigenvalues, eigenvectors, incoming, of_matrix)
-        if of_incoming is not None:
-            slope = _KernelGradient.apply(matrix, eigenvalues, eigenvectors, of_incoming, ctx.function, ctx.method)
-            change = change + slope
+        if tangent is not None:
+            tangent = (tangent + tangent.mT) / 2
+            change = change + _second_order(ctx.function, matrix, eigenvalues, eigenvectors, grad_output, tangent)
+        if grad_tangent is not None:
+            change = change + _KernelGradient.apply(matrix, eigenvalues, eigenvectors, grad_tangent, ctx.function, ctx.method)
         return change
 
 

@@ -76,8 +76,8 @@ class _NormOfImage(torch.autograd.Function):
         ctx.save_for_forward(inputs[0], output)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * _direction(*ctx.saved_tensors)
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output * _direction(*ctx.saved_tensors)
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor) -> Tensor:
@@ -117,18 +117,18 @@ class _Iterated(torch.autograd.Function):
         ctx.save_for_backward(inputs[0], path, lengths)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor | None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor, *_: Tensor | None) -> tuple[Tensor, None, None]:
         matrix, path, lengths = ctx.saved_tensors
-        sources, slopes = (matrix, gradient), []
+        grad_v, projections = grad_output, []
         with torch.no_grad():
             for v, length in zip(path.split(1, -1)[:0:-1], lengths.split(1, -1)[::-1], strict=True):
-                slope = (gradient - v * (v.mT @ gradient)) / length
-                slopes.append(slope)
-                gradient = matrix.mT @ slope
-            of_matrix = torch.cat(slopes, -1) @ path[..., :-1].flip(-1).mT
+                projected = (grad_v - v * (v.mT @ grad_v)) / length
+                projections.append(projected)
+                grad_v = matrix.mT @ projected
+            grad_matrix = torch.cat(projections, -1) @ path[..., :-1].flip(-1).mT
         if torch.is_grad_enabled():
-            of_matrix = differentiable_once(of_matrix, REASON, *sources)
-        return of_matrix, None, None
+            grad_matrix = differentiable_once(grad_matrix, REASON, matrix, grad_output)
+        return grad_matrix, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:

@@ -58,9 +58,9 @@ class _Clipped(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, gradient: Tensor, *others: Tensor | None) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_output: Tensor, *others: Tensor | None) -> tuple[Tensor, None]:
         matrix, left, values, right = ctx.saved_tensors
-        middle = left.mH @ gradient @ right.mH
+        middle = left.mH @ grad_output @ right.mH
         hermitian, skew = (middle + middle.mH) / 2, (middle - middle.mH) / 2
         clipped, tiny = values.clamp_max(ctx.limit), torch.finfo(values.dtype).tiny
         rows, columns = values.unsqueeze(-1), values.unsqueeze(-2)
@@ -72,7 +72,8 @@ class _Clipped(torch.autograd.Function):
         sums = (clipped.unsqueeze(-1) + clipped.unsqueeze(-2)) / (rows + columns).clamp_min(tiny)
         sums, ratios = (torch.where(x > 0, f, 1) for x, f in ((rows + columns, sums), (values, ratios)))
         inner = differences * hermitian + sums * skew - ratios.unsqueeze(-1) * middle
-        result = left @ (inner @ right + ratios.unsqueeze(-1) * (left.mH @ gradient))
+        grad_matrix = left @ (inner @ right + ratios.unsqueeze(-1) * (left.mH @ grad_output))
         if torch.is_grad_enabled():
-            result = differentiable_once(result, "clip_singular_values cannot be differentiated twice", gradient, matrix)
-        return result, None
+            reason = "clip_singular_values cannot be differentiated twice"
+            grad_matrix = differentiable_once(grad_matrix, reason, grad_output, matrix)
+        return grad_matrix, None

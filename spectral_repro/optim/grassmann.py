@@ -98,11 +98,11 @@ def regularised(point: Tensor, gradient: Tensor, omega: float) -> Tensor:
     if omega == 0:
         return gradient
     order = [0, *sorted(range(1, point.dim()), key=point.stride, reverse=True)]
-    rows, slopes = (tensor.permute(order).flatten(1) for tensor in (point, gradient))
+    rows, gradients = (tensor.permute(order).flatten(1) for tensor in (point, gradient))
     with full_precision(point.device):
         kernel = rows @ rows.mT
         kernel.diagonal().sub_(1)
-        result = torch.addmm(slopes, kernel, rows, alpha=2 * omega)
+        result = torch.addmm(gradients, kernel, rows, alpha=2 * omega)
     return result.view(point.permute(order).shape).permute([order.index(axis) for axis in range(point.dim())])
 
 

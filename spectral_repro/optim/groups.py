@@ -286,12 +286,12 @@ def groups_by_kind(
         >>> optimizer = torch.optim.SGD(groups_by_kind(network.parameters(), network, 0.1, 5e-4, **factors), lr=0.1)
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    of_norms = {id(each) for module in model.modules() if isinstance(module, NORMS) for each in module.parameters()}
+    norm_parameters = {id(each) for module in model.modules() if isinstance(module, NORMS) for each in module.parameters()}
     groups = []
     for given in _given(params):
         kinds: dict[str, list[tuple[str, Tensor]]] = {"weights": [], "norms": [], "biases": []}
         for name, parameter in _named(given.pop("params"), names):
-            kind = "norms" if id(parameter) in of_norms else "biases" if parameter.dim() < 2 else "weights"
+            kind = "norms" if id(parameter) in norm_parameters else "biases" if parameter.dim() < 2 else "weights"
             kinds[kind].append((name, parameter))
         for kind, factors in (("weights", {}), ("norms", norms), ("biases", biases)):
             group = given | {"params": kinds[kind], "lr": given.get("lr", lr) * factors.get("lr", 1)}

@@ -33,7 +33,7 @@ def test_exact_is_exact_up_to_rounding(function: str, dtype: str, rounding: floa
 def test_error_of_taylor_is_a_power_of_the_ratio(ratio: float):
     """For two eigenvalues its kernel is 1 - r^101 times the exact one."""
     problem = draw(Spectrum(lambda size: torch.tensor([1.0, ratio], dtype=torch.float64), rotated=False), 2, 1, seed=0)
-    problem = replace(problem, incoming=torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], dtype=torch.float64))
+    problem = replace(problem, grad_output=torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], dtype=torch.float64))
     measured = Case(problem, "sqrt", "float64", CPU).accuracy(Taylor())
     assert measured["error"] == pytest.approx(ratio**101, rel=1e-9, abs=1e-15)
 
@@ -53,7 +53,7 @@ def test_plain_gradient_at_a_tie_is_not_finite():
 def test_gain_of_whitening():
     """For G = I, dL/dA = f'(A)."""
     problem = draw(NAMED["separated"], 8, 2, seed=0)
-    case = Case(replace(problem, incoming=torch.eye(8, dtype=torch.float64).expand(2, 8, 8)), "whitening", "float64", CPU)
+    case = Case(replace(problem, grad_output=torch.eye(8, dtype=torch.float64).expand(2, 8, 8)), "whitening", "float64", CPU)
     slopes = 0.5 * (problem.eigenvalues + 1e-4) ** -1.5
     assert case.accuracy(Exact())["gain_max"] == pytest.approx((slopes.norm() / 8**0.5).item())
 

@@ -20,19 +20,19 @@ def test_the_reference_and_exact_agree_with_50_digits(spectrum: str, digits_lost
     decomposition = digits.decompose(problem.matrices[0])
     for name, task in TASKS.items():
         case = Case(problem, name, "float64", torch.device("cpu"))
-        truth = digits.gradient(decomposition, problem.incoming[0], task.scalar, case.shift, task.kept(4)).unsqueeze(0)
+        truth = digits.gradient(decomposition, problem.grad_output[0], task.scalar, case.shift, task.kept(4)).unsqueeze(0)
         for gradient in (case.gradient, case.forward(Exact())[1]()):
             assert relative_error(gradient, truth).item() < 10 ** (digits_lost - 15)
 
 
 def test_50_digits_agree_with_finite_differences():
     problem = draw(NAMED["separated"], 4, 1, seed=3)
-    (matrix,), (incoming,) = problem.matrices, problem.incoming
-    truth = digits.gradient(digits.decompose(matrix), incoming, TASKS["sqrt"].scalar, 0.0, 4)
+    (matrix,), (grad_output,) = problem.matrices, problem.grad_output
+    truth = digits.gradient(digits.decompose(matrix), grad_output, TASKS["sqrt"].scalar, 0.0, 4)
 
     def loss(matrix: torch.Tensor) -> torch.Tensor:
         eigenvalues, vectors = torch.linalg.eigh(matrix)
-        return (incoming * ((vectors * eigenvalues.sqrt()) @ vectors.T)).sum()
+        return (grad_output * ((vectors * eigenvalues.sqrt()) @ vectors.T)).sum()
 
     direction = torch.randn(4, 4, dtype=torch.float64)
     direction = direction + direction.T

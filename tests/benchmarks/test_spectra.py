@@ -40,5 +40,5 @@ def test_eigenvalues_and_features_of_the_matrices():
 
 def test_the_seed_decides_the_matrices():
     first, again, other = (draw(NAMED["separated"], 8, 2, seed) for seed in (5, 5, 6))
-    assert torch.equal(first.matrices, again.matrices) and torch.equal(first.incoming, again.incoming)
+    assert torch.equal(first.matrices, again.matrices) and torch.equal(first.grad_output, again.grad_output)
     assert not torch.equal(first.matrices, other.matrices)

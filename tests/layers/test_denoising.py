@@ -109,7 +109,7 @@ def test_running_averages_follow_the_formula(images, group_size):
         ({"components": None, "information": 0}, "information=0"),
         ({"components": None, "information": 1.5}, "information=1.5"),
         ({"components": None, "information": float("nan")}, "information=nan"),
-        ({"truncation": "x"}, "truncation=x"),
+        ({"truncation": "x"}, "truncation='x': must be none, reference or reference_svd"),
         ({"group_size": 7}, "group_size=7"),
     ],
 )

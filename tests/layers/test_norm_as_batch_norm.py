@@ -64,7 +64,7 @@ def test_numpy_integers_and_dtypes_or_their_names_are_taken():
         ({"running": "mean"}, "running='mean': must be covariance or matrix"),
         ({"shrinkage": 1.5}, "shrinkage=1.5"),
         ({"shrinkage": 0.1, "truncation": "reference"}, "shrinkage=0.1: must be 0 with truncation=reference"),
-        ({"momentum": 0}, "momentum=0 .*None for the average of all batches"),
+        ({"momentum": 0}, "momentum=0: .*None for the average of all batches"),
     ],
 )
 def test_a_wrong_argument_is_named(options: dict, named: str):

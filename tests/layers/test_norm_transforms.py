@@ -126,16 +126,16 @@ def test_autocast_changes_nothing_of_a_float32_layer(build, decomposition: str, 
     layer = build(decomposition=decomposition, weight_init="uniform")
     layer(torch.randn(4, 8, 3, 3))
     layer.train(training)
-    x, slope = 3 + torch.randn(2, 5, 8, 3, 3)
+    x, grad_output = 3 + torch.randn(2, 5, 8, 3, 3)
     results = []
     for enabled in (False, True):
         each, leaf = copy.deepcopy(layer), x.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             y = each(leaf)
             if training:  # against torch's advice, but then too
-                y.backward(slope)
+                y.backward(grad_output)
         if not training:
-            y.backward(slope)
+            y.backward(grad_output)
         results.append((y, leaf.grad, each.weight.grad, each.bias.grad, each.running_mean, each.evaluation_matrix))
     for plain, inside in zip(*results, strict=True):
         assert torch.equal(plain, inside)

@@ -71,14 +71,14 @@ def test_layers_have_second_derivatives(name, size):
 @pytest.mark.parametrize("size", [4, 2], ids=["covariance", "gram"])
 def test_transforms_of_torch_give_the_gradient(head, size):
     layer, x = head(6), images(3, 6, size, 2, dtype=torch.float64)
-    incoming = images(3, layer.out_features, dtype=torch.float64)
+    grad_output = images(3, layer.out_features, dtype=torch.float64)
 
     def loss(image, weights):
         return (layer(image.unsqueeze(0)) * weights).sum()
 
     leaf = x.clone().requires_grad_()
-    (expected,) = torch.autograd.grad((layer(leaf) * incoming).sum(), leaf)
-    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(x, incoming), expected)
+    (expected,) = torch.autograd.grad((layer(leaf) * grad_output).sum(), leaf)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(loss))(x, grad_output), expected)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch.func.jvp itself
@@ -90,10 +90,10 @@ def test_forward_mode_is_the_transpose_of_backward_mode(name, size):
     x[:, 1] = direction[:, 1] = 0
     leaf = x.clone().requires_grad_()
     y, tangent = torch.func.jvp(layer, (x,), (direction,))
-    slope = torch.randn_like(y)
-    (gradient,) = torch.autograd.grad((layer(leaf) * slope).sum(), leaf)
+    grad_output = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad((layer(leaf) * grad_output).sum(), leaf)
     torch.testing.assert_close(y, layer(x))
-    torch.testing.assert_close((slope * tangent).sum(), (gradient * direction).sum())
+    torch.testing.assert_close((grad_output * tangent).sum(), (gradient * direction).sum())
 
 
 def test_approximate_gradients_have_no_forward_mode():

@@ -30,10 +30,10 @@ LAYERS: dict[str, Callable[..., nn.Module]] = {
 def step(make: Callable[..., nn.Module], images: slice, group: dist.ProcessGroup | None) -> dict[str, Tensor]:
     """What a training step of these images gives."""
     torch.manual_seed(0)
-    x, slope = torch.randn(2, IMAGES * 3, 8, 3, 3, dtype=torch.float64)
+    x, grad_output = torch.randn(2, IMAGES * 3, 8, 3, 3, dtype=torch.float64)
     layer, leaf = make(group).double(), x[images].clone().requires_grad_()
     y = layer(leaf)
-    (y * slope[images]).sum().backward()
+    (y * grad_output[images]).sum().backward()
     gradients = {f"gradient of {name}": parameter.grad for name, parameter in layer.named_parameters()}
     return {"y": y.detach(), "gradient of x": leaf.grad} | gradients | dict(layer.named_buffers())
 

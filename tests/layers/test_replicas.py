@@ -51,12 +51,12 @@ def test_a_synchronised_layer_is_the_layer_in_one_process(layer: str):
     alone = LAYERS[layer]().double()
     together = synchronise(copy.deepcopy(alone))
     assert type(together) is not type(alone) or together.synchronised
-    x, slope = torch.randn(2, 6, 8, 3, 3, dtype=torch.float64)
+    x, grad_output = torch.randn(2, 6, 8, 3, 3, dtype=torch.float64)
     results = []
     for module in (alone, together):
         leaf = (1000 + x).requires_grad_()
         y = module(leaf)
-        (y * slope).sum().backward()
+        (y * grad_output).sum().backward()
         results.append(
             [y, leaf.grad, *(each.grad for each in module.parameters()), *module.state_dict().values(), module.eval()(x)]
         )

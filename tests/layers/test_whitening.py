@@ -115,8 +115,8 @@ def test_the_eigenvalues_of_the_last_batch_can_be_read(images):
         ({"eps": 0}, "eps=0"),
         ({"momentum": 0}, "momentum=0"),
         ({"momentum": 1.5}, "momentum=1.5"),
-        ({"truncation": "x"}, "truncation=x"),
-        ({"weight_init": "normal"}, "weight_init=normal"),
+        ({"truncation": "x"}, "truncation='x': must be none, reference or reference_svd"),
+        ({"weight_init": "normal"}, "weight_init='normal': must be ones or uniform"),
     ],
 )
 def test_a_wrong_argument_is_named(options, named):

@@ -87,12 +87,12 @@ def test_truly_negative_eigenvalues_have_no_root():
 @pytest.mark.parametrize("function", [Sqrt(), Product(Sqrt(), Exp(-1.0))], ids=str)
 def test_the_gradient_of_a_root_is_that_of_factors_of_a_constant_rank(function):
     """f(X X^T) = X (f(x) / x)(X^T X) X^T: infinite slopes between directions that X does not reach play no part."""
-    x, incoming = random(5, 2).requires_grad_(), random(5, 5, seed=1)
+    x, grad_output = random(5, 2).requires_grad_(), random(5, 5, seed=1)
     small, _ = matrix_function(x.mT @ x, function.over_argument())
     expected = x @ small @ x.mT
     result, _ = matrix_function(x @ x.mT, function)
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
-    gradients = [torch.autograd.grad(value, x, incoming)[0] for value in (result, expected)]
+    gradients = [torch.autograd.grad(value, x, grad_output)[0] for value in (result, expected)]
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
 
 
@@ -110,15 +110,15 @@ def test_exact_is_exact_for_every_shift(kind, ratio):
     rotation = torch.linalg.qr(random(40, 40)).Q
     values = torch.cat([torch.linspace(1, 3, 30), torch.full((10,), float(kind == "ties"))]).double()
     matrix = ((rotation * values) @ rotation.mT).requires_grad_()
-    shift, incoming = ratio * values.sum().item(), random(40, 40, seed=1)
+    shift, grad_output = ratio * values.sum().item(), random(40, 40, seed=1)
     roots = (values + shift).sqrt()
-    rotated = rotation.mT @ ((incoming + incoming.mT) / 2) @ rotation
+    rotated = rotation.mT @ ((grad_output + grad_output.mT) / 2) @ rotation
     for function, of_values, kernel in (
         (sqrtm, roots, 1 / (roots[:, None] + roots)),
         (inverse_sqrtm, 1 / roots, -1 / (roots[:, None] * roots * (roots[:, None] + roots))),
     ):
         result = function(matrix, shift=shift)
-        (gradient,) = torch.autograd.grad(result, matrix, incoming)
+        (gradient,) = torch.autograd.grad(result, matrix, grad_output)
         for found, expected in (
             (result.detach(), (rotation * of_values) @ rotation.mT),
             (gradient, rotation @ (kernel * rotated) @ rotation.mT),
@@ -156,10 +156,10 @@ def test_a_method_made_on_the_meta_device_works_on_any_other():
 def test_the_square_root_is_that_of_torch(dtype):
     x = random(2, 5, 8).to(dtype)
     matrix = (x @ x.mT).requires_grad_()
-    incoming = random(2, 5, 5, seed=1).to(dtype)
+    grad_output = random(2, 5, 5, seed=1).to(dtype)
     results = [root(matrix) for root in (sqrtm, torch.linalg.matrix_sqrth)]
     torch.testing.assert_close(*results)
-    gradients = [torch.autograd.grad(result, matrix, incoming + incoming.mT)[0] for result in results]
+    gradients = [torch.autograd.grad(result, matrix, grad_output + grad_output.mT)[0] for result in results]
     torch.testing.assert_close(*((gradient + gradient.mT) / 2 for gradient in gradients), rtol=1e-4, atol=1e-5)
 
 

@@ -104,8 +104,8 @@ def test_transforms_of_torch_give_the_gradient_of_every_method(method, symmetric
     torch.testing.assert_close(torch.func.vmap(torch.func.grad(of))(matrices), expected)
     torch.testing.assert_close(torch.func.vmap(of)(matrices).sum(), of(matrices))
     jacobian = torch.func.jacrev(lambda matrix: inverse_sqrtm(matrix, method, shift=0.1))(matrices[0])
-    incoming = 2 * inverse_sqrtm(matrices[0], method, shift=0.1)
-    torch.testing.assert_close(torch.einsum("ij,ijkl->kl", incoming, jacobian), expected[0])
+    grad_output = 2 * inverse_sqrtm(matrices[0], method, shift=0.1)
+    torch.testing.assert_close(torch.einsum("ij,ijkl->kl", grad_output, jacobian), expected[0])
 
 
 def test_forward_mode_over_forward_mode_needs_no_gradient_mode(symmetric):
@@ -165,9 +165,9 @@ class Halved(Kernel):
 
 
 def test_a_method_of_ones_own_is_one_class_with_a_kernel(symmetric, random_gradient, matrix_gradient):
-    matrix, incoming = symmetric(SPECTRA["separated"]), random_gradient(3)
-    half = matrix_gradient(matrix, Sqrt(), Halved(), incoming)
-    torch.testing.assert_close(2 * half, matrix_gradient(matrix, Sqrt(), Exact(), incoming))
+    matrix, grad_output = symmetric(SPECTRA["separated"]), random_gradient(3)
+    half = matrix_gradient(matrix, Sqrt(), Halved(), grad_output)
+    torch.testing.assert_close(2 * half, matrix_gradient(matrix, Sqrt(), Exact(), grad_output))
 
 
 class Square(SpectralFunction):
@@ -206,8 +206,8 @@ class Products(TorchDispatchMode):
 def test_a_second_derivative_costs_less_where_the_incoming_gradient_is_frozen(symmetric, random_gradient):
     matrix, counts = symmetric(SPECTRA["separated"]).requires_grad_(), {}
     for learned in (True, False):
-        incoming = random_gradient(3).requires_grad_(learned)
-        (gradient,) = torch.autograd.grad(sqrtm(matrix), matrix, incoming, create_graph=True)
+        grad_output = random_gradient(3).requires_grad_(learned)
+        (gradient,) = torch.autograd.grad(sqrtm(matrix), matrix, grad_output, create_graph=True)
         with Products() as products:
             gradient.sum().backward()
         counts[learned] = products.count

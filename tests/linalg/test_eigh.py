@@ -86,14 +86,14 @@ def test_a_function_put_together_from_it_has_the_methods_own_gradient(
     method, function, spectrum, symmetric, random_gradient, matrix_gradient, relative_error
 ):
     """F = V diag(f(lambda)) V^T by automatic differentiation through `eigh`, far from convergence too."""
-    matrix, incoming = symmetric(spectrum), random_gradient(5)
+    matrix, grad_output = symmetric(spectrum), random_gradient(5)
     kept = torch.arange(5) < getattr(method, "n", 5)
 
     def of(eigenvalues, eigenvectors):
         values = torch.where(kept, function(torch.where(kept, eigenvalues, 1.0)), 0.0)
-        return (incoming * ((eigenvectors * values) @ eigenvectors.T)).sum()
+        return (grad_output * ((eigenvectors * values) @ eigenvectors.T)).sum()
 
-    expected = matrix_gradient(matrix, function, method, incoming)
+    expected = matrix_gradient(matrix, function, method, grad_output)
     assert relative_error(gradient(matrix, method, of), expected) < tolerance(torch.float64, 25, condition_of(spectrum))
 
 
@@ -101,26 +101,30 @@ def test_top_n_leaves_nothing_of_the_others_and_passes_nothing_to_them(symmetric
     matrix = symmetric(RATIOS).requires_grad_()
     eigenvalues, eigenvectors = eigh(matrix, TopN(2))
     assert eigenvalues.tolist() == pytest.approx([16.0, 8.0, 0.0, 0.0, 0.0])
-    (slope,) = torch.autograd.grad(eigenvalues.sum(), matrix)
-    torch.testing.assert_close(slope, eigenvectors[:, :2] @ eigenvectors[:, :2].T)
+    (grad_matrix,) = torch.autograd.grad(eigenvalues.sum(), matrix)
+    torch.testing.assert_close(grad_matrix, eigenvectors[:, :2] @ eigenvectors[:, :2].T)
 
 
 @pytest.mark.parametrize("method", [Exact(), Truncated()], ids=str)
 def test_a_tie_passes_nothing_between_its_directions(method):
     """The other pairs have their ordinary gradient."""
     matrix = torch.diag(torch.tensor([3.0, 2.0, 2.0], dtype=torch.float64))
-    incoming = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    slope = gradient(matrix, method, lambda eigenvalues, eigenvectors: (incoming * eigenvectors * eigenvectors[0].sign()).sum())
+    grad_output = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    grad_matrix = gradient(
+        matrix, method, lambda eigenvalues, eigenvectors: (grad_output * eigenvectors * eigenvectors[0].sign()).sum()
+    )
     vectors = eigh(matrix)[1]
-    inner = vectors.T @ slope @ vectors
-    assert slope.isfinite().all() and inner[1, 2] == inner[2, 1] == 0
+    inner = vectors.T @ grad_matrix @ vectors
+    assert grad_matrix.isfinite().all() and inner[1, 2] == inner[2, 1] == 0
     assert (inner[0, 1:].abs() > 0.01).all()
 
 
 def test_plain_svd_is_not_finite_at_a_tie_but_its_eigenvalues_are():
     matrix = torch.diag(torch.tensor([3.0, 2.0, 2.0]))
-    incoming = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
-    assert not gradient(matrix, PlainSVD(), lambda eigenvalues, eigenvectors: (incoming * eigenvectors).sum()).isfinite().all()
+    grad_output = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    assert (
+        not gradient(matrix, PlainSVD(), lambda eigenvalues, eigenvectors: (grad_output * eigenvectors).sum()).isfinite().all()
+    )
     torch.testing.assert_close(gradient(matrix, PlainSVD(), lambda eigenvalues, _: eigenvalues.sum()), torch.eye(3))
 
 

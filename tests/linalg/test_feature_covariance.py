@@ -138,14 +138,14 @@ def decomposed(matrix, rank):
     return [value if index < rank else 0.0 for index, value in enumerate(values.flip(0).tolist())], vectors.flip(1)
 
 
-def large_form(x, rank, f, slope, name, gradient):
+def large_form(x, rank, f, derivative, name, gradient):
     """F and dL/dX from the whole covariance, an entry of the kernel at a time; 0 among zeros, where X has no part."""
     x, matrix = differentiable_covariance(x)
     e, vectors = decomposed(matrix, rank)
     kept = min(3, rank) if name == "topn" else rank
     table = torch.zeros_like(matrix)
     for i in range(rank):
-        table[i, i] = slope(e[i]) if i < kept else 0.0
+        table[i, i] = derivative(e[i]) if i < kept else 0.0
         for j in range(i + 1, len(e)):
             table[i, j] = table[j, i] = KERNELS[name][1](i, j, e, f)
     matrix.backward(vectors @ (table * (vectors.T @ (gradient + gradient.T) @ vectors / 2)) @ vectors.T)
@@ -181,9 +181,9 @@ FUNCTIONS = {
 @EVERY_CASE
 def test_value_and_gradient_are_those_of_the_large_form(x, rank, condition):
     gradient = random_gradient(len(x), len(x))
-    for name, (function, f, slope) in product(KERNELS, FUNCTIONS.values()):
+    for name, (function, f, derivative) in product(KERNELS, FUNCTIONS.values()):
         value, result = value_and_gradient(x, function, METHODS[name], gradient)
-        large_value, large_result = large_form(x, rank, f, slope, name, gradient)
+        large_value, large_result = large_form(x, rank, f, derivative, name, gradient)
         assert relative_error(value, large_value) < tolerance(torch.float64, x.numel(), condition), name
         assert relative_error(result, large_result) < tolerance(torch.float64, x.numel(), condition), name
 
@@ -192,7 +192,7 @@ def test_value_and_gradient_are_those_of_the_large_form(x, rank, condition):
 @pytest.mark.parametrize("iterations", [3, 10])
 def test_newton_schulz_is_the_iteration_on_the_large_covariance(iterations, x, rank, condition):
     gradient = random_gradient(len(x), len(x))
-    value, slope = value_and_gradient(x, Sqrt(), NewtonSchulz(iterations), gradient)
+    value, grad = value_and_gradient(x, Sqrt(), NewtonSchulz(iterations), gradient)
     large, matrix = differentiable_covariance(x)
     identity = torch.eye(len(x), dtype=torch.float64)
     y, z = matrix / matrix.trace(), identity
@@ -201,14 +201,14 @@ def test_newton_schulz_is_the_iteration_on_the_large_covariance(iterations, x, r
         y, z = y @ step, step @ z
     (matrix.trace().sqrt() * y).backward(gradient)
     assert_near(value, square_root(matrix, rank), iterations * x.numel(), condition)
-    assert_near(slope, large.grad, iterations * x.numel(), condition)
+    assert_near(grad, large.grad, iterations * x.numel(), condition)
 
 
 @EVERY_CASE
 @pytest.mark.parametrize("iterations", [3, 8])
 def test_lyapunov_is_the_iteration_on_the_large_root(iterations, x, rank, condition):
     gradient = random_gradient(len(x), len(x))
-    value, slope = value_and_gradient(x, Sqrt(), Lyapunov(iterations), gradient)
+    value, grad = value_and_gradient(x, Sqrt(), Lyapunov(iterations), gradient)
     large, matrix = differentiable_covariance(x)
     root = square_root(matrix, rank)
     b, c = root / root.norm(), (gradient + gradient.T) / 2 / root.norm()
@@ -216,16 +216,16 @@ def test_lyapunov_is_the_iteration_on_the_large_root(iterations, x, rank, condit
         b, c = (3 * b - b @ b @ b) / 2, (3 * c - b @ b @ c + b @ c @ b - c @ b @ b) / 2
     matrix.backward(c / 2)
     assert_near(value, root, iterations * x.numel(), condition)
-    assert_near(slope, large.grad, iterations * x.numel(), condition)
+    assert_near(grad, large.grad, iterations * x.numel(), condition)
 
 
 @EVERY_METHOD
 def test_repeated_positions_change_nothing(method):
     x, gradient = features(SPECTRUM[::2], 12, 5), random_gradient(12, 12)
-    value, slope = value_and_gradient(x, Sqrt(), method, gradient)
+    value, grad = value_and_gradient(x, Sqrt(), method, gradient)
     same_value, parts = value_and_gradient(x.repeat(1, 3), Sqrt(), method, gradient)
     assert_near(value, same_value, x.numel(), condition=4 / 0.3)
-    assert_near(slope, parts.view(12, 3, 5).sum(1), x.numel(), condition=4 / 0.3)
+    assert_near(grad, parts.view(12, 3, 5).sum(1), x.numel(), condition=4 / 0.3)
 
 
 @EVERY_METHOD
@@ -233,10 +233,10 @@ def test_more_channels_by_an_isometry_change_nothing(method):
     x = features(SPECTRUM, 6, 8)
     isometry = torch.linalg.qr(random_gradient(16, 6)).Q
     gradient = random_gradient(16, 16)
-    value, slope = value_and_gradient(x, Sqrt(), method, isometry.T @ gradient @ isometry)
-    large_value, large_slope = value_and_gradient(isometry @ x, Sqrt(), method, gradient)
+    value, grad = value_and_gradient(x, Sqrt(), method, isometry.T @ gradient @ isometry)
+    large_value, large_grad = value_and_gradient(isometry @ x, Sqrt(), method, gradient)
     assert_near(large_value, isometry @ value @ isometry.T, x.numel(), condition=40)
-    assert_near(isometry.T @ large_slope, slope, x.numel(), condition=40)
+    assert_near(isometry.T @ large_grad, grad, x.numel(), condition=40)
 
 
 @BOTH_PATHS
@@ -244,12 +244,12 @@ def test_a_dead_channel_learns_from_the_inverse_root_of_the_others(positions):
     """sqrt is conic at the null space: dL/dX_dead = (2 / P) sym(G)_dead,alive Sigma_alive^(-1/2) X_alive J."""
     alive, gradient = features(SPECTRUM[:4], 4, positions), random_gradient(10, 10)
     x = torch.cat([alive, torch.zeros(6, positions, dtype=torch.float64)])
-    value, slope = value_and_gradient(x, Sqrt(), Exact(), gradient)
+    value, grad = value_and_gradient(x, Sqrt(), Exact(), gradient)
     root = square_root(covariance(alive), 4)
     centred = alive - alive.mean(1, keepdim=True)
     crossing = (gradient + gradient.T)[4:, :4] / positions
     assert_near(value, torch.block_diag(root, torch.zeros(6, 6, dtype=torch.float64)), x.numel(), condition=4 / 0.6)
-    assert_near(slope[4:], crossing @ torch.linalg.solve(root, centred), x.numel(), condition=4 / 0.6)
+    assert_near(grad[4:], crossing @ torch.linalg.solve(root, centred), x.numel(), condition=4 / 0.6)
 
 
 @BOTH_PATHS
@@ -302,13 +302,13 @@ def test_results_of_another_dtype(positions, dtype):
     x = features((1.0, 1e-2, 1e-4, 1e-6), 8, positions)
     gradient = random_gradient(8, 8)
     exact = value_and_gradient(x, Sqrt(), Exact(), gradient)
-    of_other = x.to(torch.float64 if dtype == torch.float32 else torch.float32).requires_grad_()
-    (result,) = covariance_functions(of_other, [(Sqrt(), Exact())], dtype)
+    other = x.to(torch.float64 if dtype == torch.float32 else torch.float32).requires_grad_()
+    (result,) = covariance_functions(other, [(Sqrt(), Exact())], dtype)
     result.backward(gradient.to(dtype))
-    assert result.dtype == dtype and of_other.grad.dtype == of_other.dtype
-    if of_other.dtype == torch.float64:
+    assert result.dtype == dtype and other.grad.dtype == other.dtype
+    if other.dtype == torch.float64:
         assert relative_error(result.detach(), exact[0]) < tolerance(torch.float32)
-        assert relative_error(of_other.grad, exact[1]) < tolerance(torch.float32)
+        assert relative_error(other.grad, exact[1]) < tolerance(torch.float32)
 
 
 # Degenerate features
@@ -323,9 +323,9 @@ def alike(channels, positions):
 def test_features_without_variation_have_no_covariance_and_no_gradient(method):
     for (channels, positions), dtype in product([(6, 169), (6, 7), (64, 49), (32, 1)], [torch.float64, torch.float32]):
         x = torch.stack([scale * alike(channels, positions) for scale in (0, 1e-6, 1, 1e6)]).to(dtype)
-        value, slope = value_and_gradient(x, Sqrt(), method, torch.ones(4, channels, channels, dtype=dtype))
+        value, grad = value_and_gradient(x, Sqrt(), method, torch.ones(4, channels, channels, dtype=dtype))
         assert value.abs().max() == 0, (channels, positions, dtype)
-        assert slope.abs().max() == 0, (channels, positions, dtype)
+        assert grad.abs().max() == 0, (channels, positions, dtype)
 
 
 def tied(channels, positions):
@@ -342,9 +342,9 @@ def tied(channels, positions):
 def test_no_input_of_any_scale_gives_infinity(method, x):
     """The root grows with X and its gradient does not; what bounds it is the incoming gradient alone."""
     for dtype in (torch.float64, torch.float32):
-        value, slope = value_and_gradient(x.to(dtype), Sqrt(), method, random_gradient(len(x), len(x), dtype=dtype))
+        value, grad = value_and_gradient(x.to(dtype), Sqrt(), method, random_gradient(len(x), len(x), dtype=dtype))
         assert value.isfinite().all()
-        assert slope.abs().max() < 100
+        assert grad.abs().max() < 100
 
 
 @ROBUST
@@ -353,8 +353,8 @@ def test_ties_and_clusters_of_any_scale_give_no_infinity(method):
     rotated = torch.linalg.qr(random_gradient(16, 16)).Q @ tied(16, 8)
     for x in (tied(3, 4), tied(6, 8), rotated, features(near, 6, 20), features(near, 12, 8)):
         x = torch.stack([scale * x for scale in (1e-12, 1.0, 1e12)])
-        value, slope = value_and_gradient(x, Sqrt(), method, random_gradient(3, x.shape[1], x.shape[1]))
-        assert value.isfinite().all() and slope.abs().max() < 100
+        value, grad = value_and_gradient(x, Sqrt(), method, random_gradient(3, x.shape[1], x.shape[1]))
+        assert value.isfinite().all() and grad.abs().max() < 100
 
 
 def test_equal_nonzero_eigenvalues_leave_the_plain_gradient_without_a_number():
@@ -369,11 +369,11 @@ def test_exact_at_ties(channels, positions):
     """With projector P as covariance: F = P, dL/dX = (P G P + 2 (I - P) G P) X / positions."""
     rotation = torch.linalg.qr(random_gradient(channels, channels)).Q
     x, gradient = rotation @ tied(channels, positions), random_gradient(channels, channels)
-    value, slope = value_and_gradient(x, Sqrt(), Exact(), gradient)
+    value, grad = value_and_gradient(x, Sqrt(), Exact(), gradient)
     projector, symmetric = rotation[:, :3] @ rotation[:, :3].T, (gradient + gradient.T) / 2
     assert_near(value, projector, channels)
     expected = (2 * symmetric - projector @ symmetric) @ projector @ x / positions
-    assert_near(slope, expected, x.numel())
+    assert_near(grad, expected, x.numel())
 
 
 @ROBUST
@@ -387,11 +387,11 @@ def test_error_of_float32(positions, method):
     for condition in (1e1, 1e3, 1e4):
         spectrum = [condition ** (-k / 62) for k in range(63)]
         x, gradient = features(spectrum, channels, positions).float(), random_gradient(channels, channels)
-        value, slope = value_and_gradient(x.double(), Sqrt(), method, gradient)
-        single_value, single_slope = value_and_gradient(x, Sqrt(), method, gradient.float())
-        assert single_value.dtype == single_slope.dtype == torch.float32
+        value, grad = value_and_gradient(x.double(), Sqrt(), method, gradient)
+        single_value, single_grad = value_and_gradient(x, Sqrt(), method, gradient.float())
+        assert single_value.dtype == single_grad.dtype == torch.float32
         assert relative_error(single_value.double(), value) < tolerance(torch.float32, condition=condition**0.5)
-        assert relative_error(single_slope.double(), slope) < tolerance(torch.float32, condition=condition)
+        assert relative_error(single_grad.double(), grad) < tolerance(torch.float32, condition=condition)
 
 
 # Invariances
@@ -401,23 +401,23 @@ def test_error_of_float32(positions, method):
 @BOTH_PATHS
 def test_the_root_scales_and_its_gradient_does_not(positions, method):
     x, gradient = features(SPECTRUM[:4], 8, positions), random_gradient(8, 8)
-    value, slope = value_and_gradient(x, Sqrt(), method, gradient)
+    value, grad = value_and_gradient(x, Sqrt(), method, gradient)
     for scale in (2.0**-40, 2.0**-20, 2.0**20, 2.0**40):
         scaled_method = Truncated(method.limit / scale**2) if isinstance(method, Truncated) else method
-        scaled_value, scaled_slope = value_and_gradient(scale * x, Sqrt(), scaled_method, gradient)
+        scaled_value, scaled_grad = value_and_gradient(scale * x, Sqrt(), scaled_method, gradient)
         assert_near(scaled_value / scale, value, x.numel(), condition=4 / 0.6)
-        assert_near(scaled_slope, slope, x.numel(), condition=4 / 0.6)
+        assert_near(scaled_grad, grad, x.numel(), condition=4 / 0.6)
 
 
 @EVERY_METHOD
 @BOTH_PATHS
 def test_constants_added_to_channels_change_nothing(positions, method):
     x, gradient = features(SPECTRUM[:4], 8, positions), random_gradient(8, 8)
-    value, slope = value_and_gradient(x, Sqrt(), method, gradient)
-    shifted_value, shifted_slope = value_and_gradient(x + 1e3 * random_gradient(8, 1), Sqrt(), method, gradient)
+    value, grad = value_and_gradient(x, Sqrt(), method, gradient)
+    shifted_value, shifted_grad = value_and_gradient(x + 1e3 * random_gradient(8, 1), Sqrt(), method, gradient)
     assert_near(shifted_value, value, x.numel(), condition=1e3 * 4 / 0.6)
-    assert_near(shifted_slope, slope, x.numel(), condition=1e3 * 4 / 0.6)
-    assert slope.mean(1).abs().max() < tolerance(torch.float64, x.numel(), condition=4 / 0.6) * slope.abs().max()
+    assert_near(shifted_grad, grad, x.numel(), condition=1e3 * 4 / 0.6)
+    assert grad.mean(1).abs().max() < tolerance(torch.float64, x.numel(), condition=4 / 0.6) * grad.abs().max()
 
 
 @EVERY_METHOD
@@ -426,17 +426,17 @@ def test_a_sample_does_not_depend_on_the_others(positions, method):
     x = features(SPECTRUM[:4], 8, positions)
     others = [torch.zeros_like(x), 1e12 * features(SPECTRUM[:2], 8, positions, seed=1), 1e-12 * x, alike(8, positions)]
     gradient = random_gradient(5, 8, 8)
-    value, slope = value_and_gradient(torch.stack([x, *others]), Sqrt(), method, gradient)
-    lonely_value, lonely_slope = value_and_gradient(x, Sqrt(), method, gradient[0])
+    value, grad = value_and_gradient(torch.stack([x, *others]), Sqrt(), method, gradient)
+    lonely_value, lonely_grad = value_and_gradient(x, Sqrt(), method, gradient[0])
     assert_near(value[0], lonely_value, x.numel(), condition=4 / 0.6)
-    assert_near(slope[0], lonely_slope, x.numel(), condition=4 / 0.6)
+    assert_near(grad[0], lonely_grad, x.numel(), condition=4 / 0.6)
 
 
 @BOTH_PATHS
 def test_any_number_of_batch_dimensions(positions):
     x = torch.stack([features(SPECTRUM[:4], 8, positions, seed=seed) for seed in range(6)])
     gradient = random_gradient(6, 8, 8)
-    value, slope = value_and_gradient(x, Sqrt(), Exact(), gradient)
-    shaped_value, shaped_slope = value_and_gradient(x.view(2, 3, 8, positions), Sqrt(), Exact(), gradient.view(2, 3, 8, 8))
+    value, grad = value_and_gradient(x, Sqrt(), Exact(), gradient)
+    shaped_value, shaped_grad = value_and_gradient(x.view(2, 3, 8, positions), Sqrt(), Exact(), gradient.view(2, 3, 8, 8))
     assert_near(shaped_value.flatten(0, 1), value, x.numel(), condition=4 / 0.6)
-    assert_near(shaped_slope.flatten(0, 1), slope, x.numel(), condition=4 / 0.6)
+    assert_near(shaped_grad.flatten(0, 1), grad, x.numel(), condition=4 / 0.6)

@@ -37,12 +37,12 @@ each_method = pytest.mark.parametrize("method", [*DECOMPOSING, *BY_PRODUCTS, Unr
 each_repeatable_method = pytest.mark.parametrize("method", [*DECOMPOSING, *BY_PRODUCTS], ids=str)
 
 
-def value_and_gradient(matrix, method, incoming, shift=0.0):
+def value_and_gradient(matrix, method, grad_output, shift=0.0):
     """Of the inverse square root; starts of power iteration drawn alike."""
     torch.manual_seed(0)
     matrix = matrix.detach().requires_grad_()
     root, eigenvalues = matrix_function(matrix, InverseSqrt(), method, shift)
-    (gradient,) = torch.autograd.grad(root, matrix, incoming)
+    (gradient,) = torch.autograd.grad(root, matrix, grad_output)
     return root.detach(), eigenvalues, gradient
 
 
@@ -128,10 +128,10 @@ def test_shift_does_not_drown_the_eigenvectors_of_a_tiny_matrix():
 def test_a_batch_of_matrices_of_any_scale_is_taken_one_by_one(method):
     """Every norm and every trace is that of one matrix, and no gradient overflows into the matrix beside it."""
     scales = torch.tensor([1e-6, 1.0, 1e6], dtype=torch.float64).view(3, 1, 1)
-    batch, incoming = scales * positive_definite(3, 4), positive_definite(3, 4).flip(-1)
-    together = value_and_gradient(batch, method, incoming)
+    batch, grad_output = scales * positive_definite(3, 4), positive_definite(3, 4).flip(-1)
+    together = value_and_gradient(batch, method, grad_output)
     for index in range(3):
-        for result, reference in zip(together, value_and_gradient(batch[index], method, incoming[index]), strict=True):
+        for result, reference in zip(together, value_and_gradient(batch[index], method, grad_output[index]), strict=True):
             rounding = 1e-12 * reference.nan_to_num().abs().max().item()
             torch.testing.assert_close(result[index], reference, rtol=0, atol=rounding, equal_nan=True)
 
@@ -153,19 +153,19 @@ def test_autocast_does_not_reach_it(method):
 @pytest.mark.parametrize("method", [*DECOMPOSING, Lyapunov(forward="mpa")], ids=str)
 def test_autocast_does_not_reach_a_gradient_taken_under_it(method):
     matrix = positive_definite(6, dtype=torch.float32).requires_grad_()
-    incoming = positive_definite(6, dtype=torch.float32).flip(-1)
+    grad_output = positive_definite(6, dtype=torch.float32).flip(-1)
     root, _ = matrix_function(matrix, InverseSqrt(), method)
-    (expected,) = torch.autograd.grad(root, matrix, incoming, retain_graph=True)
+    (expected,) = torch.autograd.grad(root, matrix, grad_output, retain_graph=True)
     with torch.autocast("cpu", torch.bfloat16):
-        (gradient,) = torch.autograd.grad(root, matrix, incoming)
+        (gradient,) = torch.autograd.grad(root, matrix, grad_output)
     assert torch.equal(gradient, expected)
 
 
 @pytest.mark.parametrize("method", [*DECOMPOSING, Lyapunov(forward="mpa")], ids=str)
 def test_the_gradient_is_symmetric(method):
-    matrix, incoming = positive_definite(4), torch.zeros(4, 4, dtype=torch.float64)
-    incoming[0, 3] = 1.0
-    _, _, gradient = value_and_gradient(matrix, method, incoming)
+    matrix, grad_output = positive_definite(4), torch.zeros(4, 4, dtype=torch.float64)
+    grad_output[0, 3] = 1.0
+    _, _, gradient = value_and_gradient(matrix, method, grad_output)
     torch.testing.assert_close(gradient, gradient.mT)
     assert gradient.abs().max() > 0
 
@@ -176,8 +176,8 @@ def test_the_gradient_is_symmetric(method):
 def test_the_gradient_of_any_shifted_spectrum_is_finite_where_no_gap_divides_it(method, spectrum, scale, random_gradient):
     """The shift is from a millionth of the largest eigenvalue to as much as it."""
     for dtype in (torch.float32, torch.float64):
-        matrix, incoming = torch.diag(scale * spectrum).to(dtype), random_gradient(5).to(dtype)
-        _, _, gradient = value_and_gradient(matrix, method, incoming, shift=1e-3)
+        matrix, grad_output = torch.diag(scale * spectrum).to(dtype), random_gradient(5).to(dtype)
+        _, _, gradient = value_and_gradient(matrix, method, grad_output, shift=1e-3)
         assert gradient.isfinite().all() and gradient.abs().max() > 0
 
 

@@ -48,5 +48,5 @@ def test_the_layer_under_study_stands_before_every_relu(norm):
 
 
 def test_a_single_layer_is_no_mlp():
-    with pytest.raises(ValueError, match="depth=1: must be at least 2"):
+    with pytest.raises(ValueError, match="depth=1: must be a whole number >= 2"):
         MLP(depth=1)

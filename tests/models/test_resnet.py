@@ -98,12 +98,12 @@ def test_a_projection_is_a_strided_convolution():
     projection = Projection(4, 8, 2, norm=lambda channels: nn.Identity()).to(memory_format=torch.channels_last)
     reference = nn.Conv2d(4, 8, 1, 2, bias=False)
     reference.load_state_dict(projection[0].state_dict())
-    x, incoming = torch.rand(16, 4, 64, 64), torch.rand(16, 8, 32, 32)
+    x, grad_output = torch.rand(16, 4, 64, 64), torch.rand(16, 8, 32, 32)
     found, expected = x.contiguous(memory_format=torch.channels_last).requires_grad_(), x.clone().requires_grad_()
     results = []
     for network, images in ((projection, found), (reference, expected)):
         y = network(images)
-        y.backward(incoming)
+        y.backward(grad_output)
         results.append((y, images.grad, next(network.parameters()).grad))
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 

@@ -74,7 +74,7 @@ def test_every_seed_and_every_network_has_weights_of_its_own():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"activation": "cos"}, "activation=cos"),
+        ({"activation": "cos"}, "activation='cos': must be identity, sigmoid, relu, tanh or sin"),
         ({"samples": 9, "start": (0.0, 1.0)}, "samples=9: must be at most the width 8"),
     ],
 )

@@ -34,12 +34,12 @@ class ThroughEigenvectors(Gapped):
         upper = function(eigenvalues).unsqueeze(-2) * self.reciprocal_gaps(eigenvalues)
         return upper + upper.mT + torch.diag_embed(function.derivative(eigenvalues))
 
-    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
-        rotated = eigenvectors.mT @ (incoming @ eigenvectors)
-        chained = eigenvectors.mT @ (2 * incoming @ (eigenvectors * function(eigenvalues).unsqueeze(-2)))
-        of_eigenvalues = torch.diag_embed(function.derivative(eigenvalues) * rotated.diagonal(dim1=-2, dim2=-1))
-        slope = eigenvectors @ (chained * self.reciprocal_gaps(eigenvalues) + of_eigenvalues) @ eigenvectors.mT
-        return (slope + slope.mT) / 2
+    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, grad_output: Tensor) -> Tensor:
+        rotated = eigenvectors.mT @ (grad_output @ eigenvectors)
+        chained = eigenvectors.mT @ (2 * grad_output @ (eigenvectors * function(eigenvalues).unsqueeze(-2)))
+        grad_eigenvalues = torch.diag_embed(function.derivative(eigenvalues) * rotated.diagonal(dim1=-2, dim2=-1))
+        grad_matrix = eigenvectors @ (chained * self.reciprocal_gaps(eigenvalues) + grad_eigenvalues) @ eigenvectors.mT
+        return (grad_matrix + grad_matrix.mT) / 2
 
 
 def reciprocal(gaps: Tensor) -> Tensor:

@@ -68,9 +68,9 @@ class NewtonSchulz(Kernel):
     def inner(self, function: SpectralFunction, eigenvalues: Tensor, rotated: Tensor) -> Tensor:
         scaled, values, differences, scale = self._scaled(function, eigenvalues)
         power = 0.5 if isinstance(function, Sqrt) else -0.5
-        slopes = differences.diagonal(dim1=-2, dim2=-1)
-        of_trace = (rotated.diagonal(dim1=-2, dim2=-1) * (power * values - slopes * scaled)).sum(-1, keepdim=True)
-        return scale.unsqueeze(-1) * (differences * rotated + torch.diag_embed(of_trace.expand_as(scaled)))
+        derivatives = differences.diagonal(dim1=-2, dim2=-1)
+        grad_trace = (rotated.diagonal(dim1=-2, dim2=-1) * (power * values - derivatives * scaled)).sum(-1, keepdim=True)
+        return scale.unsqueeze(-1) * (differences * rotated + torch.diag_embed(grad_trace.expand_as(scaled)))
 
     def _scaled(self, function: SpectralFunction, eigenvalues: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """a = lambda / s, h(a), the divided differences of h, and the factor from them to those of F."""
@@ -178,28 +178,28 @@ class _ByLyapunov(torch.autograd.Function):
 
     @staticmethod
     @in_full_precision
-    def backward(ctx: Any, incoming: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         matrix, result = ctx.saved_tensors
         with torch.no_grad():
-            slope = _lyapunov(matrix, result, incoming, ctx.inverse, ctx.method.iterations)
+            grad_matrix = _lyapunov(matrix, result, grad_output, ctx.inverse, ctx.method.iterations)
         if torch.is_grad_enabled():
-            slope = differentiable_once(slope, first_order_alone(ctx.method), matrix, incoming)
-        return slope, None, None
+            grad_matrix = differentiable_once(grad_matrix, first_order_alone(ctx.method), matrix, grad_output)
+        return grad_matrix, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> NoReturn:
         raise NotImplementedError(first_order_alone(ctx.method))
 
 
-def _lyapunov(matrix: Tensor, result: Tensor, incoming: Tensor, inverse: bool, iterations: int) -> Tensor:
+def _lyapunov(matrix: Tensor, result: Tensor, grad_output: Tensor, inverse: bool, iterations: int) -> Tensor:
     """The gradient of the root ``result`` of the matrix, or of its inverse root, by the iteration of `Lyapunov`."""
-    incoming = (incoming + incoming.mT) / 2
+    grad_output = (grad_output + grad_output.mT) / 2
     if inverse:
-        root, incoming = matrix @ result, -result @ incoming @ result
+        root, grad_output = matrix @ result, -result @ grad_output @ result
     else:
         root = result
     norm: Tensor = torch.linalg.matrix_norm(root, keepdim=True).clamp_min(torch.finfo(root.dtype).tiny ** 0.5)
-    b, c = root / norm, incoming / norm
+    b, c = root / norm, grad_output / norm
     for _ in range(iterations):
         square = b @ b
         c = (3 * c - square @ c + b @ c @ b - c @ square) / 2

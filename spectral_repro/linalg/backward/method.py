@@ -89,9 +89,9 @@ class Kernel(Backward):
         """V^T dL/dA V (..., d, d) for ``rotated`` = V^T sym(dL/dF) V."""
         return self.kernel(function, eigenvalues) * rotated
 
-    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, incoming: Tensor) -> Tensor:
+    def gradient(self, function: SpectralFunction, eigenvalues: Tensor, eigenvectors: Tensor, grad_output: Tensor) -> Tensor:
         """dL/dA (..., d, d) of eigenvalues (..., d), descending, eigenvectors as columns and the symmetric part of dL/dF."""
-        rotated = eigenvectors.mT @ incoming @ eigenvectors
+        rotated = eigenvectors.mT @ grad_output @ eigenvectors
         return eigenvectors @ self.inner(function, eigenvalues, rotated) @ eigenvectors.mT
 
     @property

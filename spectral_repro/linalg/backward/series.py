@@ -172,11 +172,11 @@ def polynomials(x: Tensor, coefficients: Sequence[Sequence[float]]) -> list[Tens
     length = len(coefficients[0])
     block = max(1, round(length**0.5))
     powers, step, totals = [x**k for k in range(block)], x**block, []
-    for of_one in coefficients:
+    for polynomial in coefficients:
         total = torch.zeros_like(x)
         for start in reversed(range(0, length, block)):
             total = total * step
-            for power, coefficient in zip(powers, of_one[start : start + block], strict=False):
+            for power, coefficient in zip(powers, polynomial[start : start + block], strict=False):
                 total = total.add(power, alpha=coefficient)
         totals.append(total)
     return totals

@@ -13,9 +13,9 @@ def test_it_equals_exact_where_eigenvalues_are_apart(spectrum, symmetric, random
     matrix, gradient = symmetric(spectrum).requires_grad_(), random_gradient(5)
     gradient = (gradient + gradient.T) / 2
     results = [matrix_function(matrix, InverseSqrt(), method, shift=0.1) for method in (AutogradSVD(), Exact())]
-    (of_svd, of_exact) = (torch.autograd.grad(result, matrix, gradient)[0] for result, _ in results)
+    (grad_svd, grad_exact) = (torch.autograd.grad(result, matrix, gradient)[0] for result, _ in results)
     torch.testing.assert_close(results[0], results[1])
-    assert relative_error((of_svd + of_svd.T) / 2, of_exact) < 1e-12
+    assert relative_error((grad_svd + grad_svd.T) / 2, grad_exact) < 1e-12
 
 
 def test_it_is_not_finite_at_a_tie(random_gradient):

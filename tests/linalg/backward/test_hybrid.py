@@ -12,11 +12,11 @@ from spectral_repro.linalg.functions import Sqrt
 @pytest.mark.parametrize("spectrum", ["close"], indirect=True)
 def test_the_second_method_takes_over_at_the_switch(spectrum, symmetric, random_gradient, matrix_gradient):
     methods, matrix, gradient = (NewtonSchulz(3), PowerIteration(3)), symmetric(spectrum), random_gradient(5)
-    of_first, of_second = (matrix_gradient(matrix, Sqrt(), method, gradient) for method in methods)
-    assert not of_first.equal(of_second)
+    grad_first, grad_second = (matrix_gradient(matrix, Sqrt(), method, gradient) for method in methods)
+    assert not grad_first.equal(grad_second)
     hybrid = Hybrid(*methods, switch=0.3)
-    assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(of_first)
-    for done, expected in ((0.0, of_first), (0.29, of_first), (0.3, of_second), (1.0, of_second), (0.1, of_first)):
+    assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(grad_first)
+    for done, expected in ((0.0, grad_first), (0.29, grad_first), (0.3, grad_second), (1.0, grad_second), (0.1, grad_first)):
         hybrid.advance(done)
         assert matrix_gradient(matrix, Sqrt(), hybrid, gradient).equal(expected)
 

@@ -33,10 +33,10 @@ def gradient_of_iterations(matrix, iterations, function, gradient):
     return (matrix.grad + matrix.grad.mT) / 2
 
 
-def lyapunov_iteration(root, incoming, iterations):
+def lyapunov_iteration(root, grad_output, iterations):
     """X of R X + X R = C by the iteration of the docstring, on matrices in NumPy."""
     norm = np.linalg.norm(root)
-    b, c = root / norm, incoming / norm
+    b, c = root / norm, grad_output / norm
     for _ in range(iterations):
         b, c = (3 * b - b @ b @ b) / 2, (3 * c - b @ b @ c + b @ c @ b - c @ b @ b) / 2
     return c / 2
@@ -151,8 +151,8 @@ def test_the_lyapunov_kernel_is_the_iteration_on_matrices(
 ):
     matrix, gradient = symmetric(spectrum), random_gradient(5)
     root = scipy.linalg.sqrtm(matrix.numpy())
-    incoming = right_hand_side(function, gradient, np.linalg.inv(root))
-    expected = torch.from_numpy(lyapunov_iteration(root, incoming, iterations))
+    grad_output = right_hand_side(function, gradient, np.linalg.inv(root))
+    expected = torch.from_numpy(lyapunov_iteration(root, grad_output, iterations))
     result = matrix_gradient(matrix.to(dtype), function, Lyapunov(iterations), gradient.to(dtype))
     assert result.dtype == dtype
     assert relative_error(result.double(), expected) < rounding_of(spectrum, dtype)
@@ -218,9 +218,9 @@ def test_lyapunov_runs_on_the_roots_of_its_forward(
     assert eigenvalues.shape == (5,) and eigenvalues.isnan().all()
     root = (matrix @ expected if inverse else expected).numpy()
     solution = lyapunov_iteration(root, right_hand_side(function, gradient, expected.numpy()), iterations)
-    of_matrix = matrix_gradient(matrix, function, method, gradient)
-    assert relative_error(of_matrix, torch.from_numpy(solution)) < rounding_of(spectrum)
-    assert torch.equal(of_matrix, of_matrix.mT)
+    grad_matrix = matrix_gradient(matrix, function, method, gradient)
+    assert relative_error(grad_matrix, torch.from_numpy(solution)) < rounding_of(spectrum)
+    assert torch.equal(grad_matrix, grad_matrix.mT)
 
 
 @each_function

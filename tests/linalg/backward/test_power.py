@@ -43,7 +43,7 @@ def test_it_is_the_published_loop(function, f, iterations, eps, spectrum, symmet
     gradient = torch.stack([random_gradient(5, seed) for seed in range(4)])
     torch.manual_seed(3)
     result, eigenvalues = matrix_function(matrices, function, UnrolledPowerIteration(iterations), shift=eps)
-    (of_matrices,) = torch.autograd.grad(result, matrices, gradient)
+    (grad_matrices,) = torch.autograd.grad(result, matrices, gradient)
 
     torch.manual_seed(3)
     starts = torch.randn(4, 5, 5, dtype=torch.float64)
@@ -58,7 +58,7 @@ def test_it_is_the_published_loop(function, f, iterations, eps, spectrum, symmet
         assert min(margins[:count]) > -rounding, "it went on where the published loop stops"
         assert count == 5 or margins[count] < rounding, "it stopped where the published loop goes on"
         assert_near(result[index], output, **exact)
-        assert_near(of_matrices[index], loop, **exact)
+        assert_near(grad_matrices[index], loop, **exact)
     if iterations == 1:
         assert min(counts) < 5, "some matrix should stop early"
 
