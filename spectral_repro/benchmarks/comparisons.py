@@ -236,7 +236,7 @@ def pipeline(device: torch.device, images: int, width: int) -> Comparison:
     batches = Batches(Split(pixels, labels), 128, mean, std, crop_padding=4, flip=True, device=device)
     crop, mirror = transforms.RandomCrop(32, 4), transforms.RandomHorizontalFlip()
     augment = transforms.Compose([crop, mirror, transforms.ToTensor(), transforms.Normalize(mean, std)])
-    loader = DataLoader(ImageListDataset(pixels, labels, augment), 128, shuffle=True, num_workers=2)
+    loader = DataLoader(PillowImages(pixels, labels, augment), 128, shuffle=True, num_workers=2)
     model = resnet18(num_classes=10, width=width, stem_channels=width).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
     batch = next(iter(batches.epoch(0)))
@@ -289,7 +289,7 @@ def photographs(device: torch.device, images: int, size: int, width: int) -> Com
     return Comparison(jobs, targets, rounds=3, clean=folder.cleanup)
 
 
-class ImageListDataset(Dataset):
+class PillowImages(Dataset):
     """PIL images, transformed one by one."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable[[Image.Image], Tensor]):

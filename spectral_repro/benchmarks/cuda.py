@@ -16,12 +16,11 @@ from spectral_repro.benchmarks.clock import time_interleaved
 from spectral_repro.benchmarks.comparisons import METHODS, optimizers, pooling, whitening
 from spectral_repro.benchmarks.references import step, whole
 from spectral_repro.benchmarks.results import Display, SuiteResult, short
+from spectral_repro.benchmarks.tasks import DTYPES
 from spectral_repro.layers import CovariancePooling, PCADenoising, ZCAWhitening
 from spectral_repro.linalg.roots import newton_schulz
 from spectral_repro.optim import SGDG, AdamG, Muon
 from spectral_repro.optim.mixed import MixedOptimizer
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,11 @@ class Cuda:
         """A row for each dtype and way: milliseconds and error of the square root of covariances over 4 d positions."""
         features = torch.randn(number, size, 4 * size, device=self.device, dtype=torch.float64)
         matrices = features @ features.mT / (4 * size)
-        exact = root(*torch.linalg.eigh(matrices))
+        exact = root(matrices)
         for name, dtype in DTYPES.items():
             given = matrices.to(dtype)
             ways: dict[str, Callable[[], Tensor]] = {
-                "eigh": partial(_root_of, given),
+                "eigh": partial(root, given),
                 "newton_schulz, 12": partial(newton_schulz, given, 12),
             }
             frame = time_interleaved({key: whole(way) for key, way in ways.items()}, self.device, self.seconds, self.rounds)
@@ -135,8 +134,10 @@ def network(channels: int, *layers: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), *layers, nn.LazyLinear(10))
 
 
-def _root_of(matrices: Tensor) -> Tensor:
-    return root(*torch.linalg.eigh(matrices))
+def root(matrices: Tensor) -> Tensor:
+    """The square root (n, d, d) by an eigendecomposition."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
 def by_rule(kind: Callable[..., MixedOptimizer], flag: str, params: Iterable[Tensor], **options: Any) -> MixedOptimizer:
@@ -146,10 +147,6 @@ def by_rule(kind: Callable[..., MixedOptimizer], flag: str, params: Iterable[Ten
     for parameter in params:
         (kernels if parameter.dim() == 4 else rest).append(parameter)
     return kind([{"params": kernels, flag: True}, {"params": rest, flag: False}], lr=0.1, **options)
-
-
-def root(values: Tensor, vectors: Tensor) -> Tensor:
-    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:

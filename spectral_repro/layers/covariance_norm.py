@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from spectral_repro.layers.moments import affine, affine_without_gradient, moments, transform
-from spectral_repro.layers.replicas import replicas, whole_batch
+from spectral_repro.layers.replicas import replicas, update_running, whole_batch
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.backward.method import check_method
@@ -229,8 +229,7 @@ class CovarianceNorm(_BatchNorm, ABC):
         self.eigenvalues.copy_(eigenvalues)
         self.num_batches_tracked.add_(1)
         for running, newest in ((self.running_mean, mean), (self._statistic, statistic)):
-            share = self.num_batches_tracked.to(newest.dtype).reciprocal() if self.momentum is None else self.momentum
-            running.copy_(running.to(newest.dtype).lerp(newest, share))  # the newest alone may be too large for float16
+            update_running(running, newest, self.momentum, self.num_batches_tracked)
         self._changed()
 
     @property

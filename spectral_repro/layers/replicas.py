@@ -61,6 +61,22 @@ def whole_batch(
     return mean, (second / number).view_as(covariance) - _outer(mean, covariance.shape[-1]), number
 
 
+@torch.no_grad()
+def update_running(running: Tensor, newest: Tensor, momentum: float | None, batches: Tensor) -> None:
+    """Updates a running statistic in place: running <- (1 - momentum) running + momentum newest.
+
+    Computed in the dtype of the newest statistic, which alone may be too large for a running one in float16.
+
+    Args:
+        running: the statistic of the batches before.
+        newest: that of the newest batch.
+        momentum: weight of the newest batch; None: 1 / batches, which makes ``running`` the mean over all batches.
+        batches: number of batches with the newest, a tensor of one number.
+    """
+    share = batches.to(newest.dtype).reciprocal() if momentum is None else momentum
+    running.copy_(running.to(newest.dtype).lerp(newest, share))
+
+
 def synchronise(model: nn.Module) -> nn.Module:
     """Changes a network in place, for training in several processes.
 
@@ -137,19 +153,14 @@ class _WholeBatch(_BatchNorm):
         mean, covariance, number = whole_batch(mean, variance[:, None, None], count)
         variance = covariance.flatten()
         if self.track_running_stats:
-            self._track(mean, variance * (number / (number - 1)))
+            self.num_batches_tracked.add_(1)
+            for running, newest in ((self.running_mean, mean), (self.running_var, variance * (number / (number - 1)))):
+                update_running(running, newest, self.momentum, self.num_batches_tracked)
         scale = (variance + self.eps).rsqrt()
         scale = scale if self.weight is None else scale * self.weight
         shape, dtype = (-1, *[1] * (x.dim() - 2)), torch.promote_types(x.dtype, torch.float32)
         y = (x - mean.to(dtype).view(shape)) * scale.to(dtype).view(shape)
         return (y if self.bias is None else y + self.bias.view(shape)).to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor) -> None:
-        self.num_batches_tracked.add_(1)
-        for running, newest in ((self.running_mean, mean), (self.running_var, variance)):
-            share = self.num_batches_tracked.to(newest.dtype).reciprocal() if self.momentum is None else self.momentum
-            running.copy_(running.to(newest.dtype).lerp(newest, share))  # the newest alone may be too large for float16
 
 
 class _MeanOverReplicas(_InstanceNorm):

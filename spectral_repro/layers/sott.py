@@ -56,16 +56,7 @@ class SOTT(Tucker):
             device=device,
             dtype=dtype,
         )
-        super().__init__(
-            lambda inner, outer, bias: core(inner, outer, bias=bias),
-            in_channels,
-            out_channels,
-            bias,
-            rank,
-            scale,
-            device,
-            dtype,
-        )
+        super().__init__(core, in_channels, out_channels, bias, rank, scale, device, dtype)
 
     @classmethod
     def from_module(

@@ -76,16 +76,7 @@ class TTConv2d(Tucker):
             device=device,
             dtype=dtype,
         )
-        super().__init__(
-            lambda inner, outer, bias: core(inner, outer, bias=bias),
-            in_channels,
-            out_channels,
-            bias,
-            rank,
-            scale,
-            device,
-            dtype,
-        )
+        super().__init__(core, in_channels, out_channels, bias, rank, scale, device, dtype)
         self.relative_error: Tensor | None = None
 
     @classmethod

@@ -41,7 +41,7 @@ class Tucker(nn.Sequential):
     r_1 = in_channels and r_2 = out_channels, there is only the core.
 
     Args:
-        core: makes the core from its input channels, its output channels and whether it has a bias.
+        core: makes the core, called with its input channels, its output channels and ``bias``.
         in_channels, out_channels: of the whole.
         bias: whether the last of the three has a bias.
         rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
@@ -62,7 +62,7 @@ class Tucker(nn.Sequential):
 
     def __init__(
         self,
-        core: Callable[[int, int, bool], nn.Module],
+        core: Callable[..., nn.Module],
         in_channels: int,
         out_channels: int,
         bias: bool,
@@ -75,7 +75,7 @@ class Tucker(nn.Sequential):
         check_count("out_channels", out_channels)
         inner, outer = tucker_ranks(in_channels, out_channels, rank, scale)
         framed = (inner, outer) != (in_channels, out_channels)
-        parts = OrderedDict(core=core(inner, outer, bias and not framed))
+        parts = OrderedDict(core=core(inner, outer, bias=bias and not framed))
         if framed:
             reduction = Frame(in_channels, inner, False, device, dtype)
             parts = OrderedDict(reduction=reduction, **parts, expansion=Frame(outer, out_channels, bias, device, dtype))

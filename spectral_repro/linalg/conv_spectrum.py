@@ -106,6 +106,9 @@ def conv_norm_bound(
     Returns:
         The bound, a tensor of one number; NaN for a weight that is not finite.
 
+    Raises:
+        ValueError: as `Symbol`, and unless ``iterations`` is a whole number >= 0.
+
     Example:
         >>> weight = torch.randn(16, 8, 3, 3)
         >>> bool(conv_norm(weight, input_size=32) <= conv_norm_bound(weight))

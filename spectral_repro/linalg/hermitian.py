@@ -1,4 +1,4 @@
-"""Symmetric and Hermitian matrices: checks, eigendecomposition, and removal of its rounding errors."""
+"""Symmetric and Hermitian matrices: checks, the identity, eigendecomposition, and removal of its rounding errors."""
 
 import torch
 from torch import Tensor
@@ -31,6 +31,11 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
         return eigenvalues.flip(-1).to(torch.float32), eigenvectors.flip(-1).to(torch.complex64)
     eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
     return eigenvalues.flip(-1), eigenvectors.flip(-1)
+
+
+def identity(matrix: Tensor) -> Tensor:
+    """I (..., d, d) of the shape, dtype and device of the matrix."""
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
 
 
 def check_symmetric(matrix: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.checks import check_count
+from spectral_repro.linalg.hermitian import identity
 
 
 def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -> Tensor:
@@ -34,10 +35,10 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
     """
     check_count("iterations", iterations, least=0)
     trace = _positive(matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None])
-    identity = _identity(matrix)
-    y, z = matrix / trace, identity
+    eye = identity(matrix)
+    y, z = matrix / trace, eye
     for _ in range(iterations):
-        t = (3 * identity - z @ y) / 2
+        t = (3 * eye - z @ y) / 2
         y, z = y @ t, t @ z
     return z / trace.sqrt() if inverse else trace.sqrt() * y
 
@@ -66,7 +67,7 @@ def mpa(matrix: Tensor, degree: int = 5, inverse: bool = False) -> Tensor:
     """
     check_count("degree", degree, least=0)
     norm = _positive(torch.linalg.matrix_norm(matrix, keepdim=True))
-    scaled, power = matrix / norm, _identity(matrix)
+    scaled, power = matrix / norm, identity(matrix)
     even, odd = torch.zeros_like(matrix), torch.zeros_like(matrix)
     for k in range(degree + 1):
         even = even + float(comb(2 * degree + 1, 2 * k)) * power
@@ -96,19 +97,15 @@ def mtp(matrix: Tensor, degree: int = 11, inverse: bool = False) -> Tensor:
         tensor(True)
     """
     check_count("degree", degree, least=0)
-    norm, identity = _positive(torch.linalg.matrix_norm(matrix, keepdim=True)), _identity(matrix)
-    z, exponent = identity - matrix / norm, -0.5 if inverse else 0.5
+    norm, eye = _positive(torch.linalg.matrix_norm(matrix, keepdim=True)), identity(matrix)
+    z, exponent = eye - matrix / norm, -0.5 if inverse else 0.5
     coefficients = [1.0]
     for k in range(1, degree + 1):
         coefficients.append(coefficients[-1] * (k - 1 - exponent) / k)
-    total = coefficients[-1] * identity
+    total = coefficients[-1] * eye
     for coefficient in reversed(coefficients[:-1]):
-        total = total @ z + coefficient * identity
+        total = total @ z + coefficient * eye
     return total / norm.sqrt() if inverse else norm.sqrt() * total
-
-
-def _identity(matrix: Tensor) -> Tensor:
-    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)
 
 
 def _positive(scale: Tensor) -> Tensor:

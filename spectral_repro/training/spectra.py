@@ -17,11 +17,11 @@ def covariance_layers(model: nn.Module) -> dict[str, CovarianceNorm]:
 
 def smallest_gap(layers: dict[str, CovarianceNorm]) -> Tensor:
     """The smallest (lambda_i - lambda_{i+1}) / lambda_i in any of the last covariances; infinite without a pair."""
-    gaps = [relative_gaps(layer.eigenvalues).flatten() for layer in layers.values()]
+    gaps = [neighbour_gaps(layer.eigenvalues).flatten() for layer in layers.values()]
     return torch.cat(gaps).amin() if any(gap.numel() for gap in gaps) else torch.tensor(torch.inf)
 
 
-def relative_gaps(eigenvalues: Tensor) -> Tensor:
+def neighbour_gaps(eigenvalues: Tensor) -> Tensor:
     """(lambda_i - lambda_{i+1}) / lambda_i of (..., d) eigenvalues, (..., d - 1); infinite where both are 0.
 
     NaN, from a method that computes no eigenvalues, stays NaN.

@@ -13,7 +13,7 @@ from spectral_repro.data import digits
 from spectral_repro.layers import PCADenoising, ZCAWhitening
 from spectral_repro.linalg.backward import NewtonSchulz
 from spectral_repro.training.build import build_batches, build_model
-from spectral_repro.training.spectra import covariance_layers, effective_rank, output_gap, relative_gaps, smallest_gap
+from spectral_repro.training.spectra import covariance_layers, effective_rank, neighbour_gaps, output_gap, smallest_gap
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
@@ -22,8 +22,8 @@ def test_effective_rank_counts_equal_eigenvalues(rank: int):
     assert effective_rank(eigenvalues).item() == pytest.approx(rank)
 
 
-def test_relative_gaps_leave_out_pairs_without_a_direction():
-    gaps = relative_gaps(torch.tensor([[4.0, 3.0, 3.0, 0.0, 0.0]]))
+def test_neighbour_gaps_leave_out_pairs_without_a_direction():
+    gaps = neighbour_gaps(torch.tensor([[4.0, 3.0, 3.0, 0.0, 0.0]]))
     assert gaps.tolist() == [[0.25, 0.0, 1.0, torch.inf]]
 
 
@@ -42,7 +42,7 @@ def test_single_channels_have_no_gap():
 
 def test_eigenvalues_that_a_method_does_not_find_have_an_unknown_gap():
     unknown = torch.full((1, 3), torch.nan)
-    assert relative_gaps(unknown).isnan().all()
+    assert neighbour_gaps(unknown).isnan().all()
     layer = ZCAWhitening(3, group_size=3, backward=NewtonSchulz(forward="newton_schulz"))
     layer(torch.randn(8, 3))
     assert smallest_gap(covariance_layers(layer)).isnan()

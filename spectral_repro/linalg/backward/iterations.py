@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from spectral_repro.linalg.autograd import differentiable_once, in_full_precision
-from spectral_repro.linalg.backward.method import Kernel, first_order_alone, identity
+from spectral_repro.linalg.backward.method import Kernel, first_order_alone
 from spectral_repro.linalg.checks import check_choice, check_count
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
+from spectral_repro.linalg.hermitian import identity
 from spectral_repro.linalg.roots import mpa, mtp, newton_schulz
 
 ROOTS = {"mpa": mpa, "mtp": mtp, "newton_schulz": newton_schulz}

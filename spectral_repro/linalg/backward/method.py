@@ -10,7 +10,6 @@ A `Kernel` of your own needs one formula:
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from spectral_repro.linalg.functions import InverseSqrt, SpectralFunction, Sqrt
@@ -117,8 +116,3 @@ class Gapped(Kernel):
 def first_order_alone(method: Backward) -> str:
     """The message of the error for second derivatives and forward mode."""
     return f"{method} has no second derivative and no forward mode: use Exact()"
-
-
-def identity(matrix: Tensor) -> Tensor:
-    """I (..., d, d) of the shape, dtype and device of the matrix."""
-    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device).expand(matrix.shape)

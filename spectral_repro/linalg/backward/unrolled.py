@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spectral_repro.linalg.backward.method import Backward, identity
+from spectral_repro.linalg.backward.method import Backward
 from spectral_repro.linalg.checks import check_count
 from spectral_repro.linalg.functions import SpectralFunction
+from spectral_repro.linalg.hermitian import identity
 from spectral_repro.linalg.power_iteration import power_eigenvectors
 
 
