@@ -33,7 +33,7 @@ RULES = {
 @command("evaluate")
 def main(config: DictConfig) -> None:
     if missing := RULES.keys() - flatten(config).keys():
-        raise UserError(f"{min(missing)}: is missing; leave it in, or set it to null")
+        raise UserError(f"{min(missing)}: is missing; keep it, or set it to null")
     chosen = [str(key) for key, node in config.items() if isinstance(node, DictConfig) and "_target_" in node]
     check(config, chosen)
     from spectral_repro.evaluation.measure import measure

@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
             raise UserError(f"{key}: unknown key; the report takes {', '.join(KEYS)}")
     SWITCH.check("status", config.status)
     if config.status and (others := [key for key in keys if key not in OF_THE_STATUS]):
-        raise UserError(f"status=true: goes with runs= alone; leave out {others[0]}=")
+        raise UserError(f"status=true: takes only runs=; leave out {others[0]}=")
     if config.compare is not None and config.get("paper") is not None:
         raise UserError(f"paper={config.paper.name} compare={config.compare}: name one of them")
     if config.compare is None and (given := [key for key in OF_A_COMPARISON if config[key] is not None]):

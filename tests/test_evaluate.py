@@ -233,10 +233,10 @@ def test_a_damaged_run_does_not_stop_the_others(evaluate, runs):
         (["run=a", "metrics=accurracy"], "In 'evaluate': Could not find 'metrics/accurracy'"),
         (["run=${x}"], "run: Interpolation key 'x' not found"),
         (["run=a", "calibration.bins=1000000"], "calibration.bins=1000000: must be a whole number >= 1 and <= 1000"),
-        (["run=a", "~device"], "device: is missing; leave it in, or set it to null"),
+        (["run=a", "~device"], "device: is missing; keep it, or set it to null"),
         (["run=a", "+extra=1"], "extra: no such key; there are run, runs, "),
         (["run=a", "metrics=corruptions", "corruptions.severities=[6]"], "corruptions.severities=[6]: must be a list, each"),
-        (["run=a", "metrics=corruptions", "corruptions.names=[rain]"], "corruptions.names=rain: must be of gaussian_noise"),
+        (["run=a", "metrics=corruptions", "corruptions.names=[rain]"], "corruptions.names=rain: must be among gaussian_noise"),
     ],
 )
 def test_errors_in_one_line(evaluate, tmp_path, arguments, message):

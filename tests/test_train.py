@@ -143,7 +143,7 @@ def test_a_group_that_is_left_out_though_scale_sets_some_of_its_keys(call):
     [
         ("5", "must be keys with values"),
         ("null: 3", "must be keys with values, each key a string"),
-        ("defaults: [mine]", "names itself under defaults"),
+        ("defaults: [mine]", "lists itself under defaults"),
         ("", "norm: names no class or function under _target_"),
         ("_target_: torch.nn", "norm._target_=torch.nn: is not a class or function"),
     ],

@@ -58,7 +58,7 @@ class FolderSource(ConfigSource):
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             raise UserError(f"{path}: must be keys with values, each key a string")
         if path.stem in (content.get("defaults") or ()):
-            raise UserError(f"{path}: names itself under defaults")
+            raise UserError(f"{path}: lists itself under defaults")
         check_file(content, place)
         package = "_global_" if described else _package(path)
         try:

@@ -221,7 +221,7 @@ def _depth(image: Image.Image) -> int:
     if image.mode == "I" and image.format == "PPM":
         return 16
     if image.mode in ("I", "F"):
-        raise ValueError("no 8 or 16 bits per channel, so its black and white are not known")
+        raise ValueError("its channels have neither 8 nor 16 bits, so its values of black and white are unknown")
     return 8
 
 
@@ -250,7 +250,7 @@ def opened(path: str) -> Iterator[Image.Image]:
             _depth(image)
             yield image
     except Exception as error:  # a damaged file may raise anything
-        raise UserError(f"{path} cannot be read as an image ({first_line(error)}): restore it, or take it out") from error
+        raise UserError(f"{path} cannot be read as an image ({first_line(error)}): restore it, or remove it") from error
 
 
 def _as_it_is(images: Any) -> Any:

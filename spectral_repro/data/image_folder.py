@@ -148,7 +148,7 @@ def _class_folders(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(folder) from error
     if not folders:
-        raise UserError(f"{folder} holds no folders: the images of a class lie in a folder of its name")
+        raise UserError(f"{folder} has no subfolders: put the images of each class into a folder with its name")
     return folders
 
 
@@ -158,9 +158,9 @@ def _labelled(folder: Path, names: Sequence[str]) -> dict[str, int]:
     numbers = {name: number for number, name in enumerate(names)}
     for path in _class_folders(folder):
         if path.name not in numbers:
-            raise UserError(f"{path}: train has no class of this name; rename the folder or take it out")
+            raise UserError(f"{path}: train has no class of this name; rename the folder, or remove it")
         if not (files := visible(path)):
-            raise UserError(f"{path} is empty: put the images of this class there, or take the folder out")
+            raise UserError(f"{path} is empty: put the images of this class there, or remove the folder")
         labels |= {str(file): numbers[path.name] for file in files}
     return labels
 

@@ -41,8 +41,8 @@ class Certificates(Measurement):
         constant = getattr(trained.model, "lipschitz", None)
         if constant is None:
             raise UserError(
-                f"no Lipschitz constant of {type(trained.model).__name__} is known; networks that have one, LipConvnet, say so "
-                "by the attribute lipschitz"
+                f"no Lipschitz constant of {type(trained.model).__name__} is known; the network needs an attribute "
+                "lipschitz, as LipConvnet has it"
             )
         logits, labels = trained.exact_predictions
         lipschitz = float(constant) / min(trained.config.dataset.std)

@@ -58,7 +58,7 @@ class Corruptions(Measurement):
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.names if name not in CORRUPTIONS]:
-            raise UserError(f"corruptions.names={', '.join(unknown)}: must be of {', '.join(CORRUPTIONS)}")
+            raise UserError(f"corruptions.names={', '.join(unknown)}: must be among {', '.join(CORRUPTIONS)}")
         if self.source == "generated":
             check_generator()
 

@@ -19,7 +19,7 @@ class AirBench(ImageClassifier):
     The frozen convolution has 8 ``in_channels`` kernels, meant for whitened patches of the training images and their negatives
     (`patches`, init=patches), and a trained bias. A block is a 3 x 3 convolution, max-pooling by 2, norm and GELU, and then
     ``depth`` - 1 times a 3 x 3 convolution, norm and GELU. Norms have a trained bias; their weight is 1 and frozen. 32 x 32
-    pixels become 31, 15, 7 and 3. Weights start as torch's layers do.
+    pixels become 31, 15, 7 and 3. Initial weights are torch's defaults.
 
     Args:
         norm: makes the layer under study from a number of channels.
@@ -28,8 +28,8 @@ class AirBench(ImageClassifier):
         width: channels of the first block.
         widening: channels of each block, as multiples of ``width``.
         depth: convolutions of a block.
-        last_stride: of the max-pooling of the last block; 1 leaves it out, and gives covariance pooling 7 x 7 positions in
-            place of 3 x 3.
+        last_stride: of the max-pooling of the last block; 1 leaves it out, and gives covariance pooling 7 x 7 positions
+            instead of 3 x 3.
         norm_momentum: of batch norms where the layer under study is not used.
         logit_scale: factor of the logits.
 

@@ -26,7 +26,7 @@ class AlexNet(ImageClassifier):
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first convolution.
 
-    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), output logits (N, num_classes).
+    Convolutions are initialised Kaiming normal (fan out). Input (N, in_channels, H, W), output logits (N, num_classes).
 
     Raises:
         ValueError: for another ``norm_placement``.

@@ -42,7 +42,7 @@ class DeepAlexNet(ImageClassifier):
         pooling: makes the pooling of the last features from their number of channels.
         width: channels of the first convolution.
 
-    Weights start as torch draws them. Input (N, in_channels, H, W), H and W >= 7, output logits (N, num_classes).
+    Initial weights are torch's defaults. Input (N, in_channels, H, W), H and W >= 7, output logits (N, num_classes).
 
     Raises:
         ValueError: for another ``level``, and for fewer than 0 layers.

@@ -19,7 +19,7 @@ class MLP(nn.Module):
         norm: makes the layer under study, before every ReLU, from a number of units; None: there is none.
         width: units of every layer but the classifier; 800 as published.
 
-    Weights start as torch draws them. Input (N, in_channels, H, W), output logits (N, num_classes).
+    Initial weights are torch's defaults. Input (N, in_channels, H, W), output logits (N, num_classes).
 
     Raises:
         ValueError: for a depth below 2.

@@ -102,7 +102,7 @@ class ResNet(ImageClassifier):
         large: a stem of 7 x 7 with stride 2 and max-pooling, for 224 pixels; else 3 x 3 with stride 1, for 32 and fewer.
         last_stride: stride of the fourth stage; 1 leaves covariance pooling four times the positions.
 
-    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), output logits (N, num_classes).
+    Convolutions are initialised Kaiming normal (fan out). Input (N, in_channels, H, W), output logits (N, num_classes).
 
     Raises:
         ValueError: for another ``norm_placement``.

@@ -27,8 +27,8 @@ class VGG(ImageClassifier):
         small: for small images.
         hidden_norm: batch norm after the hidden layers of a ``small`` network.
 
-    Convolutions start Kaiming normal (fan out). Input (N, in_channels, H, W), if not ``small`` H and W >= 16, output logits
-    (N, num_classes).
+    Convolutions are initialised Kaiming normal (fan out). Input (N, in_channels, H, W), if not ``small`` H and W >= 16, output
+    logits (N, num_classes).
 
     Raises:
         ValueError: for another ``norm_placement``.

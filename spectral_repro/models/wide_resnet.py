@@ -65,8 +65,8 @@ class WideResNet(ImageClassifier):
         stem_channels: channels of the stem.
         dropout: probability of dropout between the two convolutions of a block.
         shortcut: of blocks that change the shape, "conv" or "pool"; see `WideBlock`.
-        gain: None starts convolutions Kaiming normal (fan out); a number starts all weights normal with standard deviation
-            gain / sqrt(fan in), 2 in cho2017's code.
+        gain: None initialises convolutions Kaiming normal (fan out); a number initialises all weights normal with standard
+            deviation gain / sqrt(fan in), 2 in cho2017's code.
 
     Input (N, in_channels, H, W), output logits (N, num_classes).
 

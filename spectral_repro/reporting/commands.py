@@ -92,7 +92,7 @@ def _comparison(config: DictConfig, mapper: Mapper) -> list[str]:
     keys = [] if config.compare in ("auto", "") else listed(config.compare)
     runs = select(read, listed(config.where))
     if not runs:
-        raise UserError(f"runs={','.join(_places(config))}: no run is there; runs are made by {' '.join(TRAIN)} -m ...")
+        raise UserError(f"runs={','.join(_places(config))}: no runs found; runs are made by {' '.join(TRAIN)} -m ...")
     made_by = shlex.join([*REPORT, *map(_as_typed, HydraConfig.get().overrides.task)])
     compared = compare(runs, keys, config.metric, config.baseline, made_by, listed(config.best_over))
     _print_aside(compared.remarks)

@@ -81,7 +81,7 @@ def compare(
     sections = [part for section in _named(found) for part in by_machine(section)]
     labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
     if baseline is not None and baseline not in labels:
-        raise UserError(f"baseline={baseline}: no row is called so; there are {'; '.join(labels)}")
+        raise UserError(f"baseline={baseline}: no row has this label; there are {'; '.join(labels)}")
     sections = [_with_baseline(section, baseline) for section in sections]
     titles = dict.fromkeys(section.table.title for section in sections)
     paper = replace(paper, title="; ".join(titles) if len(titles) < 4 else paper.title, tables=tables_of(sections))
@@ -148,7 +148,7 @@ def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
     part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
     found = [key for key in keys if f".{part}." in f".{key}."]
     if not found:
-        raise UserError(f"{place}: no run has such a key; {_differ_in(runs)}")
+        raise UserError(f"{place}: no run has this key; {_differ_in(runs)}")
     return found
 
 

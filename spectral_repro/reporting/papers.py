@@ -299,7 +299,7 @@ def _check_claims(place: str, claims: Iterable[Claim], tables: Iterable[Table]) 
 
 def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple[str, ...], tuple[Values, Values]]) -> Table:
     if name != file_name(name):
-        raise UserError(f"{place} its name cannot be that of files; call it {file_name(name)}.yaml")
+        raise UserError(f"{place} its name cannot be used for files; rename it to {file_name(name)}.yaml")
     names = [settings["metric"], *settings["also"]]
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")

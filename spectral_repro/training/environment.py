@@ -37,7 +37,7 @@ def choose_device(name: str, job: int = 0) -> torch.device:
         if len({*cards}) == replicas():
             return torch.device("cuda:0")  # Slurm shows each of its tasks a GPU of its own
     if ":" in name or here > count:
-        raise UserError(f"device={name}: {here} processes here need a GPU each of the {count}; take device=auto, or cpu")
+        raise UserError(f"device={name}: {here} processes need one GPU each, and {count} are here; take device=auto, or cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda", torch.cuda.current_device())
 

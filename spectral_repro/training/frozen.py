@@ -25,7 +25,7 @@ def freeze(network: nn.Module, parts: Sequence[str]) -> None:
         frozen = [parameter for name, parameter in network.named_parameters() if _begins_with(name, part)]
         if not frozen:
             children = ", ".join(name for name, _ in network.named_children())
-            raise UserError(f"finetune.frozen={part}: no parameter's name begins so; parts of the network: {children}")
+            raise UserError(f"finetune.frozen={part}: no parameter's name begins with it; parts of the network: {children}")
         for parameter in frozen:
             parameter.requires_grad_(False)
 

@@ -82,7 +82,7 @@ class LoaderBatches:
     def __init__(self, loader: DataLoader, device: torch.device, seed: int):
         if replicas() > 1:
             raise ValueError(
-                "a data loader serves one process; several share spectral_repro.data.Batches(..., share=(rank, n))"
+                "a DataLoader works in one process only; for several, pass spectral_repro.data.Batches(..., share=(rank, n))"
             )
         self.loader, self.device, self.seed = loader, device, seed
 

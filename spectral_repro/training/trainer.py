@@ -304,8 +304,8 @@ def _check_shares(batches: EpochBatches) -> None:
     smallest = min(batches.length(index) for index in range(len(batches)))
     if smallest < replicas():
         raise ValueError(
-            f"the smallest training batch, of {smallest}, has no image for some of the {replicas()} processes: take another "
-            "batch size or number of images, or leave out the last batch (drop_last)"
+            f"the smallest training batch has {smallest} images, fewer than the {replicas()} processes: change the batch size "
+            "or the number of images, or leave out the last batch (drop_last)"
         )
 
 

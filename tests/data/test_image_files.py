@@ -245,7 +245,7 @@ def test_damaged_file_is_named(tmp_path, name: str, workers: int):
     files = ImageFiles([*write(tmp_path, 5), str(tmp_path / name)], 3, 4, workers)
     uses = [files.read, lambda: [*files.stream([torch.tensor([0, 1]), torch.tensor([2, 5])])]]
     for use in uses if name.startswith("truncated") else [*uses, files.check]:
-        with pytest.raises(UserError, match=r"\)?: restore it, or take it out$") as error:
+        with pytest.raises(UserError, match=r"\)?: restore it, or remove it$") as error:
             use()
         assert str(error.value).startswith(f"{tmp_path / name} cannot be read as an image (")
         assert "\n" not in str(error.value)

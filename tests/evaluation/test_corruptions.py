@@ -64,7 +64,7 @@ def test_published_files(noise_run, restored, tmp_path, tested, asked, count):
 
 
 def test_an_unknown_corruption_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"corruptions\.names=rain: must be of gaussian_noise, "):
+    with pytest.raises(UserError, match=r"corruptions\.names=rain: must be among gaussian_noise, "):
         corruptions(tmp_path, names=["fog", "rain"])
 
 

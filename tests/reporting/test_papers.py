@@ -149,7 +149,7 @@ def test_a_table_that_cannot_be_drawn_is_refused(table, message):
 @pytest.mark.parametrize(("name", "other"), [("runs", "runs_table"), ("sub/a", "sub_a")])
 def test_a_table_is_not_called_like_another_file_of_a_report(name, other):
     rows = [{"label": "A", "overrides": ["norm=batch"]}]
-    with pytest.raises(UserError, match=f"in table {name}, its name cannot be that of files; call it {other}.yaml"):
+    with pytest.raises(UserError, match=f"in table {name}, its name cannot be used for files; rename it to {other}.yaml"):
         load_paper(settings(**{name: {"title": "", "rows": rows}}))
 
 

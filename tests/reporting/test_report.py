@@ -125,7 +125,7 @@ def test_report_of_a_comparison(call, make_run, tmp_path):
 def test_wrong_comparisons_are_named(call, make_run):
     make_run("norm=batch")
     for arguments, named in [
-        (["compare=[colour]"], ["compare=colour", "no run has such a key"]),
+        (["compare=[colour]"], ["compare=colour", "no run has this key"]),
         (["compare=auto", "where=[dataset.name=mnist]"], ["no run matches", "digits"]),
         (["compare=", "metric=speed"], ["metric=speed", "test_accuracy"]),
         (["compare=auto", "baseline=zca"], ["baseline=zca", "there are"]),

@@ -60,7 +60,7 @@ def test_a_folder_without_runs(tmp_path):
     [
         (["runs=r*"], 0, "1 runs: 1 finished"),
         (["runs=kept/runs.csv"], 1, "runs=kept/runs.csv: status=true needs a folder of runs"),
-        (["runs=runs", "paper=wang2019"], 1, "status=true: goes with runs= alone; leave out paper="),
+        (["runs=runs", "paper=wang2019"], 1, "status=true: takes only runs=; leave out paper="),
     ],
 )
 def test_the_status_on_the_command_line(call, make_run, tmp_path, arguments, status, words):

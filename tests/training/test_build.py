@@ -51,7 +51,10 @@ def test_frozen_parts_are_not_trained():
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [
-        ("[features]", r"^finetune\.frozen=features: no parameter's name begins so; parts of the network: stem, .*classifier$"),
+        (
+            "[features]",
+            r"^finetune\.frozen=features: no parameter's name begins with it; parts of the network: stem, .*classifier$",
+        ),
         ("[stem,stages,classifier]", r"^finetune\.frozen: nothing is left to train$"),
     ],
 )

@@ -72,7 +72,7 @@ def test_every_process_of_a_run_has_a_card_of_its_own(monkeypatch):
     monkeypatch.setattr(environment, "replicas", lambda: 4)
     for local, name in (("4", "auto"), ("2", "cuda:1")):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
-        with pytest.raises(UserError, match=f"device={name}: {local} processes here need a GPU each of the 2"):
+        with pytest.raises(UserError, match=f"device={name}: {local} processes need one GPU each, and 2 are here"):
             environment.choose_device(name)
 
 
@@ -85,7 +85,7 @@ def test_a_task_of_slurm_may_see_a_card_of_its_own_alone(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert environment.choose_device("auto") == torch.device("cuda:0")
     cards[1] = "a"
-    with pytest.raises(UserError, match="2 processes here need a GPU each of the 1"):
+    with pytest.raises(UserError, match="2 processes need one GPU each, and 1 are here"):
         environment.choose_device("auto")
 
 
