@@ -53,7 +53,7 @@ def run(script: Path, **parameters: object) -> Iterator[tuple[Cell, str, list[Fi
 
     Args:
         script: the tutorial.
-        parameters: values of the constants in its cell of parameters, in place of those in the script.
+        parameters: values of the constants in its cell of parameters, instead of those in the script.
     """
     names: dict[str, object] = {"__name__": "tutorial"}
     with matplotlib.rc_context({"figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False}):
@@ -70,7 +70,7 @@ def run(script: Path, **parameters: object) -> Iterator[tuple[Cell, str, list[Fi
 
 
 def write_page(script: Path) -> Path:
-    """Runs a tutorial and writes `NAME.md` and `NAME-1.png`, ... beside it."""
+    """Runs a tutorial and writes `NAME.md` and `NAME-1.png`, ... next to it."""
     parts, number = [f"<!-- written by: python docs/tutorials.py {script.stem} -->"], 0
     for cell, printed, figures in run(script):
         parts.append(cell.markdown)

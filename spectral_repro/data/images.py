@@ -62,7 +62,7 @@ def check_split(split: Split) -> None:
     """Checks the images and labels of a split.
 
     Raises:
-        TypeError: if they are not tensors, or files in place of the images.
+        TypeError: if they are not tensors, or files instead of the images.
         ValueError: for images that are not uint8 (N, C, H, W), labels that are not int64 (N,), and no images.
     """
     images, labels = split.images, split.labels

@@ -242,7 +242,7 @@ class CovarianceNorm(_BatchNorm, ABC):
         return self.running_covariance if self.running == "covariance" else self.running_matrix
 
     def _matrix_of_running(self) -> Tensor:
-        """The matrix that is kept, computed anew if the running covariance has changed since then."""
+        """The matrix that is kept, computed again if the running covariance has changed since then."""
         if self._is_up_to_date():
             return self.matrix_of_covariance
         covariance = self.running_covariance

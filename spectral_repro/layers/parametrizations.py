@@ -114,7 +114,7 @@ def tucker(module: nn.Conv2d, rank: int | None = None, scale: float | None = Non
     Args:
         module: the convolution, with groups or without.
         rank: r_1 = min(in_channels / groups, rank), r_2 = min(out_channels, rank).
-        scale: in place of the rank; r_1 = scale in_channels / groups, r_2 = scale out_channels, rounded down to 1 at least.
+        scale: instead of the rank; r_1 = scale in_channels / groups, r_2 = scale out_channels, rounded down to 1 at least.
 
     Returns:
         The module. ``parametrizations.weight[0].relative_error`` is |w - w_0|_F / |w_0|_F for the last weight w_0 that was

@@ -57,7 +57,7 @@ class Pooling(nn.Module, ABC):
             self.reduction = nn.Sequential(convolution, norm, nn.ReLU(inplace=True))
 
     def reset_parameters(self) -> None:
-        """Draws the weights anew, as at first."""
+        """Draws the initial weights again."""
         if isinstance(self.reduction, nn.Sequential):
             convolution: Any = self.reduction[0]
             norm: Any = self.reduction[1]
@@ -104,7 +104,7 @@ class MaxPooling(Pooling):
 class CovariancePooling(Pooling):
     """The upper triangle of the square root of the covariance of the features over the positions (song2021): C (C + 1) / 2.
 
-    With fewer positions than channels the small Gram matrix is decomposed in place of the covariance (`covariance_functions`).
+    With fewer positions than channels the small Gram matrix is decomposed instead of the covariance (`covariance_functions`).
     Methods without a decomposition, such as `NewtonSchulz(5, forward="newton_schulz")` (iSQRT-COV), use the covariance. Use
     them to export to ONNX, which has no eigendecomposition; with 30 iterations they give the exact root in float32.
 
@@ -294,7 +294,7 @@ class CompactBilinearPooling(Pooling):
         self._draw()
 
     def reset_parameters(self) -> None:
-        """Draws the weights, places and signs anew, as at first."""
+        """Draws the initial weights, places and signs again."""
         super().reset_parameters()
         self._draw()
 

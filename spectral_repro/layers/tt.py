@@ -33,7 +33,7 @@ class TTConv2d(Tucker):
         in_channels, out_channels, kernel_size, stride, padding, dilation, bias, padding_mode, device, dtype: those of
             `nn.Conv2d`. There are no groups.
         rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
-        scale: in place of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
+        scale: instead of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
 
     Attributes:
         relative_error: |W - w|_F / |W|_F for a layer that `from_module` made of a kernel W, a tensor of one number; else None.

@@ -45,7 +45,7 @@ class Tucker(nn.Sequential):
         in_channels, out_channels: of the whole.
         bias: whether the last of the three has a bias.
         rank: r_1 = min(in_channels, rank), r_2 = min(out_channels, rank).
-        scale: in place of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
+        scale: instead of the rank; r_1 = scale in_channels, r_2 = scale out_channels, rounded down to 1 at least.
         device, dtype: of the frames.
 
     Raises:

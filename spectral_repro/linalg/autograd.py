@@ -34,7 +34,7 @@ def in_full_precision(method: Callable[P, R]) -> Callable[P, R]:
         with torch.autocast(device.type, enabled=False):
             return method(*arguments, **named)
 
-    # torch asks for the signature at every call; working it out anew takes longer than a small product
+    # torch asks for the signature at every call; working it out again takes longer than a small product
     run.__signature__ = signature(method)  # type: ignore[attr-defined]
     return run
 

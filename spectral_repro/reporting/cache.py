@@ -58,7 +58,7 @@ def _with_database(action: Callable[[sqlite3.Connection], Value], otherwise: Val
     try:
         place().parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(place(), timeout=60)) as database:
-            database.execute("PRAGMA synchronous = OFF")  # no waiting for the disk: a damaged file is made anew
+            database.execute("PRAGMA synchronous = OFF")  # no waiting for the disk: a damaged file is made again
             database.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB, used REAL) WITHOUT ROWID")
             return action(database)
     except (OSError, RuntimeError, sqlite3.OperationalError):  # no folder, no home, no space, or another process is writing

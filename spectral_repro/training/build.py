@@ -133,7 +133,7 @@ def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimiz
 
     Raises:
         UserError: for values that it refuses, and for torch's fused SGD with momentum in float16: where the scaler skips the
-            first step, it goes on from momenta that were never set.
+            first step, it continues from momenta that were never set.
     """
     factory = _instantiate(config, "optimizer")
     options = config.optimizer

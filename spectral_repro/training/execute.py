@@ -67,13 +67,13 @@ def execute(config: DictConfig, name: str, overrides: list[str], job: int = 0) -
     config = _with_precision(pinned(config), device)
     if len({*of_all_ranks(digest(identity(config)))}) > 1:
         raise UserError(
-            "the processes that were started together have different settings: start them alike to train one network, or "
-            "each run by itself (srun --ntasks=1)"
+            "the processes that were started together have different settings: give all the same to train one network, or "
+            "start each run by itself (srun --ntasks=1)"
         )
     with RunFolder(config, name) as run:
         if earlier := with_other_images(run, config):
             folder, root = earlier
-            print(f"{folder}: began with other images in {root}; this is a run of its own", flush=True)
+            print(f"{folder}: began with other images in {root}; this is a new run", flush=True)
         if run.over:
             print(f"{run.folder}: {run.summary['state']} already; force=true runs it again")
         elif fault := _attempt(config, run, overrides, device):

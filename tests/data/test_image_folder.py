@@ -125,7 +125,7 @@ def test_a_folder_that_has_changed_is_another_run(root, train, capsys):
     (moved / "train" / "cat" / "0.png").rename(moved / "train" / "9" / "of_cat.png")
     options = overrides(moved, "trainer.epochs=1", "logger=none")
     assert train(*options) != first
-    assert f"{first}: began with other images in {root}; this is a run of its own\n" in capsys.readouterr().out
+    assert f"{first}: began with other images in {root}; this is a new run\n" in capsys.readouterr().out
     assert train(*options, "seed=1") and "began with other images" not in capsys.readouterr().out
 
 

@@ -164,7 +164,7 @@ def test_the_first_node_of_a_list(nodes: str, first: str):
 
 def test_processes_with_different_settings_do_not_train_together(train: Callable[..., Path], monkeypatch):
     monkeypatch.setattr(execution, "of_all_ranks", lambda value: [value, "another"])
-    with pytest.raises(UserError, match=r"started together have different settings: start them alike .* \(srun --ntasks=1\)"):
+    with pytest.raises(UserError, match=r"started together have different settings: give all the same .* \(srun --ntasks=1\)"):
         train(*SMALL)
 
 

@@ -73,7 +73,7 @@ def test_a_loader_is_read_in_another_order_in_each_epoch_and_from_any_batch_on(o
 
 
 class Keeping(Recorder):
-    """Keeps the state after a number of steps and stops there; goes on from a state."""
+    """Keeps the state after a number of steps and stops there; continues from a state."""
 
     def __init__(self, state: dict[str, object] | None = None):
         self.state, self.bests = state, []

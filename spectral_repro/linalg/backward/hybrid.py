@@ -10,7 +10,7 @@ from spectral_repro.linalg.functions import SpectralFunction
 class Hybrid(Backward):
     """``first`` until the fraction ``switch`` of the training is done, then ``second`` (song2021, hybrid training).
 
-    The paper warms up with Newton-Schulz, whose gradient is smooth, and goes on with a method of the SVD.
+    The paper warms up with Newton-Schulz, whose gradient is smooth, and continues with a method of the SVD.
 
     Args:
         first, second: the methods.

@@ -81,7 +81,7 @@ class Kernel(Backward):
         """D, shape (..., d, d), for eigenvalues (..., d) in descending order."""
 
     def applied(self, function: SpectralFunction) -> SpectralFunction:
-        """The function that the method computes in place of f."""
+        """The function that the method computes instead of f."""
         return function
 
     def inner(self, function: SpectralFunction, eigenvalues: Tensor, rotated: Tensor) -> Tensor:
