@@ -42,7 +42,7 @@ IGNORED_BY_ID = (
     "trainer.threads",
 )
 
-AS_BEFORE = {  # newer keys, with the values that mean the behaviour before they existed
+AS_BEFORE = {  # newer keys, with the values that mean the behaviour before they existed; an identity does not contain these
     "dataset.content": None,
     "dataset.drop_last": False,
     "dataset.test_fraction": 0.2,
@@ -107,12 +107,17 @@ def identity(config: DictConfig | dict[str, Any]) -> dict[str, Any]:
     """The values of a configuration, or of its plain values, that determine the result, by dotted key."""
     values = {key: config[key] for key in _read(config) if key in config} if isinstance(config, dict) else config_read(config)
     values = {key: value for key, value in flatten(values).items() if not within(key, IGNORED_BY_ID)}
+    return without_as_before(values)
+
+
+def without_as_before(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without those of `AS_BEFORE`."""
     return {key: value for key, value in values.items() if key not in AS_BEFORE or value != AS_BEFORE[key]}
 
 
 def digest(values: dict[str, Any]) -> str:
-    """8 hexadecimal digits of a hash of the values, independent of their order; 0 and 0.0 are equal."""
-    return hashlib.sha256(json.dumps(_plain(values), sort_keys=True).encode()).hexdigest()[:8]
+    """8 hexadecimal digits of a hash of the values without those of `AS_BEFORE`, independent of order; 0 and 0.0 are equal."""
+    return hashlib.sha256(json.dumps(_plain(without_as_before(values)), sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _plain(value: object) -> object:

@@ -1,5 +1,6 @@
 """Comparisons of any runs: tables with a row for each choice or value that differs, compared with a baseline."""
 
+import json
 import re
 import shlex
 from collections import defaultdict
@@ -8,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from spectral_repro.configuration.folders import parse_value
-from spectral_repro.configuration.identity import digest, within
+from spectral_repro.configuration.identity import AS_BEFORE, digest, within, without_as_before
 from spectral_repro.errors import UserError
 from spectral_repro.reporting import naming
 from spectral_repro.reporting.metrics import METRICS, VALIDATION, Metric
@@ -77,7 +79,7 @@ def compare(
     several = [rows for rows in groups if len(rows) > 1]
     left = sum(len(each) for rows in groups if len(rows) == 1 for each in rows.values()) if several else 0
     paper = Paper("comparison", "Comparison", "", compared, (), command)
-    found = [_section(paper, list(rows.values()), measured, tuned) for rows in several or groups]
+    found = [_section(paper, list(rows.values()), measured, compared, tuned) for rows in several or groups]
     sections = [part for section in _named(found) for part in by_machine(section)]
     labels = dict.fromkeys(row.label for section in sections for row in section.table.rows)
     if baseline is not None and baseline not in labels:
@@ -118,7 +120,7 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
             raise UserError(f"where=[{condition}]: must be a key and its value, such as where=[dataset.name=digits]")
         found = {run: _values_of(run, key) for run in kept}
         if not any(found.values()):
-            raise UserError(f"where=[{condition}]: no run has this key; {_differ_in(runs)}")
+            raise UserError(f"where=[{condition}]: {_no_run_has(key, runs)}")
         wanted = parse_value(value)
         known = sorted({"null" if each is None else str(each) for values in found.values() for each in values})
         kept = [run for run in kept if any(each == wanted or str(each) == value for each in found[run])]
@@ -148,12 +150,14 @@ def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
     part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
     found = [key for key in keys if f".{part}." in f".{key}."]
     if not found:
-        raise UserError(f"{place}: no run has this key; {_differ_in(runs)}")
+        raise UserError(f"{place}: {_no_run_has(part, runs)}")
     return found
 
 
-def _differ_in(runs: Iterable[Run]) -> str:
-    return f"the runs differ in {', '.join(differences(runs)) or 'nothing but the seed'}"
+def _no_run_has(key: str, runs: Iterable[Run]) -> str:
+    same = [(each, value) for each, value in AS_BEFORE.items() if f".{each}".endswith(f".{key}")]
+    reason = f"no run has another {same[0][0]} than {json.dumps(same[0][1])}" if same else "no run has this key"
+    return f"{reason}; the runs differ in {', '.join(differences(runs)) or 'nothing but the seed'}"
 
 
 def choose_metric(runs: Iterable[Run], name: str | None) -> Metric:
@@ -208,33 +212,46 @@ def _validated(run: Run) -> bool:
 
 
 def _choose(runs: Sequence[Run], tuned: tuple[str, ...]) -> tuple[tuple[Run, ...], Choice | None]:
-    """The runs of a row, or with tuned keys those of the value with the highest validation accuracy."""
+    """The runs of a row, or with tuned keys those of the best value, by mean validation accuracy over the common seeds."""
     if not tuned:
         return tuple(runs), None
     candidates = list(_by_values(runs, tuned).values())
-
-    def merit(candidate: list[Run]) -> tuple[bool, float]:
-        validation = _validation(candidate)
-        whole = not any(run.state == "diverged" for run in candidate)
-        return np.isfinite(validation) and whole, np.nan_to_num(validation, nan=-np.inf)
-
-    best = max(candidates, key=merit)
+    validated = [each for each in candidates if _validation(each).count()]
+    whole = [each for each in validated if not any(run.state == "diverged" for run in each)]
+    usable = whole or validated or candidates
+    validations = pd.DataFrame([_validation(each) for each in usable], index=range(len(usable)))
+    common = validations.dropna(axis="columns")
+    best = usable[(validations if common.empty else common).mean(axis="columns").fillna(-np.inf).argmax()]
     ended = [each for each in candidates if any(run.state in ("finished", "diverged") for run in each)]
-    value = naming.label(best[0].identity, [key for key in tuned if key in best[0].identity])
-    return tuple(best), Choice(value, len(ended), _validation(best), tuple(runs))
+
+    def value(candidate: Sequence[Run]) -> str:
+        return naming.label(candidate[0].identity, [key for key in tuned if key in candidate[0].identity])
+
+    seeds = validations.count(axis="columns")
+    fewer = [
+        f"{value(each)} has {count} of {counted(validations.shape[1], 'seed')}"
+        for each, count in zip(usable, seeds, strict=True)
+        if count < validations.shape[1]
+    ]
+    over = f"the values are compared over {counted(common.shape[1], 'common seed')}"
+    remark = f"{', '.join(fewer)}; {'there is no common seed' if common.empty else over}" if fewer else ""
+    return tuple(best), Choice(value(best), len(ended), _validation(best).mean(), tuple(runs), remark)
 
 
-def _validation(runs: Iterable[Run]) -> float:
-    return by_seed((run.seed, METRICS[VALIDATION].of(run.metrics)) for run in runs if run.state == "finished").mean()
+def _validation(runs: Iterable[Run]) -> pd.Series:
+    """The validation accuracy of finished runs by seed."""
+    return by_seed((run.seed, METRICS[VALIDATION].of(run.metrics)) for run in runs if run.state == "finished")
 
 
-def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tuned: tuple[str, ...]) -> Section:
+def _section(
+    paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, compared: tuple[str, ...], tuned: tuple[str, ...]
+) -> Section:
     """A table with a row for each group of runs. Rows of the same line in the figure are next to each other."""
     apart = {"seed", *tuned}
     identities = [{key: value for key, value in runs[0].identity.items() if key not in apart} for runs in groups]
     differing = naming.differing_keys(identities)
     values = [{key: each[key] for key in differing if key in each} for each in identities]
-    keys = naming.distinguishing(identities)
+    keys = naming.distinguishing(identities) or naming.describing(identities[0], compared)
     along = naming.axis_key(identities, keys)
     rows: list[Row] = []
     for own, each in zip(identities, values, strict=True):
@@ -247,15 +264,15 @@ def _section(paper: Paper, groups: Sequence[Sequence[Run]], metric: Metric, tune
         again = sum(row.label.partition(" (")[0] == label for row in rows)
         chosen = {key: None for key in tuned}
         rows.append(Row(f"{label} ({again + 1})" if again else label, (), each | chosen, {}, **point))
-    protocol = {key: value for key, value in identities[0].items() if key not in differing}
+    protocol = without_as_before({key: value for key, value in identities[0].items() if key not in differing})
     axis = (
         Axis(naming.axis_label(along), naming.is_logarithmic(row.at for row in rows if row.series and row.at is not None))
         if along
         else None
     )
     data = protocol.get("dataset.name") or naming.choice("study._target_", protocol.get("study._target_", ""))
-    words = ", ".join(dict.fromkeys(naming.group(key) for key in keys)) or "one row"
-    title = f"{words[0].upper()}{words[1:]}{data and f' on {data}'}"
+    words = ", ".join(dict.fromkeys(map(naming.words, keys))) if len(rows) > 1 else ""
+    title = " on ".join(filter(None, (f"{words[:1].upper()}{words[1:]}", data))) or "Runs"
     table = Table(file_name(data or "comparison"), title, metric, "", tuple(rows), protocol, axis, baseline=rows[0].label)
     entries = []
     for row, members in zip(rows, groups, strict=True):
@@ -288,19 +305,27 @@ def _with_baseline(section: Section, baseline: str | None) -> Section:
 
 
 def report_command(runs: Sequence[Run], place: str) -> str:
-    """The command that makes a page of the differences between these runs in a folder."""
+    """The command that makes a page of the differences between these runs in a folder.
+
+    Its baseline is that of the runs in this order, because other runs in the folder may have started earlier.
+    """
     tuned = _tuned(runs)
-    compared = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
+    keys = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
+    compared, best_over = (keys, tuned) if keys else (tuned, [])
     shared: dict[str, set[Any]] = {
         "dataset.name": {run.identity.get("dataset.name") for run in runs},
         "scale": {run.scale for run in runs},
     }
     where = [in_a_list(f"{key}={values.pop()}") for key, values in shared.items() if len(values) == 1 and None not in values]
-    asked = f"[{','.join(compared)}]" if compared else "auto"
-    best = [f"best_over=[{','.join(tuned)}]"] if tuned and compared else []
-    asked = asked if best or not tuned else f"[{','.join(tuned)}]"
-    out = [] if place == RUNS else [f"out={place.rstrip('/')}_comparison"]  # beside the runs, so that no other one is replaced
-    return shlex.join([*REPORT, f"compare={asked}", *best, f"runs={place}", f"where=[{','.join(where)}]", *out])
+    options = [f"compare=[{','.join(compared)}]" if compared else "compare=auto"]
+    options += [f"best_over=[{','.join(best_over)}]"] * bool(best_over)
+    options += [f"runs={place}", f"where=[{','.join(where)}]"]
+    sections = compare(runs, compared, best_over=best_over).sections
+    if len(sections) == 1 and len(sections[0].entries) > 1:
+        options.append(f"baseline={sections[0].table.baseline}")
+    if place != RUNS:
+        options.append(f"out={place.rstrip('/')}_comparison")  # beside the runs, so that no other one is replaced
+    return shlex.join([*REPORT, *options])
 
 
 def in_a_list(text: str) -> str:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from spectral_repro.configuration.identity import without_as_before
 from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.records import check_evaluation, check_summary, finite
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.protocols import counted
-from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, read_runs
+from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, check_needed, completed, read_runs
 
 WHOLE = ("identity", "summary", "evaluation")  # JSON columns that a run is read from
 EPOCHS = ("final", "best")  # rows of metrics.csv in the summary; curves.csv has them
@@ -70,7 +71,7 @@ def write_archive(runs: list[Run]) -> dict[str, bytes]:
 
 def _whole(run: Run) -> dict[str, str]:
     summary = {key: value for key, value in run.summary.items() if key not in EPOCHS}
-    columns = {"identity": run.identity, "summary": summary, "evaluation": run.evaluation}
+    columns = {"identity": without_as_before(run.identity), "summary": summary, "evaluation": run.evaluation}
     return {key: json.dumps(finite(value), separators=(",", ":")) for key, value in columns.items()}
 
 
@@ -127,15 +128,27 @@ def check_archive(out: Path, written: Collection[Run], read: Iterable[Run]) -> N
 
 
 def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each run, with the columns in which it has values."""
+    """The rows of each run in the order of their first column, with the columns in which it has values.
+
+    Raises:
+        ValueError: if the epochs of a run are not 1, 2, ...
+    """
     names = curves.columns.drop("run")
     values, known = curves[names].to_numpy(float), curves[names].notna().to_numpy()
-    own = {run: (values[rows], known[rows].any(axis=0)) for run, rows in curves.groupby("run", sort=False).indices.items()}
-    return {run: pd.DataFrame(rows[:, has], columns=names[has]) for run, (rows, has) in own.items()}
+    found = {}
+    for run, rows in curves.groupby("run", sort=False).indices.items():
+        has = known[rows].any(axis=0)
+        frame = pd.DataFrame(values[rows][:, has], columns=names[has])
+        first = "epoch" if "epoch" in frame else frame.columns[0]
+        found[run] = frame.sort_values(first, kind="stable", ignore_index=True)
+        if first == "epoch" and found[run]["epoch"].tolist() != list(range(1, len(frame) + 1)):
+            raise ValueError(f"{CURVES_FILE} does not have the epochs 1, 2, ... of {run}")
+    return found
 
 
 def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
     identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
+    check_needed(identity | {"scale.name": row.get("scale")}, f"the identity of {row['run']}")
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
         raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
@@ -164,7 +177,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
 
     Of several copies of a run, the best one is used: by its state (finished first), then by its epochs. Of equal copies, that
     in a run folder is used. If two runs have folders of the same name, their ids are
-    appended.
+    appended. Identities are `completed`.
 
     Args:
         places: folders of run folders, runs.csv files of reports, or patterns of them.
@@ -192,7 +205,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
             notices.append(Damage(f"{file}: left out, not the runs.csv of a report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
-    runs = [_best(same, notices) for same in copies.values()]
+    runs = completed(_best(same, notices) for same in copies.values())
     names = Counter(run.folder for run in runs)
     return [replace(run, folder=f"{run.folder}-{run.id}") if names[run.folder] > 1 else run for run in runs], notices
 

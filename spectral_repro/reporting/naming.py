@@ -40,6 +40,15 @@ def distinguishing(rows: Sequence[Values]) -> list[str]:
     return chosen
 
 
+def describing(row: Values, compared: Iterable[str]) -> list[str]:
+    """The keys for the label of a row that is alone: the compared choices or, without any, the compared keys; if no key is
+    compared, study, network and norm.
+    """
+    own = [key for key in compared if key in row]
+    named = [f"{part}.{TARGET}" for part in ("study", "model", "norm")]
+    return [key for key in own if _is_choice(key)] or own or [key for key in named if key in row]
+
+
 def label(row: Values, keys: Iterable[str]) -> str:
     """The label of a row, such as "zca, pi, d = 16"."""
     keys = list(keys)
@@ -58,6 +67,14 @@ def axis_key(rows: Sequence[Values], keys: Iterable[str]) -> str | None:
 def axis_label(key: str) -> str:
     name = key.rpartition(".")[2]
     return AXIS_LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+def words(key: str) -> str:
+    """The name of a key in a title: norm for norm._target_, group size d for norm.group_size."""
+    if _is_choice(key):
+        return group(key)
+    name = axis_label(key)
+    return f"{name[0].lower()}{name[1:]}"
 
 
 def is_logarithmic(numbers: Iterable[float]) -> bool:

@@ -1,8 +1,9 @@
 """Reads the run folders of the trainer."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from spectral_repro import records
 from spectral_repro.configuration.folders import Loader
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import digest, flatten, identity
+from spectral_repro.configuration.identity import AS_BEFORE, digest, flatten, identity, within
 from spectral_repro.errors import UserError, in_one_line
 from spectral_repro.listing import is_visible
 from spectral_repro.records import check_evaluation, check_summary, is_of_last, read_json
@@ -52,7 +53,8 @@ class Run:
 
     Attributes:
         folder: name of its folder.
-        identity: the values of the configuration that determine the result, by dotted key.
+        identity: the values of the configuration that determine the result, by dotted key. Values of `AS_BEFORE` are only in
+            `completed` ones.
         scale: name of the scale, such as paper or cpu.
         metrics: a row for each finished epoch, from 1 on, with accuracies in percent. Columns other than `COLUMNS` may be
             missing. The last row also has the measurements of the last checkpoint in evaluation.json. For a study, its rows.
@@ -227,16 +229,11 @@ def _read(folder: Path) -> Contents:
         raise ValueError(f"{CONFIG} is not a configuration")
     config.pop("paper", None)  # all tables of a paper, which are not needed
     values = flatten(config)
-    study = "study._target_" in values
-    needed = NEEDED_OF_A_STUDY if study else NEEDED
-    if missing := [key for key in needed if key not in values]:
-        raise ValueError(f"{CONFIG} has no {', '.join(missing)}")
-    if wrong := [key for key, kind in needed.items() if not isinstance(values[key], kind)]:
-        raise ValueError(f"{CONFIG} has {wrong[0]}={values[wrong[0]]}")
+    check_needed(values, CONFIG)
     summary = _checked(folder / SUMMARY, check_summary)
     if summary.get("state") not in STATES:
         raise ValueError(f"{SUMMARY} has no state among {', '.join(STATES)}")
-    metrics = _read_metrics(folder / METRICS_FILE, study)
+    metrics = _read_metrics(folder / METRICS_FILE, study="study._target_" in values)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
         raise ValueError(f"finished, but {METRICS_FILE} has no complete last row")
     evaluation = _checked(folder / EVALUATION, check_evaluation) if (folder / EVALUATION).exists() else {}
@@ -245,6 +242,47 @@ def _read(folder: Path) -> Contents:
         if entry.get(metric.name) is not None and is_of_last(entry):
             metrics.loc[metrics.index[-1:], metric.name] = float(entry[metric.name])
     return Contents(config, summary, metrics, evaluation, _read_spectra(folder / SPECTRA))
+
+
+def check_needed(values: dict[str, Any], place: str) -> None:
+    """Checks the values of a run that a report reads.
+
+    Raises:
+        ValueError: if one is missing or of another type.
+    """
+    needed = NEEDED_OF_A_STUDY if "study._target_" in values else NEEDED
+    if missing := [key for key in needed if key not in values]:
+        raise ValueError(f"{place} has no {', '.join(missing)}")
+    if wrong := [key for key, kind in needed.items() if not isinstance(values[key], kind)]:
+        raise ValueError(f"{place} has {wrong[0]}={json.dumps(values[wrong[0]])}")
+
+
+def completed(runs: Iterable[Run]) -> list[Run]:
+    """The runs, with values of `AS_BEFORE` in their identities where another run has another value of the same key.
+
+    A key of a layer or a data set is completed only where the other run has the same class or function.
+    """
+    runs = list(runs)
+    known = {(key, *_owner(key, run)) for run in runs for key in AS_BEFORE if key in run.identity}
+
+    def missing(run: Run) -> dict[str, Any]:
+        return {
+            key: value
+            for key, value in AS_BEFORE.items()
+            if key not in run.identity and (key, *_owner(key, run)) in known and _has(run, key.rpartition(".")[0])
+        }
+
+    return [replace(run, identity=run.identity | missing(run)) for run in runs]
+
+
+def _owner(key: str, run: Run) -> tuple[str | None, str | None]:
+    """The class or function that a key is an argument of, and that which loads its data set."""
+    parent = key.rpartition(".")[0]
+    return run.identity.get(f"{parent}._target_"), run.identity.get(f"{parent}.load._target_")
+
+
+def _has(run: Run, parent: str) -> bool:
+    return any(within(key, (parent,)) for key in run.identity)
 
 
 def _run(folder: Path, contents: Contents) -> Run:

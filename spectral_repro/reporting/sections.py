@@ -33,12 +33,14 @@ class Choice:
         trials: number of values that were tried.
         validation: mean validation accuracy over its seeds, in percent.
         runs: the runs of all values.
+        remark: on values with fewer seeds than others; empty if all have the same.
     """
 
     value: str
     trials: int
     validation: float
     runs: tuple[Run, ...]
+    remark: str
 
 
 @dataclass(frozen=True)

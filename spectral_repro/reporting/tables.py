@@ -327,6 +327,8 @@ def notes(section: Section) -> list[str]:
     if times and len(section.machines) > 1:
         lines.append(f"No {times[0]} is shown, because the runs are from different machines: {'; '.join(section.machines)}.")
     for entry in section.entries:
+        if entry.choice and entry.choice.remark:
+            lines.append(f"{entry.row.label}: {entry.choice.remark}.")
         lines += [f"{entry.row.label}, seed {run.seed}: {divergence(run)}." for run in entry.in_state("diverged")]
         for seed, runs in entry.repeated.items():
             folders = ", ".join(run.folder for run in runs)

@@ -6,6 +6,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from spectral_repro.errors import UserError
 from spectral_repro.reporting.commands import listed
@@ -13,11 +14,11 @@ from spectral_repro.reporting.comparison import compare, differences, report_com
 from spectral_repro.reporting.figures import draw_dots, draw_points
 from spectral_repro.reporting.intervals import interval
 from spectral_repro.reporting.latex import latex
-from spectral_repro.reporting.load import read_archive
+from spectral_repro.reporting.load import load_runs, read_archive, read_places, write_archive
 from spectral_repro.reporting.naming import axis_key, distinguishing, is_logarithmic, label
 from spectral_repro.reporting.page import render
 from spectral_repro.reporting.site import write
-from spectral_repro.reporting.tables import aggregate, formatted, markdown
+from spectral_repro.reporting.tables import aggregate, formatted, markdown, notes
 
 
 @pytest.fixture
@@ -92,6 +93,7 @@ def test_three_numbers_make_an_axis(make_run, read):
     figure = draw_points(section)
     assert figure.axes[0].get_xlabel() == "Group size d"
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "batch"
+    assert section.table.title == "Norm, backward, group size d on digits"
 
 
 def test_the_dots_are_sorted_with_their_intervals(runs):
@@ -111,6 +113,7 @@ def test_the_dots_are_sorted_with_their_intervals(runs):
         ("backward=autograd", ["no run matches", "values of backward: exact, pi, svd"]),
         ("seed=9", ["values of seed: 0, 1, 2"]),
         ("colour=red", ["no run has this key", "backward"]),
+        ("trainer.accumulate=1", ["no run has another trainer.accumulate than 1", "backward"]),
         ("seed", ["seed", "where=[dataset.name=digits]"]),
     ],
 )
@@ -142,11 +145,19 @@ def test_another_metric(runs):
 
 def test_the_printed_command_gives_the_same_rows(runs):
     (section,) = compare(runs).sections
-    keys, place, where, out = shlex.split(report_command(runs, "a folder"))[3:]
+    keys, place, where, baseline, out = shlex.split(report_command(runs, "a folder"))[3:]
     assert (keys, place, where) == ("compare=[backward]", "runs=a folder", "where=[dataset.name=digits,scale=paper]")
     assert out == "out=a folder_comparison" and "out=" not in report_command(runs, "results/runs")
-    (again,) = compare(select(runs, listed(where.removeprefix("where="))), ["norm"]).sections
+    conditions, first = listed(where.removeprefix("where=")), baseline.removeprefix("baseline=")
+    (again,) = compare(select(runs, conditions), ["norm"], baseline=first).sections
     assert aggregate(again).equals(aggregate(section))
+
+
+def test_the_printed_command_keeps_the_baseline_of_a_sweep(runs):
+    """A run may have started before the sweep that it now belongs to."""
+    in_order = select(runs, ["backward=svd"]) + select(runs, ["backward=exact"])
+    (swept,) = compare(in_order).sections
+    assert f"baseline={swept.table.baseline}" in shlex.split(report_command(in_order, "runs")) and swept.table.baseline == "svd"
 
 
 def test_latex_tables_escape_names_of_the_user(make_run, read):
@@ -186,8 +197,35 @@ def test_runs_that_differ_in_the_seed_share_a_row(make_run, read):
     for seed in range(2):
         make_run("norm=batch", seed=seed)
     (section,) = compare(read()).sections
-    assert len(section.table.rows) == 1 and len(section.runs) == 2
+    assert labels(section) == ["resnet18, batch"] and section.table.title == "digits" and len(section.runs) == 2
     assert pd.isna(aggregate(section)["difference"]).all() and "compare=auto" in report_command(read(), "runs")
+    assert "baseline=" not in report_command(read(), "runs")
+    assert [labels(*compare(read(), [key]).sections) for key in ("norm", "lr")] == [["batch"], ["lr = 0.1"]]
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "others", "shown"),
+    [
+        ("trainer.accumulate", 1, (2, 4), ["accumulate = 1", "accumulate = 2", "accumulate = 4"]),
+        ("norm.shrinkage", 0, ("null", 0.1), ["shrinkage = 0", "shrinkage = null", "shrinkage = 0.1"]),
+        ("dataset.drop_last", "false", ("true",), ["drop last = false", "drop last = true"]),
+    ],
+)
+def test_a_value_that_identities_leave_out_is_shown(make_run, runs_folder, tmp_path, key, before, others, shown):
+    """Also of runs that were read from runs.csv, and only for runs that have the key."""
+    for place, value in enumerate((before, *others)):
+        make_run("norm=zca", f"{key}={value}", started=f"2026-01-01T00:00:0{place}")
+    make_run("norm=batch", "dataset=cifar10")
+    first, _ = read_places([str(runs_folder)], "nobody")
+    for name, content in write_archive(first).items():
+        (tmp_path / name).write_bytes(content)
+    for read in (first, read_places([str(tmp_path / "runs.csv")], "nobody")[0]):
+        assert {run.id for run in read} == {path.name[-8:] for path in runs_folder.iterdir()}
+        runs = select(read, ["norm=zca"])
+        (section,) = compare(runs).sections
+        assert labels(section) == shown and (section.table.axis is not None) == (key == "trainer.accumulate")
+        assert [run.identity[key] for run in select(runs, [f"{key}={before}"])] == [yaml.safe_load(str(before))]
+    assert load_runs(runs_folder)[key].notna().sum() == len(others) + 1 - ("null" in others) + key.startswith("trainer")
 
 
 @pytest.fixture
@@ -221,6 +259,22 @@ def test_values_with_a_diverged_run_are_the_last_choice(trials, make_run):
     make_run("norm=zca", "optimizer.lr=1", seed=2, state="diverged", accuracies=[10.0])
     (section,) = compare(trials(), ["norm"], best_over=["lr"]).sections
     assert aggregate(section).set_index("method")["chosen"]["zca"] == "lr = 0.1"
+
+
+def test_values_with_fewer_seeds_are_compared_over_the_common_ones(trials, make_run):
+    """The better value of the common seed may have the lower mean."""
+    for seed, validation in ((0, 91), (1, 70), (2, 70)):
+        columns = {"validation_accuracy": [10.0, validation]}
+        make_run("norm=zca", "optimizer.lr=0.5", seed=seed, accuracies=[50.0, 60.0], columns=columns)
+    for rate, validation in ((0.2, 80), (0.3, 79)):
+        make_run("norm=pca", f"optimizer.lr={rate}", seed=int(10 * rate), columns={"validation_accuracy": [10.0, validation]})
+    (section,) = compare(trials(), ["norm"], best_over=["lr"]).sections
+    chosen = aggregate(section).set_index("method")["chosen"]
+    assert chosen[["zca", "pca"]].tolist() == ["lr = 1", "lr = 0.2"]
+    uneven, apart = (next(note for note in notes(section) if note.startswith(name)) for name in ("zca", "pca"))
+    assert uneven.startswith("zca: ") and uneven.endswith("the values are compared over 2 common seeds.")
+    assert {f"lr = {rate} has 2 of 3 seeds" for rate in (0.01, 0.1, 1)} == {*uneven[5:].partition(";")[0].split(", ")}
+    assert apart.endswith("there is no common seed.") and not any(note.startswith("batch: ") for note in notes(section))
 
 
 def test_a_page_keeps_the_runs_of_all_values(trials, tmp_path):

@@ -72,6 +72,14 @@ def test_runs_are_read_back_from_runs_csv(archived):
         pd.testing.assert_frame_equal(run.metrics, other.metrics, check_dtype=False, check_like=True, rtol=1e-5)
 
 
+def test_curves_csv_may_have_another_order(archived):
+    runs, kept = archived
+    curves = pd.read_csv(kept / "curves.csv")
+    curves.sort_values("test_accuracy").to_csv(kept / "curves.csv", index=False)
+    again = {run.id: run.metrics["test_accuracy"].tolist() for run in read_archive(kept / "runs.csv")}
+    assert again == {run.id: run.metrics["test_accuracy"].tolist() for run in runs} and [10.0, 55.5, 54.25] in again.values()
+
+
 def test_runs_csv_does_not_repeat_the_epochs_of_curves_csv(archived):
     runs, kept = archived
     assert any("final" in run.summary for run in runs) and '""final""' not in (kept / "runs.csv").read_text()
@@ -142,6 +150,10 @@ def test_an_empty_file_has_no_runs(call, tmp_path, content, notices):
         ("runs.csv", "evaluation", "valuation"),
         ("curves.csv", "run,epoch", "fun,epoch"),
         ("curves.csv", "55.5", "55,5"),
+        ("curves.csv", ",2,", ",3,"),
+        ("runs.csv", '""seed"":3', '""seed"":""3""'),
+        ("runs.csv", '""seed"":3,', ""),
+        ("runs.csv", ",cpu,", ",,"),
     ],
 )
 def test_damaged_files_are_named(archived, file, old, new):

@@ -165,7 +165,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
         (summary(wall_time_s="long"), 'wall_time_s has the wrong type: "long"'),
         (summary(final={"test_accuracy": [1]}), "final.test_accuracy has the wrong type: [1]"),
         (summary(name=7), "name has the wrong type: 7"),
-        (config("seed: 0", "seed: zero"), "seed=zero"),
+        (config("seed: 0", "seed: zero"), 'seed="zero"'),
         (config("seed: 0", "? [0]\n: 1"), ""),
     ],
 )
