@@ -11,7 +11,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.folders import CONF, OWN_FOLDERS
+from spectral_repro.configuration.rules import check
+from spectral_repro.errors import UserError
 from spectral_repro.reporting.papers import published
 
 PLUGIN = CONF.parent / "examples" / "plugin"
@@ -71,6 +74,47 @@ def test_the_site_has_its_paper(monkeypatch):
 def test_its_keys_are_checked(run, arguments: list[str], message: str):
     result = run("train", *arguments, *QUICKLY)
     assert result.returncode == 1 and message in result.stderr and "Traceback" not in result.stderr
+
+
+MINE = """
+import torch
+from torch import nn
+from spectral_repro.data import ImageData, Split
+
+
+class Tiny(nn.Sequential):
+    def __init__(self, num_classes: int, in_channels: int, width: int, norm=nn.BatchNorm2d):
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes)
+        super().__init__(nn.Conv2d(in_channels, width, 3), norm(width), *head)
+
+
+def stripes(image_size: int) -> ImageData:
+    labels = torch.arange(48) % 2
+    images = 255 * (torch.arange(image_size) % (2 + labels[:, None, None, None]) == 0).expand(-1, 3, image_size, -1)
+    return ImageData(train=Split(images.byte()[:32], labels[:32]), test=Split(images.byte()[32:], labels[32:]))
+"""
+
+
+def test_a_network_and_a_data_set_of_ones_own(train, tmp_path, monkeypatch):
+    """As docs/extending.md says."""
+    (tmp_path / "mine.py").write_text(MINE)
+    for group in ("model", "dataset"):
+        (tmp_path / "conf" / group).mkdir(parents=True)
+    network = "_target_: mine.Tiny\nnum_classes: ${dataset.num_classes}\nin_channels: ${dataset.channels}\nwidth: 16\n"
+    (tmp_path / "conf" / "model" / "tiny.yaml").write_text(network)
+    keys, _ = (CONF / "dataset" / "random.yaml").read_text().split("\nload:")
+    (tmp_path / "conf" / "dataset" / "stripes.yaml").write_text(
+        f"{keys}\nload:\n  _target_: mine.stripes\n  image_size: ${{..image_size}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SPECTRAL_REPRO_TARGETS", "mine")
+    monkeypatch.setenv(OWN_FOLDERS, str(tmp_path / "conf"))
+    chosen = ("model=tiny", "dataset=stripes", "norm=zca", "norm.group_size=4", "logger=none")
+    for scale in ("cpu", "smoke"):
+        check(compose([f"scale={scale}", *chosen]))
+    assert json.loads((train(*chosen) / "summary.json").read_text())["state"] == "finished"
+    with pytest.raises(UserError, match=r"^dataset\.mean, dataset\.flip: missing; every run needs them$"):
+        check(compose([*chosen, "~dataset.mean", "~dataset.flip"]))
 
 
 def test_a_module_that_is_not_trusted_is_refused(run, monkeypatch):

@@ -57,7 +57,7 @@ SMALL = ("scale=smoke", "trainer.threads=1")
         (["experiment="], ["experiment=: must be null, or one of"]),
         (["=5"], ["=5: names no key; write key=value"]),
         (["norm.eps=${x}"], ["norm.eps: Interpolation key 'x' not found"]),
-        (["~trainer.epochs"], ["trainer.epochs: is missing, and every run needs it"]),
+        (["~trainer.epochs"], ["trainer.epochs: missing; every run needs it"]),
         (["trainer.threads=100000"], ["trainer.threads=100000", ">= 1 and < 1025"]),
         (["results_dir=" + 300 * "x"], ["no such path is possible here (File name too long)"]),
         (["results_dir=a\0b"], ["no such path is possible here (embedded null byte)"]),

@@ -105,7 +105,7 @@ def check(config: DictConfig) -> None:
         raise UserError(f"{error.full_key or 'configuration'}: {first_line(error)}") from error
     values = flatten(plain)
     if missing := [key for key in NEEDED if key not in values]:
-        raise UserError(f"{missing[0]}: is missing, and every run needs it")
+        raise UserError(f"{', '.join(missing)}: missing; every run needs {'it' if len(missing) == 1 else 'them'}")
     of_objects = tuple(key.removesuffix("._target_") for key in values if key.endswith("._target_"))
     rules = RULES | {"scale.name": one_of(*options("scale"))}
     for key, value in values.items():

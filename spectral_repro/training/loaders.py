@@ -45,7 +45,7 @@ def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shu
         seed, batch_size, shuffle: for tensors; the seed also for the random numbers of a loader.
 
     Raises:
-        TypeError: for data of another kind.
+        TypeError: for data of another kind, and a loader without a length.
         ValueError: for tensors that are not a pair of one length, and data without a batch.
     """
     if isinstance(data, tuple):
@@ -53,7 +53,11 @@ def as_batches(data: Data, device: torch.device, seed: int, batch_size: int, shu
     batches: EpochBatches = LoaderBatches(data, device, seed) if isinstance(data, DataLoader) else data  # type: ignore[assignment]
     if not hasattr(batches, "epoch"):
         raise TypeError(f"expected a pair of tensors, a DataLoader or Batches, got {type(data).__name__}")
-    if len(batches) == 0:
+    try:
+        length = len(batches)
+    except TypeError as error:
+        raise TypeError(f"the number of batches must be known: give the dataset of the loader a length ({error})") from error
+    if length == 0:
         raise ValueError("the data make no batch: they are empty, or fewer than a batch where the last one is left out")
     return batches
 
@@ -68,7 +72,7 @@ def _pairs(data: tuple[Tensor, Tensor]) -> TensorDataset:
 
 
 class LoaderBatches:
-    """The batches of a data loader, each a pair of inputs and labels, on a device.
+    """The batches of a data loader, each a pair of inputs and labels, on a device. Other batches raise a TypeError.
 
     The loader's random numbers from torch's generator depend only on the seed and the epoch, so a resumed training sees the
     same batches.
@@ -102,9 +106,20 @@ class LoaderBatches:
             if batch is None:
                 return
             if index >= start:
-                inputs, labels = batch
+                inputs, labels = _inputs_and_labels(batch)
                 yield inputs.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
             index += 1
+
+
+def _inputs_and_labels(batch: object) -> tuple[Tensor, Tensor]:
+    if not isinstance(batch, tuple | list):
+        raise TypeError(f"expected batches (inputs, labels) from the data loader, got {type(batch).__name__}")
+    if len(batch) != 2 or not all(isinstance(each, Tensor) for each in batch):
+        parts = ", ".join(type(each).__name__ for each in batch)
+        raise TypeError(
+            f"expected batches (inputs, labels) of two tensors from the data loader, got {len(batch)} parts: {parts}"
+        )
+    return batch[0], batch[1]
 
 
 @contextmanager

@@ -53,6 +53,7 @@ class Trainer:
 
     Raises:
         TypeError, ValueError: for data that are no pairs of inputs and labels, or make no batch.
+        TypeError: for a schedule that is not a function, such as one of ``torch.optim.lr_scheduler``.
         ValueError: in one of several processes, for a data loader, and for a training batch with fewer images than processes.
 
     Attributes:
@@ -86,6 +87,12 @@ class Trainer:
         batch_transform: BatchTransform | None = None,
         recorder: Recorder | None = None,
     ):
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
+            name = schedule.__name__ if isinstance(schedule, type) else type(schedule).__name__
+            raise TypeError(
+                "schedule: must be a function of the completed fraction of the training, such as "
+                f"spectral_repro.optim.schedules.Cosine(), got {name}"
+            )
         device = next(model.parameters()).device
         options = (device, settings.seed, settings.batch_size)
         self.model, self.settings, self.recorder = model, settings, recorder or Recorder()
@@ -114,6 +121,7 @@ class Trainer:
 
         Raises:
             Diverged: if the loss is not finite.
+            TypeError: for batches of a data loader that are not pairs of inputs and labels.
             KeyboardInterrupt: if a stop was requested, after the current step.
         """
         state = self.state

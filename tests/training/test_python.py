@@ -1,9 +1,12 @@
 """The trainer in Python, with any network, optimiser and data."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from spectral_repro.optim.schedules import Cosine
 from spectral_repro.training import Trainer, TrainerSettings
@@ -43,6 +46,40 @@ def test_data_that_are_no_batches_are_refused(data, message):
     for splits in ({"train": data}, {"train": points(), "test": data}):
         with pytest.raises((TypeError, ValueError), match=message):
             Trainer(network, optimizer, **splits, settings=TrainerSettings(epochs=1))
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(points()[0])
+
+
+INPUTS, LABELS = points()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            TensorDataset(INPUTS, LABELS, LABELS),
+            r"^expected batches \(inputs, labels\) .* got 3 parts: Tensor, Tensor, Tensor$",
+        ),
+        ([{"x": x} for x in INPUTS], r"^expected batches \(inputs, labels\) from the data loader, got dict$"),
+        ([("a", 1)], r"got 2 parts: tuple, Tensor$"),
+        (INPUTS, r"got Tensor$"),
+        (Stream(), r"^the number of batches must be known: give the dataset of the loader a length"),
+    ],
+)
+def test_batches_of_another_kind_are_named(data, message):
+    with pytest.raises(TypeError, match=message):
+        made(DataLoader(data, batch_size=4)).train()
+
+
+def test_a_schedule_of_torch_is_named():
+    network = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for schedule in (StepLR(optimizer, 1), StepLR, Cosine):
+        with pytest.raises(TypeError, match=r"^schedule: must be a function of the completed fraction .*Cosine\(\), got \w+$"):
+            Trainer(network, optimizer, points(), settings=TrainerSettings(epochs=1), schedule=schedule)
 
 
 def test_tensors_and_a_loader_of_them_are_the_same():
