@@ -38,8 +38,9 @@ class CovarianceNorm(_BatchNorm, ABC):
     ``running_var``, so `torch.nn.SyncBatchNorm.convert_sync_batchnorm` raises an error instead of replacing it.
 
     In training, the mean and M are those of the batch. In evaluation they come from running statistics, and the layer is an
-    affine map made of standard operations. M of a running covariance is computed once and kept until the covariance changes,
-    in place or by assignment. A compiled or exported graph uses the one that is kept, so call ``eval()`` after such a change.
+    affine map made of standard operations. M of a running covariance is computed by ``eval()`` and kept until the covariance
+    or an argument such as ``eps`` changes. On other devices than the CPU, a change of the covariance through ``.data`` is not
+    seen, and a compiled or exported graph sees no change: call ``eval()`` after it.
 
     Arguments are those of `ZCAWhitening`, without ``shrinkage``.
 
@@ -60,7 +61,7 @@ class CovarianceNorm(_BatchNorm, ABC):
     running_matrix: Tensor
     num_batches_tracked: Tensor
     eigenvalues: Tensor
-    matrix_of_covariance: Tensor  # None without a running covariance
+    matrix_of_covariance: Tensor | None  # no buffer: a copy of the buffers of another layer must not overwrite it
 
     def __init__(
         self,
@@ -92,7 +93,6 @@ class CovarianceNorm(_BatchNorm, ABC):
         check_choice("truncation", truncation, "none", *PUBLISHED_CUTS)
         self.eps, self.momentum, self.affine, self.track_running_stats = eps, momentum, affine, track_running_stats
         self.backward_method, self.weight_init, self.truncation = backward, weight_init, truncation
-        self.cut = PUBLISHED_CUTS[truncation](eps) if truncation in PUBLISHED_CUTS else None
         self.running = running or ("covariance" if self.cut is None else "matrix")
         check_choice("running", self.running, "covariance", "matrix")
         self.decomposition = decomposition_dtype(decomposition)
@@ -111,10 +111,9 @@ class CovarianceNorm(_BatchNorm, ABC):
             self.register_buffer(f"running_{statistic}", matrices if tracked and self.running == statistic else None)
         self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long, device=device) if tracked else None)
         self.register_buffer("eigenvalues", torch.ones(groups, size, **made), persistent=False)
-        kept = torch.zeros_like(matrices) if self.running_covariance is not None else None
-        self.register_buffer("matrix_of_covariance", kept, persistent=False)
-        # the running covariance that this matrix was made of, and its version; None after a change by this class
-        self.made_of: tuple[Tensor | None, int | None] | None = None
+        self.matrix_of_covariance = None
+        # the running covariance that this matrix was computed from, its version, and `settings`; None: out of date
+        self.computed_from: tuple[Tensor, int | None, tuple[Any, ...]] | None = None
 
     @abstractmethod
     def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +175,13 @@ class CovarianceNorm(_BatchNorm, ABC):
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if not mode and self.running_covariance is not None:
-            self._matrix_of_running()  # now, before a graph may be made
+            self._compute_matrix()  # now, before a graph may be made
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.matrix_of_covariance is not None:
+            self.matrix_of_covariance = fn(self.matrix_of_covariance)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
@@ -235,37 +240,58 @@ class CovarianceNorm(_BatchNorm, ABC):
     @property
     def evaluation_matrix(self) -> Tensor:
         """M (G, d, d) of the running statistics."""
-        return self._matrix_of_running() if self.running == "covariance" else self.running_matrix
+        if self.running == "matrix":
+            return self.running_matrix
+        kept = self.matrix_of_covariance
+        return kept if kept is not None and self._is_up_to_date() else self._compute_matrix()
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        """What `matrix` depends on besides the covariance. Compared with ``==``; a subclass adds its own."""
+        return self.eps, self.truncation, self.decomposition, self.backward_method.current
+
+    @property
+    def cut(self) -> Callable[[Tensor], Tensor] | None:
+        """The selection of eigenvalues that the truncation names."""
+        return PUBLISHED_CUTS[self.truncation](self.eps) if self.truncation in PUBLISHED_CUTS else None
 
     @property
     def _statistic(self) -> Tensor:
         return self.running_covariance if self.running == "covariance" else self.running_matrix
 
-    def _matrix_of_running(self) -> Tensor:
-        """The matrix that is kept, computed again if the running covariance has changed since then."""
-        if self._is_up_to_date():
-            return self.matrix_of_covariance
+    def _compute_matrix(self) -> Tensor:
+        """Computes the matrix of the running covariance and keeps it, except within transforms and graphs."""
         covariance = self.running_covariance
         with torch.inference_mode(False), torch.no_grad():  # a normal tensor, which autograd can use later
             matrix = self.matrix(covariance.to(self.decomposition), 1.0)[0].to(covariance.dtype)
-        if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):  # else it belongs to these
-            self.matrix_of_covariance, self.made_of = matrix, (covariance, _version(covariance))
+            if not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()):
+                source = covariance.clone() if _is_comparable(covariance) else covariance
+                self.matrix_of_covariance, self.computed_from = matrix, (source, _version(covariance), self.settings)
         return matrix
 
     def _is_up_to_date(self) -> bool:
-        if self.made_of is None or torch.compiler.is_compiling():  # a graph cannot compare versions
-            return self.made_of is not None
-        covariance, version = self.made_of
-        return covariance is self.running_covariance and version is not None and version == _version(covariance)
+        if self.computed_from is None or torch.compiler.is_compiling():  # a graph cannot compare
+            return self.computed_from is not None
+        source, version, settings = self.computed_from
+        covariance = self.running_covariance
+        if settings != self.settings:
+            return False
+        if _is_comparable(covariance):
+            alike = (source.device, source.dtype) == (covariance.device, covariance.dtype)
+            return alike and torch.equal(source, covariance)
+        return source is covariance and version is not None and version == _version(covariance)
 
     def _changed(self) -> None:
-        self.made_of = None
+        self.computed_from = None
         if not self.training and self.running_covariance is not None:
-            self._matrix_of_running()
+            self._compute_matrix()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, whose tensors have versions of their own."""
-        return vars(self) | {"made_of": self.made_of and (None, None)}
+        """For copies and pickles, whose tensors count their versions anew."""
+        if self.computed_from is None:
+            return vars(self)
+        source, _, settings = self.computed_from
+        return vars(self) | {"computed_from": (source, None, settings)}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         if self.track_running_stats and f"{prefix}running_var" in state_dict:  # of a batch norm
@@ -311,6 +337,13 @@ def decomposition_dtype(decomposition: Decomposition) -> torch.dtype:
     return dtype
 
 
+def _is_comparable(tensor: Tensor) -> bool:
+    """Whether comparing the numbers of a tensor is cheap, that is, without waiting for a device, and possible."""
+    return tensor.device.type == "cpu" and type(tensor) is Tensor and not torch._C._are_functorch_transforms_active()
+
+
 def _version(tensor: Tensor) -> int | None:
-    """The number of changes of a tensor in place; None for one made in inference mode, whose changes are not counted."""
+    """The number of changes of a tensor in place; None for one made in inference mode, whose changes are not counted. Changes
+    through ``.data`` are not counted either.
+    """
     return None if tensor.is_inference() else tensor._version

@@ -1,7 +1,7 @@
 """PCA denoising of the channels of a batch (wang2019, section 4.2)."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from spectral_repro.layers.covariance_norm import CovarianceNorm, Decomposition,
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.backward import Backward, Exact
 from spectral_repro.linalg.checks import is_count
-from spectral_repro.linalg.functions import One, Restricted
+from spectral_repro.linalg.functions import One, Restricted, SpectralFunction
 from spectral_repro.linalg.selection import Both, Information, Leading
 
 
@@ -95,20 +95,7 @@ class PCADenoising(CovarianceNorm):
             dtype,
             bias,
         )
-        keep: Callable[[Tensor], Tensor]
-        if components is not None and information is None:
-            if not is_count(components) or components > self.group_size:
-                limits = f"from 1 to the {self.group_size} channels of a group"
-                raise ValueError(f"components={components!r}: must be a whole number {limits}")
-            keep = Leading(components := int(components))
-        elif information is not None and components is None:
-            if not 0 < information <= 1:
-                raise ValueError(f"information={information}: must be in (0, 1]")
-            keep = Information(information)
-        else:
-            raise ValueError(f"components={components} and information={information}: give one, and None (null) for the other")
         self.components, self.information = components, information
-        self.function = Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
         self.backward_method.check(self.function, self.eps)
 
     def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -117,6 +104,28 @@ class PCADenoising(CovarianceNorm):
         correlation = scale.unsqueeze(-1) * covariance * scale.unsqueeze(-2)
         projector, eigenvalues = matrix_function(correlation, self.function, self.backward_method, shift=self.eps)
         return projector * scale.unsqueeze(-2), eigenvalues
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        return *super().settings, self.components, self.information
+
+    @property
+    def function(self) -> SpectralFunction:
+        """1 for the eigenvalues of the directions that are kept, else 0."""
+        components, information = self.components, self.information
+        keep: Callable[[Tensor], Tensor]
+        if components is not None and information is None:
+            if not is_count(components) or components > self.group_size:
+                limits = f"from 1 to the {self.group_size} channels of a group"
+                raise ValueError(f"components={components!r}: must be a whole number {limits}")
+            keep = Leading(int(components))
+        elif information is not None and components is None:
+            if not 0 < information <= 1:
+                raise ValueError(f"information={information}: must be in (0, 1]")
+            keep = Information(information)
+        else:
+            raise ValueError(f"components={components} and information={information}: give one, and None (null) for the other")
+        return Restricted(One(), keep if self.cut is None else Both(keep, self.cut))
 
     def extra_repr(self) -> str:
         kept = f"components={self.components}" if self.information is None else f"information={self.information}"

@@ -1,6 +1,6 @@
 """ZCA whitening of the channels of a batch (wang2019, section 4.1)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch.distributed import ProcessGroup
 from spectral_repro.layers.covariance_norm import CovarianceNorm, Decomposition, GroupSize, Running, Truncation
 from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.backward import Backward, Exact
-from spectral_repro.linalg.functions import InverseSqrt, Restricted
+from spectral_repro.linalg.functions import InverseSqrt, Restricted, SpectralFunction
 
 SHRINKAGE = 0.2
 
@@ -99,7 +99,6 @@ class ZCAWhitening(CovarianceNorm):
         if shrinkage and self.cut is not None:
             raise ValueError(f"shrinkage={shrinkage}: must be 0 with truncation={truncation}, which is a cut of the covariance")
         self.shrinkage = shrinkage
-        self.function = InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
         self.backward_method.check(self.function, self.eps)
 
     def matrix(self, covariance: Tensor, correction: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -107,6 +106,15 @@ class ZCAWhitening(CovarianceNorm):
             variances = torch.diag_embed(covariance.diagonal(dim1=-2, dim2=-1))
             covariance = covariance.lerp(variances, self.shrinkage)
         return matrix_function(covariance, self.function, self.backward_method, shift=self.eps)
+
+    @property
+    def settings(self) -> tuple[Any, ...]:
+        return *super().settings, self.shrinkage
+
+    @property
+    def function(self) -> SpectralFunction:
+        """The function of S whose value, with ``eps`` as its shift, is the matrix."""
+        return InverseSqrt() if self.cut is None else Restricted(InverseSqrt(), self.cut)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, shrinkage={self.shrinkage}"

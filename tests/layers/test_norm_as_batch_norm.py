@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import models
 
 from spectral_repro.data.handwritten import digits
-from spectral_repro.layers import PCADenoising, ZCAWhitening, convert, recalibrate
+from spectral_repro.layers import PCADenoising, ZCAWhitening, convert, covariance_norm, recalibrate
+from spectral_repro.linalg.backward import NewtonSchulz
 from tests.tolerance import assert_near
 
 NORMS = {
@@ -172,8 +173,14 @@ def test_a_changed_running_covariance_counts_at_once(images):
 
 
 @each_norm
-@pytest.mark.parametrize("change", ["state_dict", "assign", "call", "average", "copy", "inference"])
-def test_evaluation_follows_running_statistics_that_are_changed_from_outside(images, build, change: str):
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["cpu", "elsewhere"])
+@pytest.mark.parametrize("change", ["state_dict", "assign", "call", "average", "copy", "inference", "data", "numpy"])
+def test_evaluation_follows_running_statistics_that_are_changed_from_outside(
+    images, build, change: str, elsewhere: bool, monkeypatch
+):
+    """Also where numbers are not compared, as on a GPU; ``eval()`` must then follow a change that torch does not count."""
+    if elsewhere:
+        monkeypatch.setattr(covariance_norm, "_is_comparable", lambda tensor: False)
     layer, other, x = build().double(), build().double(), images(8).requires_grad_()
     layer(images(8, seed=1)), other(10 * images(8, seed=2))
     layer.eval(), other.eval()
@@ -183,8 +190,7 @@ def test_evaluation_follows_running_statistics_that_are_changed_from_outside(ima
             value.copy_(newest)
     elif change == "assign":
         for name, buffer in other.named_buffers():
-            if name != "matrix_of_covariance":
-                setattr(layer, name, buffer.clone())
+            setattr(layer, name, buffer.clone())
     elif change == "average":
         layer = AveragedModel(layer, avg_fn=lambda average, newest, number: newest, use_buffers=True)
         layer.update_parameters(layer.module), layer.update_parameters(other)
@@ -200,9 +206,58 @@ def test_evaluation_follows_running_statistics_that_are_changed_from_outside(ima
             layer(x)
             layer.running_covariance.div_(2)
             layer(x)
+    elif change == "data":
+        for mine, newest in zip(layer.buffers(), other.buffers(), strict=True):
+            mine.data.copy_(newest.data)
+    elif change == "numpy":
+        for mine, newest in zip(layer.buffers(), other.buffers(), strict=True):
+            mine.numpy()[...] = newest.numpy()
+    if elsewhere and change in ("data", "numpy"):
+        layer.eval()
     y = functional_call(layer, other.state_dict(), (x,)) if change == "call" else layer(x)
     assert_near(y, other(x), terms=64, condition=100)
     y.sum().backward()
+
+
+def test_a_mean_teacher_normalises_as_its_student(images):
+    """Its buffers are copied from those of a student in training, and its mode never changes."""
+    student = ZCAWhitening(8, 4).double()
+    teacher = copy.deepcopy(student).eval()
+    for seed in range(3):
+        student(images(8, seed=seed))
+        for mine, newest in zip(teacher.buffers(), student.buffers(), strict=True):
+            mine.data.copy_(newest.data)
+        y = teacher(images(8))
+    assert torch.equal(y, student.eval()(images(8)))
+
+
+CHANGES = {
+    "zca": {"eps": 1.0, "shrinkage": 0.9, "backward_method": NewtonSchulz(2, "newton_schulz"), "decomposition": torch.float32},
+    "pca": {"components": 2, "decomposition": torch.float32, "eps": 1.0, "truncation": "reference"},
+    "pca-information": {"information": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_evaluation_follows_settings_that_are_changed(images, name: str):
+    x, layer = images(8), NORMS[name]().double()
+    layer(x)
+    layer.eval()
+    for setting, value in CHANGES[name].items():
+        before = layer(x)
+        setattr(layer, setting, value)
+        y = layer(x)
+        assert not torch.equal(y, before) and torch.equal(y, layer.eval()(x)), setting
+
+
+def test_a_graph_of_a_layer_moved_in_evaluation_has_no_decomposition(images):
+    """The matrix moves with the layer, though it is no buffer."""
+    layer, x = ZCAWhitening(8, 4), images(8)
+    layer(x.float())
+    layer.eval().double()
+    program = torch.export.export(layer, (x,))
+    assert not any("linalg" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(x), layer(x))
 
 
 @each_norm
