@@ -20,9 +20,9 @@ class Grassmann(MixedOptimizer, ABC):
     momentum.
 
     On the sphere every row of a parameter (C_out, ...) represents a line, a point of G(1, n) (cho2017, section 3). When all
-    groups have been checked, each of these rows is divided by its length; a row of zeros becomes (1, ..., 1) / sqrt(n). Steps
-    move rows along great circles and do not normalise again, so weights that are loaded later must have rows of length 1, as
-    those of a checkpoint have.
+    groups have been checked, each of these rows is divided by its length; a row of zeros becomes (1, ..., 1) / sqrt(n). Frozen
+    parameters (``requires_grad=False``) stay as they are. Steps move rows along great circles and do not normalise again, so
+    weights that are loaded or unfrozen later must have rows of length 1, as those of a checkpoint have.
 
     A step follows the gradient G + 2 omega (Y Y^T - I) Y of the loss and of omega / 2 |Y Y^T - I|^2, with Y all rows of the
     parameter. The part of a row's gradient that is tangent to the sphere is clipped to the length ``grad_clip``.
@@ -132,6 +132,7 @@ def blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 @torch.no_grad()
 def _put_on_sphere(group: dict[str, Any]) -> None:
-    for parameter in group["params"] if group["grassmann"] else ():
+    trained = [parameter for parameter in group["params"] if parameter.requires_grad]
+    for parameter in trained if group["grassmann"] else ():
         size = length(parameter, within_rows(parameter))
         parameter.copy_(torch.where(size == 0, parameter.shape[1:].numel() ** -0.5, parameter / size))

@@ -104,7 +104,8 @@ def muon(
     but the weights of linear layers and convolutions, such as biases and the parameters of normalisations.
 
     Convolutions of different strides and groups become groups of their own, since their operators differ. Weights that
-    ``torch.nn.utils.parametrize`` computes are optimised by SGD.
+    ``torch.nn.utils.parametrize`` computes are optimised by SGD. Frozen parameters (``requires_grad=False``) are left out. If
+    you unfreeze some of them, make a new optimiser.
 
     A given group is split in the same way and keeps its options: its ``lr``, ``momentum`` and ``weight_decay`` are for SGD, its
     ``muon_lr``, ``muon_momentum`` and ``muon_decay`` for Muon, and ``use_muon`` decides for all its parameters. If it sets only
@@ -166,6 +167,8 @@ def sphere_groups(
     """Parameter groups for `SGDG` and `AdamG`, in this order: weights with ``weight_decay``, vectors with ``bn_decay``, and on
     the sphere the weights of convolutions with fewer channels than inputs (in_channels / groups times kernel size).
 
+    Frozen parameters (``requires_grad=False``) are left out. If you unfreeze some of them, make a new optimiser.
+
     A given group becomes up to three groups, which keep its options: its ``weight_decay`` is for weights and vectors, and
     ``grassmann`` decides for all its parameters. If it sets a learning rate f lr and no ``lrg``, its learning rate on the
     sphere is f lrg.
@@ -210,7 +213,7 @@ def _split(
     weight_decay: float,
     bn_decay: float,
 ) -> list[dict[str, Any]]:
-    """Splits every given group into weights, vectors, and parameters that are updated by another rule.
+    """Splits every given group into weights, vectors, and parameters that are updated by another rule, without frozen ones.
 
     Args:
         params, model, lr, weight_decay, bn_decay: see `sphere_groups`.
@@ -239,7 +242,8 @@ def _split(
         rest: list[tuple[str, Tensor]] = []
         vectors: list[tuple[str, Tensor]] = []
         by_options = defaultdict(list)
-        for name, parameter in _named(given.pop("params"), names):
+        named = _named(given.pop("params"), names)
+        for name, parameter in [each for each in named if each[1].requires_grad]:
             if given.get(flag, id(parameter) in chosen):
                 by_options[tuple(chosen.get(id(parameter), {}).items())].append((name, parameter))
             else:
@@ -251,7 +255,7 @@ def _split(
         groups += [dict(options) | given | ruled | {"params": those, flag: True} for options, those in by_options.items()]
     groups = [group for group in groups if group["params"]]
     if not groups:
-        raise ValueError("params is empty: there is nothing to optimise")
+        raise ValueError("params is empty, or all of it is frozen: there is nothing to optimise")
     return groups
 
 

@@ -171,6 +171,20 @@ def test_parameters_that_the_factories_refuse(factory, flag):
     refused(model, lambda: factory(model.parameters(), model, momentum=1.5), ValueError, r"^momentum=1\.5: must be in")
 
 
+@FACTORIES
+def test_frozen_parameters_are_left_as_they_are_and_out_of_the_groups(factory, flag):
+    model = network()
+    for part in model[:2]:
+        part.requires_grad_(False)
+    before = copy.deepcopy(model[:2].state_dict())
+    made = factory(model.parameters(), model)
+    names = {name for group in made.param_groups for name in group["param_names"]}
+    assert names == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    made.add_param_group({"params": [("0.weight", model[0].weight)], flag: True})
+    assert all(torch.equal(value, before[name]) for name, value in model[:2].state_dict().items())
+    refused(model, lambda: factory(model[:2].parameters(), model), ValueError, "^params is empty, or all of it is frozen")
+
+
 @SPHERE_FACTORIES
 def test_given_groups_keep_what_they_were_given(factory):
     model = network()
