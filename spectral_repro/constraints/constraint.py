@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from spectral_repro.bounds import Count, NotNegative, Positive
 from spectral_repro.constraints.operators import Operator, operators
+from spectral_repro.layers.covariance_norm import CovarianceNorm
 from spectral_repro.layers.tt import TTConv2d
 from spectral_repro.layers.tucker import Frame, orthogonal_penalty
 from spectral_repro.linalg.checks import check_count, check_positive
@@ -32,12 +34,13 @@ class Constraint(ABC):
         clip_to: bound of the singular values of convolutions.
         every: steps between two changes.
         linear_to: bound of the singular values of linear layers, at the same steps; None: no bound.
-        batch_norm_to: bound of the largest factor of a batch norm (`batch_norm_factor`), kept by division; None: no bound.
+        batch_norm_to: bound of the largest factor of a batch norm or whitening layer (`batch_norm_factor`), kept by division of
+            its weight; None: no bound. The factor of a whitening layer needs decompositions, which wait for the device.
         batch_norm_every: steps between two changes.
 
     Raises:
-        ValueError: for an argument out of range, and for a layer whose weight is parametrized, because it cannot be changed in
-            place.
+        ValueError: for an argument out of range; for ``batch_norm_to`` if it bounds no layer; and for a layer whose weight is
+            parametrized, because it cannot be changed in place.
 
     Example:
         >>> class HalveLarge(Constraint):
@@ -81,8 +84,13 @@ class Constraint(ABC):
         tensor_trains = [layer for layer in network.modules() if isinstance(layer, TTConv2d)]
         absorbing = not (orthonormal_frames or self.factors_apart)
         self.absorbing = [layer for layer in tensor_trains if absorbing and all(part.weight.requires_grad for part in layer)]
-        batch_norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d) and layer.affine]
+        batch_norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.affine]
         self.batch_norms = [layer for layer in batch_norms if layer.track_running_stats and layer.weight.requires_grad]
+        if batch_norm_to is not None and not self.batch_norms:
+            raise ValueError(
+                f"batch_norm_to={batch_norm_to}: the network has no batch norm or whitening layer with running statistics and "
+                "a weight that is trained: leave batch_norm_to at None (null)"
+            )
         self.memory: dict[str, Any] = {}  # from one time to the next
 
     @torch.no_grad()
@@ -127,8 +135,16 @@ class Constraint(ABC):
         return None if whole_or_frame else self.clip_to
 
 
-def batch_norm_factor(layer: nn.BatchNorm2d) -> Tensor:
-    """max_c |weight_c| / sqrt(running variance_c + 1e-6), a scalar tensor. 1e-6 is that of the published code."""
+def batch_norm_factor(layer: _BatchNorm) -> Tensor:
+    """The largest factor by which a layer multiplies the length of a change of its input in evaluation, a scalar tensor.
+
+    Of a batch norm: max_c |weight_c| / sqrt(running variance_c + 1e-6); 1e-6 is that of the published code. Of a whitening
+    layer: the largest singular value of diag(weight) M, with M its `evaluation_matrix`.
+    """
+    if isinstance(layer, CovarianceNorm):
+        matrix = layer.weight.view(-1, layer.group_size, 1) * layer.evaluation_matrix
+        norms: Tensor = torch.linalg.matrix_norm(matrix.to(layer.decomposition), 2)
+        return norms.amax()
     assert layer.running_var is not None
     return (layer.weight.abs() / (layer.running_var + 1e-6).sqrt()).amax()
 

@@ -9,7 +9,7 @@ from torch import nn
 from spectral_repro.constraints import Clip, DivideByExactLargest, DivideByLargest, DivideEachByLargest, OrthogonalPenalty
 from spectral_repro.constraints.constraint import batch_norm_factor
 from spectral_repro.constraints.operators import operators
-from spectral_repro.layers import TTConv2d
+from spectral_repro.layers import PCADenoising, TTConv2d, ZCAWhitening
 from spectral_repro.linalg import conv_norm
 from tests.golden_numbers import EVERY_SEED, golden_numbers
 
@@ -53,10 +53,10 @@ def test_linear_layers_and_batch_norms_only_where_they_are_named(kind, network, 
 
 @EVERY_KIND
 def test_frozen_weights_are_left_as_they_are(kind, network, make):
-    for layer in (network[0], network[1], network[5].reduction):
+    for layer in (network[0], network[5].reduction):
         layer.weight.requires_grad_(False)
     before = snapshot(network)
-    make(kind, clip_to=0.5, batch_norm_to=0.5).apply(1)
+    make(kind, clip_to=0.5).apply(1)
     frozen = [not parameter.requires_grad for parameter in network.parameters()]
     changed = [not same for same in unchanged(network, before)]
     assert any(changed) and not any(each and moved for each, moved in zip(frozen, changed, strict=True))
@@ -97,6 +97,35 @@ def test_published_batch_norm_division(make, network, seed):
         network[1].running_var.copy_(numbers["running_var"])
     make(Clip, clip_to=100.0, batch_norm_to=float(numbers["bn_eps"])).apply(1)
     torch.testing.assert_close(network[1].weight.detach(), numbers["divided"], rtol=0, atol=1e-6)
+
+
+def test_every_batch_norm_and_whitening_layer_is_bounded_unless_it_is_frozen():
+    torch.manual_seed(0)
+    published = ZCAWhitening(6, 3, truncation="reference", dtype=torch.half)
+    norms = [ZCAWhitening(6, 3, shrinkage=0.0), PCADenoising(6, 2), published, nn.BatchNorm1d(6), nn.BatchNorm1d(6)]
+    for layer in norms:
+        nn.init.uniform_(layer.weight, -1, 1)
+        for _ in range(20):
+            layer(0.1 * torch.randn(64, 6))
+    norms[4].requires_grad_(False)
+    before = [layer.weight.detach().clone() for layer in norms]
+    network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *norms)
+    Clip(network, (3, 8, 8), orthonormal_frames=False, clip_to=1.0, batch_norm_to=0.5).apply(1)
+    assert torch.equal(norms[4].weight, before[4]) and batch_norm_factor(norms[4]) > 0.5
+    x, change = torch.randn(2, 50, 6)
+    for layer, weight in zip(norms[:4], before[:4], strict=True):
+        eps = torch.finfo(weight.dtype).eps
+        assert batch_norm_factor(layer).item() == pytest.approx(0.5, rel=4 * eps)
+        ratios = layer.weight.detach() / weight
+        torch.testing.assert_close(ratios, ratios[:1].expand(6), rtol=8 * eps, atol=0)
+        layer.eval()
+        assert ((layer(x + change) - layer(x)).norm(dim=1) <= 0.51 * change.norm(dim=1)).all()
+
+
+def test_a_bound_of_batch_norms_that_bounds_nothing_is_refused(network, make):
+    network[1].weight.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"^batch_norm_to=0\.5: the network has no batch norm or whitening layer with running"):
+        make(Clip, clip_to=1.0, batch_norm_to=0.5)
 
 
 def test_frames_are_taken_into_the_core_unless_a_penalty_keeps_them(network, make):
