@@ -71,8 +71,8 @@ def convert(
         The network; the new layer, if the model itself was replaced.
 
     Raises:
-        ValueError: naming the module, if it cannot be replaced: because the layer refuses it, or because of a subclass, a
-            parametrization, a hook, or a parameter shared by two modules, which would be lost.
+        ValueError: if ``layer`` is not such a class; naming the module, if it cannot be replaced: because the layer refuses it,
+            or because of a subclass, a parametrization, a hook, or a parameter shared by two modules, which would be lost.
 
     Example:
         >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
@@ -81,6 +81,9 @@ def convert(
     """
     if isinstance(layer, functools.partial):  # Hydra's way to name a class
         layer, options = layer.func, layer.keywords | options
+    if isinstance(layer, nn.Module):
+        name = type(layer).__name__
+        raise ValueError(f"layer={name}(...): must be a class; options go to convert: convert(network, {name}, option=value)")
     if not hasattr(layer, "from_module"):
         raise ValueError(f"layer={layer}: must be a class with replaces and from_module, such as TTConv2d")
     found = [(name, module) for name, module in _outside_layers(model) if isinstance(module, layer.replaces)][keep_first:]

@@ -26,7 +26,7 @@ class Pooling(nn.Module, ABC):
         device, dtype: of the weights of that convolution and batch norm, and of the buffers of a layer that has some.
 
     Raises:
-        ValueError: for ``in_channels`` or ``channels`` below 1, and for an input of another shape.
+        ValueError: for ``in_channels`` or ``channels`` below 1; for an input of another shape, or that is not floating point.
 
     Example:
         >>> class RootMeanSquare(Pooling):
@@ -67,6 +67,8 @@ class Pooling(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"expected (N, {self.in_channels}, H, W), got {tuple(x.shape)}")
+        if not x.is_floating_point():
+            raise ValueError(f"expected an input of floating-point numbers, got {x.dtype}")
         return self.pool(self.reduction(x).flatten(2))
 
     @abstractmethod

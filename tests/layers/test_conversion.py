@@ -199,6 +199,10 @@ def test_export_returns_a_copy_without_parametrizations():
     assert network[1].weight.any() and isinstance(network[1], TTConv2d)
 
 
-def test_a_class_that_replaces_nothing_is_refused():
+def test_what_is_not_a_class_of_replacements_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match=r"^layer=TTConv2d\(...\): must be a class; options go to convert: convert\(netw"):
+        convert(network, TTConv2d(3, 4, 3, rank=2), rank=2)
+    assert type(network[0]) is nn.Conv2d
     with pytest.raises(ValueError, match="must be a class with replaces and from_module"):
         convert(nn.Conv2d(3, 4, 3), nn.Linear)

@@ -156,6 +156,13 @@ def test_refuses_another_shape(head, shape):
 
 
 @EVERY_HEAD
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.uint8])
+def test_refuses_other_numbers(head, dtype: torch.dtype):
+    with pytest.raises(ValueError, match=rf"^expected an input of floating-point numbers, got {dtype}$"):
+        head(6)(torch.ones(2, 6, 3, 3, dtype=dtype))
+
+
+@EVERY_HEAD
 def test_dead_images_give_zeros_and_no_gradient(head, step):
     """And not the square root's infinite slope at 0."""
     y, gradient = step(head(6), torch.zeros(2, 6, 5, 5))
