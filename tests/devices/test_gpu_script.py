@@ -24,8 +24,6 @@ def test_everything_at_the_smallest_scale_and_once(tmp_path):
     finished = [part for part in PARTS if f"{part}: finished after" in begun.stdout]
     left = [part for part in PARTS if part not in finished]
     assert left and f"Not finished: {' '.join(left)}. The same command continues from here." in begun.stdout
-    interrupted = [part for part in PARTS[:4] if f"{part}: its time is over" in begun.stdout]
-    assert all("KeyboardInterrupt" in (tmp_path / f"{part}.log").read_text() for part in interrupted)
     went_on = call(tmp_path, MINUTES="15")
     assert went_on.returncode == 0, went_on.stdout + went_on.stderr
     assert [part for part in PARTS if f"{part}: finished after" in went_on.stdout] == left
