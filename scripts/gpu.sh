@@ -31,12 +31,17 @@ export TEST_DEVICE=$device
 python -c "import torch; print('torch', torch.__version__, torch.zeros(1, device='$device').device)" > "$OUT/device.log" 2>&1 ||
     { tail -n 1 "$OUT/device.log" >&2 && echo "No GPU that torch can use. Give device=cpu for a trial without one." >&2 && exit 1; }
 
+# whether a part needs no more time: it has finished, or failed in this call
+is_over() {
+    [ -e "$OUT/$1.finished" ] || [[ " ${failed[*]} " = *" $1 "* ]]
+}
+
 # part NAME PERCENT COMMAND...: runs a command until PERCENT of the time is over, unless it is finished; its output goes to
 # OUT/NAME.log. It is stopped with an interrupt, so that tests name their failures and trainings write a checkpoint.
 part() {
     local name=$1 left=$((60 * minutes * $2 / 100 - SECONDS)) status=0
     shift 2
-    if [ "$left" -lt 5 ] || [ -e "$OUT/$name.finished" ] || [[ " ${failed[*]} " = *" $name "* ]]; then return; fi
+    if [ "$left" -lt 5 ] || is_over "$name"; then return; fi
     LEFT=$left timeout --signal=INT --kill-after=10 "$left" "$@" >> "$OUT/$name.log" 2>&1 || status=$?
     case $status in
         0) touch "$OUT/$name.finished" && echo "$name: finished after $SECONDS s" ;;
@@ -92,7 +97,7 @@ if compgen -G "$OUT/runs/*/summary.json" > /dev/null; then part reports 98 bash 
 echo "Logs, runs, tables and pages: $OUT"
 unfinished=()
 for name in "${parts[@]}"; do
-    [ -e "$OUT/$name.finished" ] || [[ " ${failed[*]} " = *" $name "* ]] || unfinished+=("$name")
+    is_over "$name" || unfinished+=("$name")
 done
 if [ ${#unfinished[@]} -gt 0 ]; then echo "Not finished: ${unfinished[*]}. The same command continues from here."; fi
 if [ ${#failed[@]} -gt 0 ]; then echo "Failed: ${failed[*]}" && exit 1; fi

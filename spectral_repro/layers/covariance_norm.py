@@ -15,7 +15,7 @@ from spectral_repro.layers.replicas import replicas, update_running, whole_batch
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward
 from spectral_repro.linalg.backward.method import check_method
-from spectral_repro.linalg.checks import check_choice, check_count, check_positive, dtype_name, is_count
+from spectral_repro.linalg.checks import check_choice, check_count, check_floating, check_positive, dtype_name, is_count
 from spectral_repro.linalg.selection import PublishedCut, PublishedSVDCut
 
 PUBLISHED_CUTS: dict[str, Callable[[float], Callable[[Tensor], Tensor]]] = {
@@ -188,8 +188,7 @@ class CovarianceNorm(_BatchNorm, ABC):
         if not 2 <= x.dim() <= 5 or x.shape[1] != self.num_features:
             shapes = ", ".join(f"(N, {self.num_features}{sizes})" for sizes in ("", ", L", ", H, W"))
             raise ValueError(f"expected {shapes} or (N, {self.num_features}, D, H, W), got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ValueError(f"expected an input of floating-point numbers, got {x.dtype}")
+        check_floating(x)
         with full_precision(x.device):
             images = x.flatten(2) if x.dim() > 2 else x.unsqueeze(2)
             if x.dtype != torch.float64:

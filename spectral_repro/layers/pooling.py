@@ -12,7 +12,7 @@ from spectral_repro.linalg import matrix_function
 from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Kernel
 from spectral_repro.linalg.backward.method import check_method
-from spectral_repro.linalg.checks import check_count, dtype_name
+from spectral_repro.linalg.checks import check_count, check_floating, dtype_name
 from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
 
@@ -67,8 +67,7 @@ class Pooling(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.in_channels:
             raise ValueError(f"expected (N, {self.in_channels}, H, W), got {tuple(x.shape)}")
-        if not x.is_floating_point():
-            raise ValueError(f"expected an input of floating-point numbers, got {x.dtype}")
+        check_floating(x)
         return self.pool(self.reduction(x).flatten(2))
 
     @abstractmethod

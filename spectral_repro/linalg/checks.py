@@ -4,6 +4,7 @@ from math import isfinite
 from numbers import Integral, Real
 
 import torch
+from torch import Tensor
 
 
 def is_count(value: object, least: int = 1) -> bool:
@@ -34,6 +35,12 @@ def check_choice(name: str, value: object, *allowed: object) -> None:
     if value not in allowed:
         *others, last = map(str, allowed)
         raise ValueError(f"{name}={value!r}: must be {', '.join(others)} or {last}")
+
+
+def check_floating(x: Tensor) -> None:
+    """Raises ValueError unless the input holds floating-point numbers."""
+    if not x.is_floating_point():
+        raise ValueError(f"expected an input of floating-point numbers, got {x.dtype}")
 
 
 def dtype_name(dtype: torch.dtype) -> str:
