@@ -13,7 +13,7 @@ from spectral_repro.configuration.identity import digest, identity, pinned
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.comparison import REPORT, compare, in_a_list, report_command
 from spectral_repro.reporting.load import RUNS_FILE
-from spectral_repro.reporting.runs import Run, completed, read_run
+from spectral_repro.reporting.runs import Run, read_run
 from spectral_repro.reporting.tables import markdown
 
 
@@ -22,7 +22,7 @@ def closing_table(jobs: Sequence[JobReturn]) -> str:
 
     Each data set and each scale has its own table.
     """
-    runs = completed({run.id: run for run in map(run_of, jobs)}.values())
+    runs = list({run.id: run for run in map(run_of, jobs)}.values())
     if not runs:
         return ""
     config: Any = jobs[0].cfg

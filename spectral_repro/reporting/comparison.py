@@ -18,7 +18,7 @@ from spectral_repro.reporting import naming
 from spectral_repro.reporting.metrics import METRICS, VALIDATION, Metric
 from spectral_repro.reporting.papers import Axis, Paper, Row, Table, file_name
 from spectral_repro.reporting.protocols import counted, hashable
-from spectral_repro.reporting.runs import Run
+from spectral_repro.reporting.runs import Run, completed
 from spectral_repro.reporting.sections import Choice, Entry, Report, Section, by_machine, by_seed, tables_of
 
 REPORT = ("python", "-m", "spectral_repro.report")
@@ -61,7 +61,7 @@ def compare(
         >>> runs, _ = read_places(["results/runs"], made_by="a sweep over optimizer and optimizer.lr")  # doctest: +SKIP
         >>> report = compare(runs, ["optimizer"], best_over=["optimizer.lr"])  # doctest: +SKIP
     """
-    runs = list(runs)
+    runs = completed(runs)
     measured = choose_metric(runs, metric)
     compared = tuple(dict.fromkeys(key for text in keys for key in meant(f"compare={text}", text, runs)))
     tuned = tuple(dict.fromkeys(key for text in best_over for key in meant(f"best_over={text}", text, runs)))
@@ -113,6 +113,7 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
     Raises:
         UserError: if a condition is not key=value, no run has its key, or no run meets it.
     """
+    runs = completed(runs)
     kept = sorted(runs, key=lambda run: run.summary.get("started") or "")
     for condition in conditions:
         key, equals, value = map(str.strip, condition.partition("="))
@@ -309,6 +310,7 @@ def report_command(runs: Sequence[Run], place: str) -> str:
 
     Its baseline is that of the runs in this order, because other runs in the folder may have started earlier.
     """
+    runs = completed(runs)
     tuned = _tuned(runs)
     keys = [name for name in differences(runs) if not name.startswith("dataset.") and name not in tuned]
     compared, best_over = (keys, tuned) if keys else (tuned, [])

@@ -20,10 +20,12 @@ from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import COLUMNS, SPECTRA_COLUMNS, STATES, Damage, Run, check_needed, completed, read_runs
 
-WHOLE = ("identity", "summary", "evaluation")  # JSON columns that a run is read from
+WHOLE = ("summary", "evaluation")  # columns of JSON objects that a run is read from
 EPOCHS = ("final", "best")  # rows of metrics.csv in the summary; curves.csv has them
 SUMMARY = ("wall_time_s", "images_per_second", "started", "device", "threads")
 RUNS_FILE, CURVES_FILE = "runs.csv", "curves.csv"
+MEASURED = ("epoch", *METRICS, "largest_gradient", "smallest_gap")
+OTHERS = {"run", "state", "scale", "paper", *MEASURED, *SUMMARY, "commit", *WHOLE}  # columns that are not of the configuration
 PLACES = ("results/runs", f"results/*/{RUNS_FILE}")
 
 
@@ -48,9 +50,7 @@ def _row(run: Run) -> dict[str, Any]:
         "scale": run.scale,
         "seed": run.seed,
         "paper": run.paper,
-        **{
-            key: json.dumps(value) if isinstance(value, list) else value for key, value in run.identity.items() if key != "seed"
-        },
+        **{key: json.dumps(value) if isinstance(value, list) else value for key, value in run.identity.items()},
         "epoch": run.metrics["epoch"].max() if "epoch" in run.metrics else None,
         **{name: value for name, value in measured.items() if not pd.isna(value)},
         "largest_gradient": run.largest_gradient,
@@ -62,16 +62,30 @@ def _row(run: Run) -> dict[str, Any]:
 
 def write_archive(runs: list[Run]) -> dict[str, bytes]:
     """The files runs.csv and curves.csv of these runs."""
-    whole = pd.DataFrame([_whole(run) for run in runs], columns=WHOLE)
+    rows = [_row(replace(run, identity=_texts(run.identity))) | _whole(run) for run in runs]
     return {
-        RUNS_FILE: tidy(runs).join(whole).to_csv(index=False).encode(),
+        RUNS_FILE: pd.DataFrame(rows).to_csv(index=False).encode(),
         CURVES_FILE: tidy_curves(runs).to_csv(index=False, float_format="%.6g").encode(),
     }
 
 
+def _texts(identity: dict[str, Any]) -> dict[str, str]:
+    """The values as in runs.csv: JSON, but texts have no quotes unless they are empty or read as another value without them."""
+    values = without_as_before(identity).items()
+    return {key: value if isinstance(value, str) and _value(value) == value else json.dumps(value) for key, value in values}
+
+
+def _value(text: str) -> Any:
+    """The value of a cell; None if it is empty."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text or None
+
+
 def _whole(run: Run) -> dict[str, str]:
     summary = {key: value for key, value in run.summary.items() if key not in EPOCHS}
-    columns = {"identity": without_as_before(run.identity), "summary": summary, "evaluation": run.evaluation}
+    columns = {"summary": summary, "evaluation": run.evaluation}
     return {key: json.dumps(finite(value), separators=(",", ":")) for key, value in columns.items()}
 
 
@@ -83,17 +97,19 @@ def read_archive(path: Path) -> list[Run]:
     Raises:
         OSError, ValueError, KeyError: if one of the two files is damaged.
     """
-    frame = _read_csv(path)
+    frame = _read_csv(path, dtype=str, keep_default_na=False)
+    if "identity" in frame:
+        raise ValueError(f"{path.name} has a column identity, as earlier versions wrote it; make it again from the run folders")
     if twice := [name for name, count in Counter(frame["run"]).items() if count > 1]:
         raise ValueError(f"{path.name} has several runs called {twice[0]}")
     curves = path.with_name(CURVES_FILE)
-    by_run = _by_run(_read_csv(curves)) if curves.exists() else {}
+    by_run = _by_run(_read_csv(curves, dtype={"run": str}, keep_default_na=False, na_values=[""])) if curves.exists() else {}
     return [_run(row, by_run.get(row["run"]), path) for row in frame.to_dict("records")]
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, **options: Any) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={"run": str}, keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, **options)
     except ValueError as error:
         raise ValueError(f"{path.name} is not a table: {error}") from error
 
@@ -147,18 +163,18 @@ def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
-    identity, summary, evaluation = (_read_json(row, key) for key in WHOLE)
-    check_needed(identity | {"scale.name": row.get("scale")}, f"the identity of {row['run']}")
+    identity = {key: _value(text) for key, text in row.items() if key not in OTHERS and text}
+    summary, evaluation = (_read_json(row, key) for key in WHOLE)
+    check_needed(identity | {"scale.name": row.get("scale") or None}, f"the identity of {row['run']}")
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
         raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
     if curve is not None:
         metrics = curve
-    elif pd.isna(row.get("epoch")):
+    elif not row.get("epoch"):
         metrics = pd.DataFrame()
     else:
-        known = ("epoch", *METRICS, "largest_gradient", "smallest_gap")
-        metrics = pd.DataFrame([{key: row[key] for key in known if not pd.isna(row.get(key))}])
+        metrics = pd.DataFrame([{key: row[key] for key in MEASURED if row.get(key)}])
     if "epoch" in metrics or metrics.empty:
         metrics = metrics.reindex(columns=[*COLUMNS, *metrics.columns.difference(COLUMNS, sort=False)])
     spectra = pd.DataFrame(columns=SPECTRA_COLUMNS)
@@ -166,7 +182,7 @@ def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
 
 
 def _read_json(row: dict[str, Any], key: str) -> dict[str, Any]:
-    value = finite(json.loads(str(row[key])))
+    value = finite(json.loads(row[key]))
     if not isinstance(value, dict):
         raise ValueError(f"the {key} of {row['run']} is not a JSON object")
     return value
@@ -177,7 +193,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
 
     Of several copies of a run, the best one is used: by its state (finished first), then by its epochs. Of equal copies, that
     in a run folder is used. If two runs have folders of the same name, their ids are
-    appended. Identities are `completed`.
+    appended.
 
     Args:
         places: folders of run folders, runs.csv files of reports, or patterns of them.
@@ -205,7 +221,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
             notices.append(Damage(f"{file}: left out, not the runs.csv of a report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
-    runs = completed(_best(same, notices) for same in copies.values())
+    runs = [_best(same, notices) for same in copies.values()]
     names = Counter(run.folder for run in runs)
     return [replace(run, folder=f"{run.folder}-{run.id}") if names[run.folder] > 1 else run for run in runs], notices
 
@@ -273,4 +289,4 @@ def _loaded(places: tuple[str | Path, ...]) -> list[Run]:
     runs, notices = read_places(map(str, places or PLACES), "python -m spectral_repro.train")
     for notice in notices:
         warnings.warn(notice, stacklevel=3)
-    return runs
+    return completed(runs)

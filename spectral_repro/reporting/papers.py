@@ -16,7 +16,7 @@ from spectral_repro import configuration
 from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.folders import CONF, files, folders, read_yaml
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import flatten, identity, within, without_as_before
+from spectral_repro.configuration.identity import flatten, identity, within
 from spectral_repro.configuration.tables import Experiment, experiment, keys_of
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.cache import cached, fingerprint
@@ -284,7 +284,6 @@ def _data_and_networks(identities: Iterable[Values]) -> set[tuple[str, object]]:
 
 def network(values: Values) -> str:
     """A text of the values that decide the speed of a training, except the compared treatments and the machine."""
-    values = without_as_before(values)
     return repr(sorted((key, value) for key, value in values.items() if within(key, NETWORK) and key != "model.num_classes"))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from spectral_repro.configuration.folders import find, read_yaml
 from spectral_repro.configuration.groups import options
-from spectral_repro.configuration.identity import flatten, within, without_as_before
+from spectral_repro.configuration.identity import flatten, within
 
 Values = dict[str, Any]
 
@@ -33,8 +33,7 @@ RUNS_OWN = ("seed", "init.content")  # may differ between runs of a row
 
 
 def split(identity: Values, compare: tuple[str, ...]) -> tuple[Values, Values]:
-    """The values that a table compares, and the protocol, both without values of `AS_BEFORE`."""
-    identity = without_as_before(identity)
+    """The values that a table compares, and the protocol."""
     compared = {key: value for key, value in identity.items() if within(key, compare)}
     return compared, {key: value for key, value in identity.items() if key not in compared and key not in RUNS_OWN}
 

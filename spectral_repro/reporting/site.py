@@ -173,7 +173,7 @@ def write_site(
     files |= write_archive(runs) if runs else {}
     places = _places({chapter.paper.name: chapter.report for chapter in chapters} | {FOLDER: comparisons})
     for run in runs:
-        files[f"runs/{run.folder}.html"] = render_run(run, places[run], links).encode()
+        files[f"runs/{run.folder}.html"] = render_run(run, places[run.folder], links).encode()
     write_files(files, out)
     return [
         *lines,
@@ -188,13 +188,13 @@ def _comparisons(reports: Iterable[Report], runs: Iterable[Run]) -> Report:
     for report in reports:
         for section in report.sections:
             for run in section.runs:
-                papers[run].add(report.paper.name)
+                papers[run.folder].add(report.paper.name)
     found = compare_treatments(runs)
     return found.only(lambda section: not _of_one_paper(section, papers))
 
 
-def _of_one_paper(section: Section, papers: Mapping[Run, set[str]]) -> bool:
-    return bool(set.intersection(*(papers.get(run, set()) for run in section.runs)))
+def _of_one_paper(section: Section, papers: Mapping[str, set[str]]) -> bool:
+    return bool(set.intersection(*(papers.get(run.folder, set()) for run in section.runs)))
 
 
 def _links(to: str, names: Iterable[str], comparisons: Report) -> list[tuple[str, str]]:
@@ -202,15 +202,15 @@ def _links(to: str, names: Iterable[str], comparisons: Report) -> list[tuple[str
     return [(f"{to}index.html", ALL), *papers, *([(f"{to}{FOLDER}/index.html", COMPARISONS)] if comparisons.sections else [])]
 
 
-def _places(reports: Mapping[str, Report]) -> dict[Run, list[Place]]:
-    """The rows that each run belongs to, with their addresses in the folders of the reports."""
+def _places(reports: Mapping[str, Report]) -> dict[str, list[Place]]:
+    """The rows that each run belongs to, by its folder, with their addresses in the folders of the reports."""
     places = defaultdict(list)
     for folder, report in reports.items():
         for section in report.sections:
             for entry in section.entries:
                 for run in entry.runs:
                     target = f"../{folder}/index.html#{section.name}"
-                    places[run].append(Place(folder, f"{section.table.title}, {entry.row.label}", target))
+                    places[run.folder].append(Place(folder, f"{section.table.title}, {entry.row.label}", target))
     return places
 
 

@@ -80,6 +80,16 @@ def test_curves_csv_may_have_another_order(archived):
     assert again == {run.id: run.metrics["test_accuracy"].tolist() for run in runs} and [10.0, 55.5, 54.25] in again.values()
 
 
+def test_runs_csv_keeps_the_type_of_every_value(archived, tmp_path):
+    (run, *_), _ = archived
+    values = [None, True, 1, 1.0, 1e-5, [1, "a", None], "a, b", "", "None", "null", "true", "1", "1e-5", "NaN", "[1]", '"', " "]
+    run = replace(run, identity=run.identity | {f"model.{place}": value for place, value in enumerate(values)})
+    (tmp_path / "runs.csv").write_bytes(write_archive([run])["runs.csv"])
+    (again,) = read_archive(tmp_path / "runs.csv")
+    assert again.identity == run.identity and again.id == run.id
+    assert list(map(type, again.identity.values())) == list(map(type, run.identity.values()))
+
+
 def test_runs_csv_does_not_repeat_the_epochs_of_curves_csv(archived):
     runs, kept = archived
     assert any("final" in run.summary for run in runs) and '""final""' not in (kept / "runs.csv").read_text()
@@ -133,7 +143,7 @@ def test_diverged_runs_from_runs_csv_are_drawn(make_run, runs_folder, paper, tmp
     assert image(figure, "png").startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("content", "notices"), [("", 1), ("run,state,scale,identity,summary,evaluation\n", 0)])
+@pytest.mark.parametrize(("content", "notices"), [("", 1), ("run,state,scale,seed,summary,evaluation\n", 0)])
 def test_an_empty_file_has_no_runs(call, tmp_path, content, notices):
     (tmp_path / "runs.csv").write_text(content)
     ended = call("report", "paper=quickstart", "runs=runs.csv", "out=made")
@@ -145,14 +155,15 @@ def test_an_empty_file_has_no_runs(call, tmp_path, content, notices):
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("runs.csv", '""seed""', '""seed'),
+        ("runs.csv", '""state""', '""state'),
         ("runs.csv", '""state"":""finished""', '""state"":""unheard""'),
         ("runs.csv", "evaluation", "valuation"),
         ("curves.csv", "run,epoch", "fun,epoch"),
         ("curves.csv", "55.5", "55,5"),
         ("curves.csv", ",2,", ",3,"),
-        ("runs.csv", '""seed"":3', '""seed"":""3""'),
-        ("runs.csv", '""seed"":3,', ""),
+        ("runs.csv", ",cpu,3,", ',cpu,"""3""",'),
+        ("runs.csv", ",cpu,3,", ",cpu,,"),
+        ("runs.csv", "scale,seed", "scale,identity"),
         ("runs.csv", ",cpu,", ",,"),
     ],
 )
