@@ -18,7 +18,8 @@ def newton_schulz(matrix: Tensor, iterations: int = 10, inverse: bool = False) -
 
         T = (3 I - Z Y) / 2,   Y <- Y T,   Z <- T Z;    A^(1/2) ~ sqrt(tr A) Y,   A^(-1/2) ~ Z / sqrt(tr A).
 
-    An eigenvalue below about (4/9)^iterations tr A has not converged.
+    An eigenvalue below about (4/9)^iterations tr A has not converged. Where A is singular, rounding errors grow by 3/2 in each
+    iteration: 20 of them leave 3 digits in float32 and 12 in float64.
 
     Args:
         matrix: A (..., d, d), symmetric and positive definite.

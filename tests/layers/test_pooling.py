@@ -26,7 +26,9 @@ from spectral_repro.linalg.backward import (
     Truncated,
     UnrolledPowerIteration,
 )
+from spectral_repro.linalg.feature_covariance import covariance
 from spectral_repro.linalg.functions import Sqrt
+from spectral_repro.linalg.roots import newton_schulz
 from tests.golden_numbers import golden_numbers
 from tests.tolerance import relative_error, tolerance
 
@@ -85,6 +87,25 @@ def test_output_and_gradient_of_the_published_code(name, make, case, memory_form
     output.backward(g)
     assert relative_error(output.detach(), y) < 1e-5
     assert relative_error(x.grad, dx) < 1e-5
+
+
+@pytest.mark.parametrize("decomposition", ["float32", "float64"])
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (2, 2), (3, 3)])
+def test_isqrt_of_fewer_positions_than_channels_is_the_iteration_on_the_covariance(decomposition, height, width):
+    """With its gradient and the gradient of the gradient."""
+    layer = CovariancePooling(12, backward=ISQRT, decomposition=decomposition)
+    x = torch.randn(3, 12, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def derivatives(pool):
+        leaf = x.clone().requires_grad_()
+        output = pool(leaf).double()
+        (gradient,) = torch.autograd.grad(output.square().sum(), leaf, create_graph=True)
+        return output.detach(), gradient.detach(), *torch.autograd.grad(gradient.square().sum(), leaf)
+
+    row, column = torch.triu_indices(12, 12)
+    expected = derivatives(lambda x: newton_schulz(covariance(x.flatten(2)), 5)[:, row, column])
+    for found, known in zip(derivatives(layer), expected, strict=True):
+        assert relative_error(found, known) < 1000 * torch.finfo(getattr(torch, decomposition)).eps
 
 
 # All heads
