@@ -23,7 +23,8 @@ OTHER = {"color": "#62626c", "linestyle": "none", "marker": "o", "markersize": 5
 BAR = {"color": "#a9a9b3", "linewidth": 0.9, "solid_capstyle": "butt", "marker": "_", "markersize": 5, "markeredgewidth": 0.9}
 STEPS = {"color": PALETTE[0], "linewidth": 1, "linestyle": (0, (4, 2)), "drawstyle": "steps-post"}
 POINTER = {"color": "#8b8b93", "linewidth": 0.5, "zorder": 1, "scalex": False, "scaley": False}
-LABEL, GAP, REACH = 7.2, 5.0, 9.0  # in points: size of a label, its distance from its dot, the distance that needs a line
+LABEL, GAP, SPACE = 7.2, 5.0, 4.0  # in points: size of a label, its distance from its dot, the space between two on a line
+REACH = 9.0  # the distance of a label from its dot that needs a line
 ON_A_BAR = 40  # points by which a label may be farther from its dot to lie on no bar
 MISLEADING = 80  # the same, not to seem the label of another dot
 
@@ -154,7 +155,7 @@ def _label(figure: Figure, axes: Axes, times: np.ndarray, frame: pd.DataFrame) -
             pixels,
         )
         written.set_position((box[:2] - dots[row]) / pixels)
-        taken = np.concatenate([taken, box[None]])
+        taken = np.concatenate([taken, [box + pixels * np.array([-SPACE, 0, SPACE, 0])]])
         if far:
             nearest = np.clip(dots[row], box[:2], box[2:])
             (x, y), (left, bottom) = axes.transData.inverted().transform([nearest, dots[row]])
