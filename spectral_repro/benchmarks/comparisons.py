@@ -1,6 +1,7 @@
 """The comparisons of `suite=performance`: jobs that are timed in turn, and targets for the ratios of their times."""
 
 import copy
+import os
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torchvision import transforms
 from spectral_repro.benchmarks.clipping import gram_clip
 from spectral_repro.benchmarks.clock import Job
 from spectral_repro.benchmarks.layers import passes
+from spectral_repro.benchmarks.memory import peak
 from spectral_repro.benchmarks.references import looped_whitening, step, svd_pooling, whitening_roofline, whole
 from spectral_repro.configuration.compose import compose
 from spectral_repro.data.batches import Batches
@@ -40,7 +43,7 @@ METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newt
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the ratio of two times: ``of`` takes at most ``bound`` times as long as ``beside``.
+    """A bound on the ratio of two times: ``of`` takes at most ``bound`` times as long as ``beside``. Or of other numbers.
 
     With ``faster``, ``of`` is at least ``bound`` times as fast as ``beside``.
     """
@@ -51,11 +54,11 @@ class Target:
     bound: float
     faster: bool = False
 
-    def reached(self, times: Mapping[str, float]) -> float:
-        return times[self.beside] / times[self.of] if self.faster else times[self.of] / times[self.beside]
+    def reached(self, numbers: Mapping[str, float]) -> float:
+        return numbers[self.beside] / numbers[self.of] if self.faster else numbers[self.of] / numbers[self.beside]
 
-    def met(self, times: Mapping[str, float]) -> bool:
-        return self.reached(times) >= self.bound if self.faster else self.reached(times) <= self.bound
+    def met(self, numbers: Mapping[str, float]) -> bool:
+        return self.reached(numbers) >= self.bound if self.faster else self.reached(numbers) <= self.bound
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Comparison:
         targets: bounds on ratios of medians.
         rounds: number of rounds; None: that of the suite.
         sums: weighted sums of medians, by a name that targets may use like that of a job.
+        constants: other numbers, such as bytes, by a name that targets may use.
         keep_memory: see `time_interleaved`.
         clean: removes the files that the jobs leave behind.
     """
@@ -75,6 +79,7 @@ class Comparison:
     targets: Sequence[Target]
     rounds: int | None = None
     sums: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
     keep_memory: bool = True
     clean: Callable[[], None] = lambda: None
 
@@ -109,6 +114,21 @@ def whitening(device: torch.device, shape: Sequence[int], group_sizes: Sequence[
         ]
     targets += [Target(f"{key}, NHWC / NCHW", f"{key}, NHWC", f"{key}, NCHW", 1.05) for key in whitenings]
     return Comparison(jobs, targets)
+
+
+def memory(device: torch.device, shape: Sequence[int]) -> Comparison:
+    """The memory that whitening takes in addition to its output and the gradient of its input, compared with the input."""
+    jobs, targets, sizes = {}, [], {}
+    for name, features in in_both_layouts(torch.randn(*shape, device=device)).items():
+        sizes["input"] = features.nbytes
+        for key, layer in {"ZCA": ZCAWhitening(shape[1]), "PCA": PCADenoising(shape[1])}.items():
+            job = f"{key}, {name}"
+            jobs[job] = passes(layer.to(device), features)
+            sizes[f"memory of {job}"] = peak(jobs[job], device) - 2 * features.nbytes
+            targets.append(
+                Target(f"memory of {key} / its input, {shape[1]} channels, {name}", f"memory of {job}", "input", 1.2)
+            )
+    return Comparison(jobs, targets, constants=sizes)
 
 
 def new_memory(device: torch.device, shape: Sequence[int], group_size: int) -> Comparison:
@@ -354,8 +374,10 @@ def trainer(device: torch.device, overrides: Sequence[str]) -> Comparison:
     return Comparison(jobs, targets, sums={"covered": {"trainer": every}})
 
 
-def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:
-    """Whole commands: two runs side by side and in sequence, and a run of one step compared with an import and a bare step."""
+def processes(device: torch.device, overrides: Sequence[str], report: str) -> Comparison:
+    """Whole commands: two runs side by side and in sequence, a run of one step compared with an import and a bare step, and the
+    seconds of a wrong key and of the report of a paper without its cache, if the current folder has the paper's runs.
+    """
     folder, numbers = tempfile.TemporaryDirectory(), count()
 
     def command(*more: str) -> list[str]:
@@ -371,18 +393,32 @@ def processes(device: torch.device, overrides: Sequence[str]) -> Comparison:
         for seed in (0, 1):
             together([command(f"seed={seed}", "trainer.threads=2")])
 
+    def wrong_key() -> None:
+        if subprocess.run(command("model.widht=8"), capture_output=True).returncode == 0:
+            raise RuntimeError("a run with a wrong key did not fail")
+
+    def reported() -> None:
+        out = f"{folder.name}/{next(numbers)}"
+        made = [sys.executable, "-m", "spectral_repro.report", f"paper={report}", f"out={out}"]
+        subprocess.run(made, env=os.environ | {"XDG_CACHE_HOME": out}, stdout=subprocess.DEVNULL, check=True)
+
     one_step = ("trainer.epochs=1", "dataset.train_images=16", "dataset.test_images=16", "dataset.batch_size=16")
     jobs = {
         "in sequence": whole(in_sequence),
         "side by side": whole(lambda: together([command(f"seed={seed}", "trainer.threads=1") for seed in (0, 1)])),
         "one step": whole(lambda: together([command(*one_step)])),
         "import and bare step": whole(lambda: together([[sys.executable, "-c", BARE_STEP]])),
+        "wrong key": whole(wrong_key),
     }
     targets = [
         Target("two runs side by side / in sequence", "side by side", "in sequence", 1),
         Target("a run of one step / torch, Hydra and a bare step", "one step", "import and bare step", 1.5),
+        Target("an error of a wrong key, seconds", "wrong key", "second", 1),
     ]
-    return Comparison(jobs, targets, rounds=2, clean=folder.cleanup)
+    if Path("results", report, "runs.csv").exists():
+        jobs["report"] = whole(reported)
+        targets.append(Target(f"the report of {report} without its cache, seconds", "report", "second", 5))
+    return Comparison(jobs, targets, rounds=2, constants={"second": 1000}, clean=folder.cleanup)
 
 
 BARE_STEP = """

@@ -81,15 +81,16 @@ class Performance:
         times = frame.set_index("name")["total_ms"].to_dict()
         sums = {key: sum(factor * times[job] for job, factor in parts.items()) for key, parts in comparison.sums.items()}
         times |= sums
+        numbers = times | dict(comparison.constants)
         rows = [
             {
                 "comparison": name,
                 "what": target.what,
                 "target": f"{'≥' if target.faster else '≤'} {target.bound:g}",
-                "reached": target.reached(times),
-                "ms": times[target.of],
-                "beside_ms": times[target.beside],
-                "met": target.met(times),
+                "reached": target.reached(numbers),
+                "ms": times.get(target.of),
+                "beside_ms": times.get(target.beside),
+                "met": target.met(numbers),
             }
             for target in comparison.targets
         ]

@@ -19,7 +19,7 @@ from spectral_repro.errors import UserError
 
 RESULTS = Path(__file__).parents[2] / "results" / "performance"
 COMPARISONS = (
-    *("whitening", "new_memory", "pooling", "clipping", "norms", "optimizers", "pipeline", "photographs", "networks"),
+    *("whitening", "new_memory", "memory", "pooling", "clipping", "norms", "optimizers", "pipeline", "photographs", "networks"),
     *("trainer", "trainer_common_ground", "processes"),
 )
 
