@@ -98,8 +98,6 @@ def read_archive(path: Path) -> list[Run]:
         OSError, ValueError, KeyError: if one of the two files is damaged.
     """
     frame = _read_csv(path, dtype=str, keep_default_na=False)
-    if "identity" in frame:
-        raise ValueError(f"{path.name} has a column identity, as earlier versions wrote it; make it again from the run folders")
     if twice := [name for name, count in Counter(frame["run"]).items() if count > 1]:
         raise ValueError(f"{path.name} has several runs called {twice[0]}")
     curves = path.with_name(CURVES_FILE)
@@ -163,7 +161,10 @@ def _by_run(curves: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
-    identity = {key: _value(text) for key, text in row.items() if key not in OTHERS and text}
+    if "identity" in row:  # an older file, with the configuration as one JSON object
+        identity = _read_json(row, "identity")
+    else:
+        identity = {key: _value(text) for key, text in row.items() if key not in OTHERS and text}
     summary, evaluation = (_read_json(row, key) for key in WHOLE)
     check_needed(identity | {"scale.name": row.get("scale") or None}, f"the identity of {row['run']}")
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)

@@ -20,7 +20,7 @@ from spectral_repro.reporting.papers import TRAIN, Paper, Row, network
 from spectral_repro.reporting.protocols import Values, counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Report, Section
-from spectral_repro.reporting.statistics import best_within_noise, statistics
+from spectral_repro.reporting.statistics import best_within_noise, reference, statistics
 from spectral_repro.reporting.tables import (
     METHOD,
     UNKNOWN,
@@ -336,7 +336,6 @@ def _statistics(section: Section) -> dict[str, Any]:
     frame, form, trained = statistics(section), section.table.metric.form, section.table.metric.trained
     if frame.empty or not frame["seeds"].any():
         return {"statistics": _plain([], []), "compared": ""}
-    reference = section.table.baseline or frame.loc[frame["seeds"] > 0, "method"].iloc[0]
     rows = []
     for row in frame.to_dict("records"):
         cells = [text(row[key], form) for key in ("mean", "std", "median", "best")]
@@ -353,7 +352,7 @@ def _statistics(section: Section) -> dict[str, Any]:
     columns = ["Method", "Seeds", "Mean", "Std", "Median", "Best", "95 % interval"] + ["Success (%)"] * trained
     columns += ["Difference", "95 % interval", "Pairs"]
     compared = (
-        f"Difference: to {reference}, the mean over pairs of runs of the same seed. Intervals: Student's t for means, "
+        f"Difference: to {reference(section)}, the mean over pairs of runs of the same seed. Intervals: Student's t for means, "
         "Clopper-Pearson for success rates."
     )
     return {"statistics": _plain(columns, rows), "compared": compared}

@@ -15,27 +15,32 @@ def statistics(section: Section) -> pd.DataFrame:
 
     Columns: method; seeds (with a value), mean, std (sample), median, best, low and high (the 95 % t interval of the mean). For
     trainings also success_rate = 100 finished / (finished + diverged), and its 95 % Clopper-Pearson interval from success_low
-    to success_high. difference is the mean difference to the baseline of the table, or else to the first method with a value,
-    over common seeds, with its interval from difference_low to difference_high, and pairs is the number of these seeds. NaN if
-    a value is not defined.
+    to success_high. difference is the mean difference to the row of `reference` over common seeds, with its interval from
+    difference_low to difference_high, and pairs is the number of these seeds. NaN if a value is not defined.
     """
-    metric, baseline = section.table.metric, section.table.baseline
+    metric, compared_with = section.table.metric, reference(section)
     shown = [entry for entry in section.entries if entry.measured or entry.in_state("diverged")]
-    measured = [(entry, section.values(entry, metric).dropna()) for entry in shown]
-    candidates = [values for entry, values in measured if baseline in (None, entry.row.label) and len(values)]
-    reference = candidates[0] if candidates else pd.Series(dtype=float)
+    measured = {entry.row.label: section.values(entry, metric).dropna() for entry in shown}
+    others = measured.get(compared_with or "", pd.Series(dtype=float))
     rows = []
-    for entry, values in measured:
+    for entry in shown:
+        values = measured[entry.row.label]
         low, high = interval(values)
         best = values.agg(metric.best) if metric.best else float("nan")
         row = {"method": entry.row.label, "seeds": len(values), "mean": values.mean(), "std": values.std(ddof=1)}
         row |= {"median": values.median(), "best": best, "low": low, "high": high}
         if metric.trained and len(rate := entry.successes):
             row |= {"success_rate": rate.mean()} | dict(zip(("success_low", "success_high"), rate_interval(rate), strict=True))
-        if values is not reference:
-            row |= _paired(values, reference)
+        if entry.row.label != compared_with:
+            row |= _paired(values, others)
         rows.append(row)
     return pd.DataFrame(rows, columns=None if rows else COLUMNS)
+
+
+def reference(section: Section) -> str | None:
+    """The label of the row that differences refer to: the baseline of a comparison, or else the first row with a value."""
+    with_values = (entry.row.label for entry in section.entries if section.values(entry, section.table.metric).count())
+    return section.table.baseline or next(with_values, None)
 
 
 def best_within_noise(section: Section) -> set[str]:

@@ -17,7 +17,7 @@ from spectral_repro.reporting.papers import PUBLISHED
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Entry, Section, by_seed
-from spectral_repro.reporting.statistics import statistics
+from spectral_repro.reporting.statistics import reference, statistics
 
 PAIRED = ("difference", "difference_low", "difference_high", "pairs")
 UNKNOWN = "–"
@@ -38,8 +38,8 @@ def aggregate(section: Section) -> pd.DataFrame:
     - With published medians: median and its 95 % interval from median_low to median_high (NaN for fewer than six seeds),
       published_median, and difference = median - published_median.
     - For each further metric NAME of the table: NAME_mean, NAME_std and published_NAME.
-    - For a comparison: difference, the mean difference to the baseline over common seeds, its 95 % t interval from
-      difference_low to difference_high, and pairs, the number of these seeds.
+    - Without published values: difference, the mean difference over common seeds to the baseline of a comparison, or else to
+      the first row with a value, its 95 % t interval from difference_low to difference_high, and pairs, their number.
     - For tuned rows: chosen, the value in words, trials, the number of values tried, and validation_accuracy.
     """
     return _aggregated(section).copy()
@@ -57,7 +57,7 @@ def _aggregated(section: Section) -> pd.DataFrame:
             values = [entry.row.published.get(key) for entry in section.entries]
             frame[f"published_{key}"] = pd.Series(values, dtype=float)
         frame["difference"] = frame[statistic] - frame[f"published_{statistic}"]
-    if section.table.baseline:
+    else:
         pairs = statistics(section).set_index("method").reindex(frame["method"], columns=PAIRED).reset_index(drop=True)
         frame = frame.join(pairs)
     if choices := [entry.choice for entry in section.entries if entry.choice]:
@@ -108,6 +108,8 @@ def formatted(section: Section) -> pd.DataFrame:
         columns["", "median [95 %]"] = [_with_interval(row, form) for row in frame.itertuples()]
     if "success_rate" in frame:
         columns["", "success\n(%)"] = _texts(frame["success_rate"], ".0f")
+    if _is_paired(section):
+        columns |= _differences(frame, form)
     if section.published:
         intervals = zip(frame["published_low"], frame["published_high"], strict=True)
         published = {
@@ -135,10 +137,23 @@ def _compared(section: Section, frame: pd.DataFrame) -> dict[tuple[str, str], li
         columns["", "validation\n(%)"] = _texts(frame["validation_accuracy"], ".2f")
     if frame[["diverged", "unfinished"]].any(axis=None):
         columns["", "other runs"] = [_other_runs(entry) for entry in section.entries]
-    columns["", "difference"] = _texts(frame["difference"], f"+{form}")
-    columns["", "95 %\ninterval"] = [between(row.difference_low, row.difference_high, f"+{form}") for row in frame.itertuples()]
+    columns |= _differences(frame, form)
     columns["", "pairs"] = [UNKNOWN if pd.isna(pairs) else f"{pairs:.0f}" for pairs in frame["pairs"]]
     return columns
+
+
+def _differences(frame: pd.DataFrame, form: str) -> dict[tuple[str, str], list[str]]:
+    """The columns of the differences over common seeds."""
+    form = f"+{form}"
+    intervals = [between(row.difference_low, row.difference_high, form) for row in frame.itertuples()]
+    return {("", "difference"): list(_texts(frame["difference"], form)), ("", "95 %\ninterval"): intervals}
+
+
+def _is_paired(section: Section) -> bool:
+    """Whether the table shows differences over common seeds: a comparison does, and so does a table without published values if
+    two rows have at least two seeds in common.
+    """
+    return bool(section.table.baseline) or (not section.published and bool((aggregate(section)["pairs"] > 1).any()))
 
 
 def _other_runs(entry: Entry) -> str:
@@ -259,9 +274,9 @@ def measurement(section: Section) -> str:
     if measured := section.table.metric.measurement:
         parts = [run.evaluation[measured]["conditions"] for run in runs if measured in run.evaluation]
         sentences += [f"Measured with {condition}." for condition in dict.fromkeys(parts)]
-    if section.table.baseline:
+    if _is_paired(section):
         sentences.append(
-            f"Difference: to {section.table.baseline}, the mean over common seeds, with its 95 % t interval (none for a single "
+            f"Difference: to {reference(section)}, the mean over common seeds, with its 95 % t interval (none for a single "
             "seed)."
         )
     if choices := [entry.choice for entry in section.entries if entry.choice]:

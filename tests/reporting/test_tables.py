@@ -80,6 +80,24 @@ def test_text(filled, report):
     assert spans(frame.columns) == [("", 5), ("published", 3), ("", 1)]
 
 
+@pytest.mark.parametrize("common", [1, 3])
+def test_without_published_values_rows_are_compared_with_the_first_over_common_seeds(make_run, paper, read, common):
+    for seed, (batch, svd) in enumerate([(90.0, 91.0), (91.0, 91.0), (95.0, 97.0)][:common]):
+        make_run("norm=batch", seed=seed, accuracies=[batch])
+        make_run("norm=zca_svd", seed=seed, accuracies=[svd])
+    make_run("norm=zca_svd", seed=7, accuracies=[20.0])
+    rows = tuple(replace(row, published={}) for row in paper.tables[0].rows)
+    (section,) = gather(replace(paper, tables=(replace(paper.tables[0], rows=rows),)), read()).sections
+    table, numbers = formatted(section), aggregate(section).iloc[1]
+    assert (numbers["difference"], numbers["pairs"]) == (1.0, common)
+    assert ("Difference: to Batch norm, the mean over common seeds" in caption(section)) == (common > 1)
+    if common > 1:
+        assert table["", "difference"].tolist() == ["–", "+1.00", "–"]
+        assert table["", "95 %\ninterval"].tolist() == ["–", "−1.48 to +3.48", "–"]  # 1 ± 4.303 / sqrt(3)
+    else:
+        assert list(table.columns) == [("", name) for name in ("Method", "mean ± std", "best", "seeds", "success\n(%)")]
+
+
 def test_a_time_is_a_mean_over_epochs_and_the_smallest_is_best(make_run, sizes):
     for seed, times in enumerate(([60.0, 50.0], [52.0, 50.0])):
         make_run("norm=batch", seed=seed, columns={"step_time": times})
