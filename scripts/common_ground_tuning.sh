@@ -14,7 +14,7 @@ tune experiment=common_ground/adamg optimizer.lrg=0.0125,0.05,0.2,0.8 "$@"
 tune experiment=common_ground/muon optimizer.muon_lr=0.0125,0.05,0.2 "$@"
 tune experiment=common_ground/muon_operator optimizer.muon_lr=0.0125,0.05,0.2,0.8,3.2 "$@"
 tune experiment=common_ground/adamw optimizer.lr=1e-3,3e-3,1e-2,3e-2 "$@"
-tune experiment=common_ground/soc optimizer.lr=1.1e-3,2.2e-3,4.4e-3 "$@"
+tune experiment=common_ground/soc optimizer.lr=1.1e-3,4.4e-3,8.8e-3 "$@"
 tune experiment=common_ground/long_batch optimizer.lr=1.5e-3,2.2e-3,3e-3 "$@"
 python -m spectral_repro.report compare=auto metric=validation_accuracy runs=[results/tuning/runs,results/tuning/report/runs.csv] \
     out=results/tuning/report
