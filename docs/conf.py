@@ -26,6 +26,8 @@ include_patterns = [
     "docs/**.md",
     "results/*/README.md",
     "results/*/claims.md",
+    "results/common_ground/tables.md",
+    "results/common_ground/measured.md",
     "examples/plugin/README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",

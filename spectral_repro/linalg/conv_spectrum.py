@@ -64,6 +64,8 @@ def conv_norm(weight: Tensor, input_size: Size, stride: Size = 1, groups: int = 
     symbol, entry = Symbol(weight, input_size, stride, groups, dilation), largest_entry(weight)
     if not entry.isfinite():
         return weight.new_full((), torch.nan)
+    if not weight.any():
+        return weight.new_zeros(())
     symbol.weight = weight / entry
     largest, slack = weight.new_zeros(()), 1 + 4 * torch.finfo(weight.dtype).eps
     for part in symbol.parts:
