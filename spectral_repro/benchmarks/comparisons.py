@@ -43,9 +43,9 @@ METHODS = {"exact": Exact(), "taylor": Taylor(9), "pi": PowerIteration(9), "newt
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the ratio of two times: ``of`` takes at most ``bound`` times as long as ``beside``. Or of other numbers.
+    """A bound on the ratio of two times or other numbers: ``of`` is at most ``bound`` times ``beside``.
 
-    With ``faster``, ``of`` is at least ``bound`` times as fast as ``beside``.
+    With ``faster``, ``beside`` is at least ``bound`` times ``of``.
     """
 
     what: str

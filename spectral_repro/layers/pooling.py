@@ -13,9 +13,8 @@ from spectral_repro.linalg.autograd import full_precision
 from spectral_repro.linalg.backward import Backward, Exact, Kernel, NewtonSchulz
 from spectral_repro.linalg.backward.method import check_method
 from spectral_repro.linalg.checks import check_count, check_floating, dtype_name
-from spectral_repro.linalg.feature_covariance import covariance, covariance_functions
+from spectral_repro.linalg.feature_covariance import covariance, covariance_functions, covariance_newton_schulz
 from spectral_repro.linalg.functions import Exp, Product, Sqrt
-from spectral_repro.linalg.roots import newton_schulz
 
 
 class Pooling(nn.Module, ABC):
@@ -153,23 +152,13 @@ class CovariancePooling(Pooling):
         method = self.backward_method.current
         if isinstance(method, Kernel) and method.decomposes:
             return covariance_functions(features, [(Sqrt(), method)], dtype)[0]
-        if isinstance(method, NewtonSchulz) and features.shape[-1] < self.channels:
-            return _newton_schulz_by_gram(features, method.iterations).to(dtype)
+        if isinstance(method, NewtonSchulz):
+            return covariance_newton_schulz(features, method.iterations).to(dtype)
         return matrix_function(covariance(features), Sqrt(), method)[0].to(dtype)
 
     def extra_repr(self) -> str:
         decomposition = dtype_name(self.decomposition)
         return f"{super().extra_repr()}, backward={self.backward_method}, decomposition={decomposition}"
-
-
-def _newton_schulz_by_gram(features: Tensor, iterations: int) -> Tensor:
-    """The iterations for the root of the covariance Y Y^T as Y Z Y^T: Z is that for the inverse root of the Gram matrix Y^T Y.
-
-    They are polynomials, p(Y Y^T) = Y q(Y^T Y) Y^T for p(x) = x q(x), and both matrices have the same trace.
-    """
-    centred = (features - features.mean(-1, keepdim=True)) / features.shape[-1] ** 0.5
-    root: Tensor = centred @ newton_schulz(centred.mT @ centred, iterations, inverse=True) @ centred.mT
-    return root
 
 
 def _upper_triangle(matrix: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Functions of the covariance of features, from the smaller of the covariance and the Gram matrix."""
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any
@@ -14,6 +15,7 @@ from spectral_repro.linalg.backward.method import first_order_alone
 from spectral_repro.linalg.functions import Restricted, SpectralFunction
 from spectral_repro.linalg.hermitian import decompose
 from spectral_repro.linalg.matrix_function import matrix_function
+from spectral_repro.linalg.roots import newton_schulz
 from spectral_repro.linalg.selection import AboveRounding
 
 
@@ -21,6 +23,36 @@ def covariance(features: Tensor) -> Tensor:
     """X J X^T / P, J = I - 1 1^T / P: the covariance (..., C, C) of features X (..., C, P) over P positions."""
     centred = features - features.mean(-1, keepdim=True)
     return centred @ centred.mT / features.shape[-1]
+
+
+def covariance_newton_schulz(features: Tensor, iterations: int) -> Tensor:
+    """The root of the covariance by `newton_schulz`, from the smaller of the covariance and the Gram matrix.
+
+    The iterations are polynomials, p(Y Y^T) = Y q(Y^T Y) Y^T for p(x) = x q(x): those for the root of the covariance Y Y^T are
+    those for the inverse root of the Gram matrix Y^T Y between Y and Y^T. Both matrices have the same trace.
+
+    Args:
+        features: X (..., C, P).
+        iterations: how many.
+
+    Returns:
+        The root (..., C, C), differentiable by autograd.
+
+    Example:
+        >>> covariance_newton_schulz(torch.randn(8, 64, 9), iterations=5).shape
+        torch.Size([8, 64, 64])
+    """
+    channels, positions = features.shape[-2:]
+    if positions >= channels:
+        return newton_schulz(covariance(features), iterations)
+    factor = _factor(features)
+    root: Tensor = factor @ newton_schulz(factor.mT @ factor, iterations, inverse=True) @ factor.mT
+    return root
+
+
+def _factor(features: Tensor) -> Tensor:
+    """Y = X J / P^(1/2) (..., C, P): the covariance is Y Y^T, the Gram matrix Y^T Y."""
+    return (features - features.mean(-1, keepdim=True)) / math.sqrt(features.shape[-1])
 
 
 def covariance_functions(
@@ -197,7 +229,7 @@ def _bordered(rotated: Tensor) -> Tensor:
 def _composed(features: Tensor, terms: Sequence[tuple[SpectralFunction, Kernel]], dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The same functions, composed of operations that are differentiable twice."""
     channels, positions = features.shape[-2:]
-    centred = (features - features.mean(-1, keepdim=True)) / positions**0.5
+    centred = _factor(features)
     if positions > channels:
         matrix = centred @ centred.mT
         return tuple(matrix_function(matrix, function, method)[0].to(dtype) for function, method in terms)

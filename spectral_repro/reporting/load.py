@@ -193,8 +193,7 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
     """All runs in these places, without duplicates, and a notice for everything left out, of type `Damage` if it is damaged.
 
     Of several copies of a run, the best one is used: by its state (finished first), then by its epochs. Of equal copies, that
-    in a run folder is used. If two runs have folders of the same name, their ids are
-    appended.
+    in a run folder is used. If two runs have folders of the same name, their ids are appended.
 
     Args:
         places: folders of run folders, runs.csv files of reports, or patterns of them.

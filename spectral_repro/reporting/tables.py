@@ -146,7 +146,7 @@ def _differences(frame: pd.DataFrame, form: str) -> dict[tuple[str, str], list[s
     """The columns of the differences over common seeds."""
     form = f"+{form}"
     intervals = [between(row.difference_low, row.difference_high, form) for row in frame.itertuples()]
-    return {("", "difference"): list(_texts(frame["difference"], form)), ("", "95 %\ninterval"): intervals}
+    return {("", "difference"): _texts(frame["difference"], form), ("", "95 %\ninterval"): intervals}
 
 
 def _is_paired(section: Section) -> bool:
