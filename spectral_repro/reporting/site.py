@@ -19,7 +19,7 @@ from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.run_page import Place, render_run
 from spectral_repro.reporting.runs import Run
 from spectral_repro.reporting.sections import Report, Section, gather
-from spectral_repro.reporting.tables import csv, markdown, text
+from spectral_repro.reporting.tables import csv, markdown, markdown_page, text
 from spectral_repro.reporting.verdicts import Judgement, judge
 from spectral_repro.workers import Mapper
 
@@ -55,7 +55,7 @@ def write(
     drawn: dict[str, list[Picture]] | None = None,
     mapper: Mapper = map,
 ) -> list[str]:
-    """Writes tables (md, tex, csv), figures (png, pdf), tables.tex, claims.md, runs.csv, curves.csv and index.html.
+    """Writes tables (md, tex, csv), figures (png, pdf), tables.md, tables.tex, claims.md, runs.csv, curves.csv and index.html.
 
     Args:
         report: to write.
@@ -71,7 +71,7 @@ def write(
         UserError: if the folder cannot be written to.
     """
     drawing = draw([report], mapper) if drawn is None else iter([(drawn, [])])
-    files = {"tables.tex": document(report).encode()}
+    files = {"tables.md": markdown_page(report).encode(), "tables.tex": document(report).encode()}
     files |= {"claims.md": claims(judgements, report.paper).encode()} if judgements else {}
     files |= write_archive(runs) if (runs := report.runs) else {}
     for section in report.sections:
@@ -83,7 +83,7 @@ def write(
     files["index.html"] = render(report, drawn, judgements, speeds, around).encode()
     write_files(files, out)
     tables = [files[f"{section.name}.md"].decode() for section in report.sections]
-    line = f"Written under {out}: index.html, the tables as .md, .tex and .csv, the figures as .png and .pdf"
+    line = f"Written under {out}: index.html, tables.md, each table as .md, .tex and .csv, each figure as .png and .pdf"
     return [*tables, line, *notices]
 
 

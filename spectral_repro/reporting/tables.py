@@ -16,7 +16,7 @@ from spectral_repro.reporting.metrics import EVALUATED, VALIDATION
 from spectral_repro.reporting.papers import PUBLISHED
 from spectral_repro.reporting.protocols import counted
 from spectral_repro.reporting.runs import Run
-from spectral_repro.reporting.sections import Entry, Section, by_seed
+from spectral_repro.reporting.sections import Entry, Report, Section, by_seed
 from spectral_repro.reporting.statistics import reference, statistics
 
 PAIRED = ("difference", "difference_low", "difference_high", "pairs")
@@ -99,7 +99,7 @@ def formatted(section: Section) -> pd.DataFrame:
     if section.table.baseline:
         columns |= _compared(section, frame)
         return pd.DataFrame(columns)
-    if metric.best:
+    if metric.best and section.published:
         columns["", "best"] = _texts(frame["best"], form)
     for each in also:
         columns["", each.short] = _means_and_stds(frame, f"{each.name}_mean", f"{each.name}_std", each.form)
@@ -231,7 +231,18 @@ def text(value: float | None, form: str) -> str:
 
 
 def markdown(section: Section) -> str:
-    parts = [caption(section), grid(formatted(section))]
+    """The table with its caption and notes, the evaluations, and commands for the rows without a run."""
+    return f"{section.table.title}. {_untitled(section)}"
+
+
+def markdown_page(report: Report) -> str:
+    """All tables with a run or published values, under the title of the report and that of each table."""
+    shown = [section for section in report.sections if section.runs or section.published]
+    return "\n".join([f"# {report.paper.title}\n", *(f"## {section.table.title}\n\n{_untitled(section)}" for section in shown)])
+
+
+def _untitled(section: Section) -> str:
+    parts = [_details(section), grid(formatted(section))]
     if lines := notes(section):
         parts.append("\n".join(f"- {line}" for line in lines))
     evaluated = evaluations(section)
@@ -255,7 +266,11 @@ def csv(section: Section) -> str:
 
 
 def caption(section: Section) -> str:
-    return f"{section.table.title}. Protocol: {section.label}. {measurement(section)}"
+    return f"{section.table.title}. {_details(section)}"
+
+
+def _details(section: Section) -> str:
+    return f"Protocol: {section.label}. {measurement(section)}"
 
 
 def measurement(section: Section) -> str:

@@ -27,7 +27,7 @@ def report(call, monkeypatch, tmp_path: Path):
     return run
 
 
-def test_the_site(report):
+def test_the_site_and_its_committed_pages(report):
     papers = [paper for paper in published() if (RESULTS / paper / "runs.csv").is_file()]
     made = report(papers=papers)
     assert {path.parent.name for path in made.glob("*/index.html")} == set(published())

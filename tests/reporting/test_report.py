@@ -30,7 +30,7 @@ def test_report_of_a_paper(command, make_run, tmp_path):
     assert "python -m spectral_repro.train experiment=quickstart/zca_svd\n" in result.stdout
     assert result.stderr.splitlines() == ["broken-00000000: left out, no config.yaml"]
     written = sorted(path.name for path in (tmp_path / "pages").iterdir())
-    assert "index.html" in written and len(written) == 4 + 2 * 5
+    assert "index.html" in written and len(written) == 5 + 2 * 5
     assert {path.suffix for path in (tmp_path / "pages").iterdir()} == {".html", ".md", ".tex", ".csv", ".png", ".pdf"}
     assert all(path.stat().st_size > 100 for path in (tmp_path / "pages").iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pages", "runs"], "nothing else is left behind"
@@ -112,6 +112,7 @@ def test_report_of_a_comparison(call, make_run, tmp_path):
         "index.html",
         "runs.csv",
         "curves.csv",
+        "tables.md",
         "tables.tex",
         *(f"digits.{kind}" for kind in ("md", "tex", "csv", "png", "pdf")),
     }

@@ -224,7 +224,10 @@ def test_files_of_a_report(whole, tmp_path):
     assert str(tmp_path / "new" / "pages") in last
     written = {path.name for path in (tmp_path / "new" / "pages").iterdir()}
     tables = {f"{section.name}.{kind}" for kind in ("md", "tex", "csv")}
-    assert written == {"index.html", "tables.tex", "runs.csv", "curves.csv"} | tables
+    assert written == {"index.html", "tables.md", "tables.tex", "runs.csv", "curves.csv"} | tables
+    page = (tmp_path / "new" / "pages" / "tables.md").read_text(encoding="utf-8")
+    heading = f"## {section.table.title}\n\n"
+    assert page == f"# {whole.paper.title}\n\n{heading}{table.removeprefix(f'{section.table.title}. ')}"
     document = (tmp_path / "new" / "pages" / "tables.tex").read_text()
     assert document.startswith("\\documentclass") and document.count("\\begin{table}") == document.count("\\end{table}") == 1
 
