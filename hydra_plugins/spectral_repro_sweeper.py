@@ -38,6 +38,7 @@ class ProductSweeper(Sweeper):
             UserError: at the end, if any job failed; if the launcher is not installed, or lost a job.
         """
         combinations = self._combinations([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        combinations = [self._with_precision(combination) for combination in combinations]
         folder = Path(self.config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +50,8 @@ class ProductSweeper(Sweeper):
         size = self.max_batch_size or len(combinations)
         jobs = []
         for start in range(0, len(combinations), size):
-            batch = combinations[start : start + size]
-            self.validate_batch_is_legal(batch)
             try:
-                jobs.extend(self.launcher.launch(batch, initial_job_idx=start))
+                jobs.extend(self.launcher.launch(combinations[start : start + size], initial_job_idx=start))
             except RuntimeError as error:
                 raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
         from spectral_repro.reporting.closing import closing_table  # pandas, which the jobs do not need
@@ -75,3 +74,17 @@ class ProductSweeper(Sweeper):
                 raise UserError(f"{override.input_line}: name the values of {key}, such as {key}=1,2")
         pairs = [[f"{key}={value}" for value in each] for key, each in values.items()]
         return [spelled_for_hydra(combination) for combination in product(*pairs)]
+
+    def _with_precision(self, combination: list[str]) -> list[str]:
+        """The combination, with a precision if it composes to precision=auto: runs of a table share it, on all machines.
+
+        Raises:
+            Hydra's exceptions for a combination that cannot be composed.
+        """
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, combination)
+        if config.get("precision") != "auto":
+            return combination
+        from spectral_repro.training.environment import choose_device, fastest_precision
+
+        kept = [override for override in combination if override != "precision=auto"]
+        return [*kept, f"precision={fastest_precision(choose_device(config.device))}"]

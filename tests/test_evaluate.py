@@ -98,7 +98,11 @@ def test_measurements_are_kept(evaluate, runs):
     after = json.loads(file.read_text())
     assert list(after) == ["accuracy", "calibration"] and after["accuracy"] == before["accuracy"]
 
-    _, printed, _ = evaluate("run=runs/whole", "metrics=calibration", "calibration.bins=10", "checkpoint=best")
+    other = ("run=runs/whole", "metrics=calibration", "calibration.bins=10", "checkpoint=best")
+    code, _, errors = evaluate(*other)
+    assert code == 1 and json.loads(file.read_text()) == after
+    assert "runs/whole: calibration: measured with another checkpoint, bins; force=true replaces it" in errors.splitlines()
+    _, printed, _ = evaluate(*other, "force=true")
     assert "calibration, 10 bins" in printed
     _, printed, _ = evaluate("run=runs/whole", "metrics=accuracy", "force=true")
     assert "measured already" not in printed and "accuracy, 32 images" in printed
@@ -113,7 +117,7 @@ def test_averaged_weights_are_measured_separately(evaluate, runs):
     assert code == 1 and "runs/whole/checkpoints/last.pt: has no average of the weights" in errors
     change_checkpoint(runs / "whole" / "checkpoints" / "last.pt", lambda content: content.update(ema=content["model"]))
     for weights in ("model", "ema", "model"):
-        code, printed, _ = evaluate("run=runs/whole", "metrics=accuracy", f"weights={weights}")
+        code, printed, _ = evaluate("run=runs/whole", "metrics=accuracy", f"weights={weights}", "force=true")
         assert code == 0 and "accuracy, 32 images" in printed
         settings = json.loads((runs / "whole" / "evaluation.json").read_text())["accuracy"]["settings"]
         assert settings.get("weights", "model") == weights

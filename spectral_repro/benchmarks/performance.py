@@ -59,6 +59,8 @@ class Performance:
                 held.append(self.held(name))
             except RuntimeError as error:  # no compiler, or out of memory: the other comparisons still run
                 failures.append(f"{name} failed: {first_line(error)}.")
+        if not held:
+            raise UserError(" ".join(failures))
         targets, times = (pd.concat(frames, ignore_index=True) for frames in zip(*held, strict=True))
         scaled = self.scaling.measure(self.device)
         caption = " ".join([f"{int(targets['met'].sum())} of {len(targets)} targets are met.", *failures])

@@ -19,6 +19,7 @@ from spectral_repro.configuration.tables import read_paper
 from spectral_repro.configuration.values import TEXT, any_of, list_of
 from spectral_repro.errors import UserError
 from spectral_repro.training.autotune import ready
+from spectral_repro.training.step import hybrids
 from spectral_repro.training.trainer import Trainer
 
 NOTE = (
@@ -116,6 +117,10 @@ def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str,
         state.step = number
         trainer.step(*batch)
 
+    if constraint is None and (changing := hybrids(state.model)):
+        switch = changing[0].switch
+        jobs = {"step": whole(lambda: step(0)), "switched": whole(lambda: step(state.steps - 1))}
+        return jobs, {"step": switch, "switched": 1 - switch}
     if constraint is None:
         return {"step": whole(lambda: step(0))}, {"step": 1.0}
     norm = 2 * max(constraint.clip_to, constraint.linear_to or 0)

@@ -23,18 +23,6 @@ class NotEmpty(Callback):
                 raise SystemExit(1)  # Hydra turns the exceptions of a callback into warnings
 
 
-class SamePrecision(Callback):
-    """Resolves precision=auto once for all jobs of a sweep, so that the runs of a table share one precision on all machines."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        task = config.hydra.overrides.task
-        swept = any(override.startswith("precision=") and override != "precision=auto" for override in task)
-        if config.precision == "auto" and not swept and "precision" not in (config.hydra.sweeper.params or {}):
-            from spectral_repro.training.environment import choose_device, fastest_precision
-
-            task.append(f"precision={fastest_precision(choose_device(config.device))}")
-
-
 class Installed(Callback):
     """Ends a sweep with an error if the package of its launcher is missing."""
 

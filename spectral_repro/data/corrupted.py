@@ -138,10 +138,13 @@ class GeneratedCorruptions(CorruptedImages):
             collate_fn=np.stack,
             multiprocessing_context=START_METHOD if self.workers else None,
         )
-        for first, batch in zip(range(0, len(file), 250), batches, strict=True):
-            file[first : first + 250] = batch
-        file.flush()
-        temporary.replace(path)
+        try:
+            for first, batch in zip(range(0, len(file), 250), batches, strict=True):
+                file[first : first + 250] = batch
+            file.flush()
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def generated_corruptions(dataset: str, test: Split, root: Path, workers: int) -> GeneratedCorruptions:

@@ -26,20 +26,25 @@ def measure(
     force: bool = False,
 ) -> list[UserError]:
     """Measures what evaluation.json lacks, or everything with ``force``, and prints it; returns the errors of failed
-    measurements.
+    measurements. A measurement with other settings is replaced only with ``force``.
 
     Raises:
         UserError: if the network or its data cannot be loaded.
     """
-    record, failures = Record(subject.record), []
+    record, failures, missing = Record(subject.record), [], []
     subject_settings = subject.settings | _place(dataset or {})
     settings = {name: subject_settings | measurement.settings for name, measurement in measurements.items()}
-    missing = [name for name in measurements if force or not record.holds(name, settings[name])]
     for name in measurements:
-        if name not in missing:
+        if not force and record.holds(name, settings[name]):
             print(f"{subject.name}: {name} measured already; force=true measures it again")
+        elif not force and (keys := record.differs(name, settings[name])):
+            failures.append(
+                UserError(f"{subject.name}: {name}: measured with another {', '.join(keys)}; force=true replaces it")
+            )
+        else:
+            missing.append(name)
     if not missing:
-        return []
+        return failures
     trained = restore(subject.checkpoint, device, batch_size, dataset, subject.weights)
     for name in missing:
         try:

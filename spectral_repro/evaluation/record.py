@@ -26,6 +26,13 @@ class Record:
     def holds(self, name: str, settings: dict[str, Any]) -> bool:
         return name in self.entries and self.entries[name].get("settings") == settings
 
+    def differs(self, name: str, settings: dict[str, Any]) -> list[str]:
+        """The settings in which an existing measurement differs; empty if there is none, and if its weights were replaced."""
+        found = self.entries.get(name, {}).get("settings", settings)
+        keys = [key for key in found | settings if found.get(key) != settings.get(key)]
+        replaced = "sha256" in keys and "checkpoint" not in keys and "weights" not in keys
+        return [] if replaced else [key for key in keys if key != "sha256"]
+
     def add(self, name: str, entry: dict[str, Any]) -> None:
         """Adds or replaces a measurement that `check_entry` accepts."""
         self.entries[name] = entry

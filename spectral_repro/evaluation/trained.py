@@ -22,6 +22,7 @@ from spectral_repro.linalg.checks import check_choice
 from spectral_repro.training.build import build_batches, build_model, load_images, place
 from spectral_repro.training.checkpoint import differences, read_checkpoint, renamed, shortly
 from spectral_repro.training.environment import fastest_precision
+from spectral_repro.training.step import hybrids
 
 NEEDED = ("model._target_", "dataset", "trainer", "precision", "seed")  # to build the network and its batches
 GROUPS = ("dataset", "trainer")
@@ -183,6 +184,9 @@ def _read(checkpoint: Path, weights: Weights) -> tuple[DictConfig, nn.Module, li
     except RuntimeError as error:
         fault = f"its weights are not those of the network that its config describes ({differences(network, values)})"
         raise UserError(f"{checkpoint}: {fault}") from error
+    progress = content.get("progress")  # only a checkpoint of a training has it
+    for hybrid in hybrids(network):
+        hybrid.advance(progress if isinstance(progress, float) else 1.0)
     return config, network.eval(), names
 
 

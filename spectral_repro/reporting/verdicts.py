@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.claims import SUCCESS, Claim, Number
 from spectral_repro.reporting.intervals import FEWEST, LEVEL, holm, interval, p_value, rate_interval, rate_p_value, seeds_needed
 from spectral_repro.reporting.metrics import METRICS, Metric
@@ -207,8 +208,12 @@ def _needed(undecided: list[Finding], complete: bool) -> float | None:
 
 def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding]:
     if number.file:
-        if (results / number.file).is_file():
-            finding = Finding(number, None, pd.Series([_read(number, pd.read_csv(results / number.file))]), 0.0, float("nan"))
+        if (path := results / number.file).is_file():
+            try:
+                value = _read(number, pd.read_csv(path))
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(f"{path}: has no value of the claim's number {number.words} ({first_line(error)})") from error
+            finding = Finding(number, None, pd.Series([value]), 0.0, float("nan"))
             yield finding if np.isfinite(finding.mean) else replace(finding, p=1.0)
         return
     for section in report.sections:

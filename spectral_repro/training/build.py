@@ -1,5 +1,6 @@
 """Builds all objects of a run from its configuration."""
 
+import copy
 import re
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +11,6 @@ import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from spectral_repro.configuration.settings import SETTINGS, TrainerSettings
 from spectral_repro.configuration.targets import instantiate, locate
@@ -93,11 +93,11 @@ def check_smallest_batch(config: DictConfig, model: nn.Module, images: ImageData
     if replicas() > 1 or _smallest_batch(config, count) // parts > 1:
         return
     image = torch.zeros(1, dataset.channels, dataset.image_size, dataset.image_size, device=device)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # which the trial may change
-    train_mode(model)
+    trial = copy.deepcopy(model)  # because a step changes buffers
+    train_mode(trial)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=()):
-            functional_call(model, buffers, (image,))
+            trial(image)
     except ValueError as error:
         divided = f" with trainer.accumulate={parts}" if parts > 1 else ""
         raise UserError(

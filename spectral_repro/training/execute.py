@@ -45,7 +45,7 @@ from spectral_repro.training.extension import check_extension
 from spectral_repro.training.faults import explain, ignoring_child_exits
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import first_over_ranks, join, of_all_ranks
-from spectral_repro.training.run_folder import RunFolder, folder_of, with_other_images
+from spectral_repro.training.run_folder import RunFolder, folder_of, summary_of, with_other_images
 from spectral_repro.training.state import seed_all
 from spectral_repro.training.study import image_batches, measure
 
@@ -117,7 +117,7 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         seed_all(config.seed)
         loggers = build_loggers(config)
         built = with_layout(config, tuned["channels_last"], tuned["compile"]) if tuned else config
-        task = (_study if "study" in config else _training)(built, run, device, loggers)
+        task = _study(config, run, device, loggers) if "study" in config else _training(config, built, run, device, loggers)
         with closing(loggers), _ending(config, run):
             run.open(config, overrides)
             run.update(
@@ -172,6 +172,8 @@ def _tuned(config: DictConfig, run: RunFolder, device: torch.device) -> dict[str
     if "study" in config or not config.trainer.autotune:
         return {}
     known: dict[str, Any] = run.summary.get("autotune", {})
+    if not known and config.trainer.extend:
+        known = summary_of(Path(config.trainer.extend).expanduser()).get("autotune", {})
     if {"channels_last", "compile"} <= known.keys():
         return known
     tuned = fastest_layout(config, device)
@@ -181,7 +183,8 @@ def _tuned(config: DictConfig, run: RunFolder, device: torch.device) -> dict[str
     return tuned
 
 
-def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:
+def _training(asked: DictConfig, config: DictConfig, run: RunFolder, device: torch.device, loggers: Loggers) -> Task:
+    """``asked`` differs from ``config`` in what trainer.autotune chose."""
     model = place(config, build_model(config), device)
     check_images_fit(config, model, device)
     optimizer, weights = build_optimizer(config, model), build_weight_control(config, model)
@@ -198,7 +201,7 @@ def _training(config: DictConfig, run: RunFolder, device: torch.device, loggers:
     if not config.trainer.extend or run.checkpoints:
         return Task(trainer.train, words, images)
     earlier = Path(config.trainer.extend).expanduser()
-    check_extension(earlier, config, trainer)
+    check_extension(earlier, asked, trainer)
 
     def extend() -> None:
         run.adopt(earlier)

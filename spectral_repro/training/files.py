@@ -6,6 +6,7 @@ import io
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -76,12 +77,17 @@ class Lock:
         if self.file or not is_main_process():
             return
         file = self.file = self.path.open("a+", encoding="utf-8")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            other = self.path.read_text("utf-8")
-            self.release()
-            raise UserError(f"{self.path.parent}: {other} is running it; wait until it ends, or stop it") from error
+        for left in (1, 0):
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError) as error:
+                if left:
+                    time.sleep(0.1)  # `holder` may have it for a moment
+                    continue
+                other = self.path.read_text("utf-8")
+                self.release()
+                raise UserError(f"{self.path.parent}: {other} is running it; wait until it ends, or stop it") from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

@@ -113,10 +113,7 @@ class RunFolder:
 
     def _summary(self, name: str) -> dict[str, Any]:
         new = {"name": name, "id": self.id, "state": "running", "wall_time_s": 0.0}
-        try:
-            return new if self.anew else new | check_summary(read_json(self.folder / "summary.json"))
-        except (OSError, ValueError):  # missing or damaged; the checkpoints decide how the run continues
-            return new
+        return new if self.anew else new | summary_of(self.folder)  # without it, the checkpoints decide how the run continues
 
     @contextmanager
     def _writable(self, results_dir: object) -> Iterator[None]:
@@ -132,6 +129,14 @@ class RunFolder:
                 shutil.rmtree(path)
             elif path != self.lock.path:
                 path.unlink()
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The content of summary.json; empty if it is missing or damaged."""
+    try:
+        return check_summary(read_json(folder / "summary.json"))
+    except (OSError, ValueError):
+        return {}
 
 
 def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:

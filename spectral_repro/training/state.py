@@ -75,6 +75,16 @@ class TrainingState:
         self.start_epoch()
         self.rows: list[dict[str, float]] = []
 
+    @property
+    def progress(self) -> float:
+        """The fraction of the training that was done before the last step."""
+        return max(self.step - 1, 0) / self.steps
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The network, and its average if there is one."""
+        return [self.model, *([self.ema.module] if self.ema else [])]
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
@@ -82,6 +92,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict(),
             "constraint": self.weights.state_dict(),
             "step": self.step,
+            "progress": self.progress,
             "sums": self.sums,
             "extremes": self.extremes,
             "seconds": self.seconds,

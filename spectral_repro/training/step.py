@@ -32,13 +32,13 @@ class TrainingStep:
         self.state, self.settings, self.batch_transform = state, settings, batch_transform
         self.replica = replicated(state.model)
         self.layers = covariance_layers(state.model)
-        self.hybrids = hybrids(state.model)
+        self.hybrids = [hybrid for network in state.networks for hybrid in hybrids(network)]
         self.latest: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, images: Tensor, labels: Tensor, whole: int) -> None:
         """One step on this process's share of a batch that has ``whole`` images."""
         state = self.state
-        self.advance_hybrids(state.step)
+        self.advance_hybrids(state.step / state.steps)
         state.optimizer.zero_grad(set_to_none=True)
         sums, gap = self._accumulate(*self._transformed(images, labels), whole)
         norm = self._gradient_norm()
@@ -56,10 +56,10 @@ class TrainingStep:
             state.ema.update(state.model)
         state.sums += summed(sums)
 
-    def advance_hybrids(self, step: int) -> None:
+    def advance_hybrids(self, done: float) -> None:
         """Tells the progress of the training to the methods that change during it."""
         for hybrid in self.hybrids:
-            hybrid.advance(step / self.state.steps)
+            hybrid.advance(done)
 
     def _transformed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The transformed batch; random numbers depend only on the seed and the step."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from spectral_repro.training.loggers import Progress
 from spectral_repro.training.processes import any_rank, first_over_ranks, summed
 from spectral_repro.training.recording import Recorder
 from spectral_repro.training.spectra import log_eigenvalues, output_gap, spectrum_scalars
-from spectral_repro.training.state import TrainingState
+from spectral_repro.training.state import TrainingState, generator_states, restore_generators
 from spectral_repro.training.step import BatchTransform, TrainingStep, sums_of
 from spectral_repro.training.weights import AveragedWeights, WeightControl
 
@@ -112,6 +113,7 @@ class Trainer:
         self.state = TrainingState(model, optimizer, schedule, steps, settings.precision, weights, ema)
         self._step = TrainingStep(self.state, settings, batch_transform)
         self.stop = StopRequest()
+        self.good: dict[str, Any] | None = None
 
     def train(self) -> list[dict[str, float]]:
         """Trains to the last epoch, from the state of the recorder if it has one.
@@ -126,7 +128,7 @@ class Trainer:
         """
         state = self.state
         if self.recorder.restore(state):
-            self._step.advance_hybrids(max(state.step - 1, 0))
+            self._step.advance_hybrids(state.progress)
         self.recorder.start(state, self._best())
         self.progress = Progress(self.recorder.name, state.steps, state.step, self.settings.epochs)
         try:
@@ -146,8 +148,10 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Loss, accuracy and, for more than 5 classes, top-5 accuracy in percent on validation and test data, also for the
-        averaged weights, and the output gap if requested. The network is then in evaluation mode.
+        averaged weights, and the output gap if requested. The network is then in evaluation mode. Random generators are left as
+        they were.
         """
+        self.generators = generator_states(self.state.device)
         networks = {"": self.model} | ({EMA: self.state.ema.module} if self.state.ema else {})
         found: dict[str, float] = {}
         for prefix, network in networks.items():
@@ -158,6 +162,7 @@ class Trainer:
         if number := self.settings.output_gap_batches:
             with self.state.autocast:
                 found["output_gap"] = output_gap(self.model, self._first_batches(None if number == "all" else number))
+        restore_generators(self.generators, self.state.device)
         return found
 
     def _train_epoch(self, epoch: int) -> None:
@@ -177,11 +182,11 @@ class Trainer:
                     self.good = state.snapshot()
                 if due:
                     self._save(stopping)
-        except torch.linalg.LinAlgError:
-            raise self._replay(state.step + 1) from None
-        if start < per_epoch:
-            self._log_and_check()
-        self._finish_epoch(epoch + 1)
+            if start < per_epoch:
+                self._log_and_check()
+            self._finish_epoch(epoch + 1)
+        except torch.linalg.LinAlgError:  # in a step, or in the evaluation of weights that are not finite
+            raise self._replay(min(state.step + 1, end)) from None
         if any_rank(bool(self.stop.asked)):
             raise KeyboardInterrupt(self.stop.asked)
 
@@ -239,8 +244,9 @@ class Trainer:
         best = self._best()
         self.recorder.finish_epoch(state, best, is_best=row is best)
         scalars = {_tag(name): value for name, value in evaluated.items()}
-        self.recorder.log(scalars | spectrum_scalars(self._step.layers) | singular_values, state.step)
-        self.recorder.log_histograms(log_eigenvalues(self._step.layers), state.step)
+        layers = self._step.layers if self._step.latest else {}  # without a step since a resume, they have no eigenvalues
+        self.recorder.log(scalars | spectrum_scalars(layers) | singular_values, state.step)
+        self.recorder.log_histograms(log_eigenvalues(layers), state.step)
         self.progress.epoch(state.step, row)
 
     def _best(self) -> dict[str, float] | None:
@@ -263,7 +269,7 @@ class Trainer:
                 near = (logits.topk(min(5, classes)).indices == labels[:, None]).sum().double()
                 sums += torch.cat([sums_of(logits, labels, cross_entropy(logits, labels)), near[None]])
         loss, correct, count, near = summed(sums).tolist()
-        if not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
+        if self.good and not loss < float("inf") and not all(p.isfinite().all() for p in self.model.parameters()):
             raise self._replay(self.state.step)
         top5 = {"top5_accuracy": 100 * near / count} if classes > 5 else {}
         return {"loss": loss / count, "accuracy": 100 * correct / count} | top5
@@ -283,13 +289,15 @@ class Trainer:
         """The batches of an evaluation; ends the training when a stop is requested."""
         for batch in batches:
             if self.stop.asked and replicas() == 1:  # several processes may have different numbers of batches, and stop later
+                restore_generators(self.generators, self.state.device)
                 self._save(stopping=True)
             yield batch
 
     def _replay(self, end: int) -> Diverged:
         """Repeats the steps from the last successful check to ``end`` to find the layer that failed first."""
         state, per_epoch = self.state, len(self.train_batches)
-        state.load_state_dict(self.good)
+        if self.good:
+            state.load_state_dict(self.good)
         train_mode(self.model)
         epoch, start = divmod(state.step, per_epoch)
         for step, batch in zip(range(state.step, end), self.train_batches.epoch(epoch, start), strict=False):

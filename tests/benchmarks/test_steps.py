@@ -9,6 +9,7 @@ from spectral_repro.benchmarks.steps import step_jobs
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.training.autotune import ready
+from spectral_repro.training.step import hybrids
 
 CPU = torch.device("cpu")
 SMALL = ["model.width=4", "dataset.batch_size=4", "precision=float32"]
@@ -26,6 +27,17 @@ def test_a_line_for_each_row(suite):
         replace(made, experiments="common_ground/none").measure()
     with pytest.raises(UserError, match=r"experiments=null: must be a string"):
         replace(made, experiments=None).measure()
+
+
+def test_a_hybrid_gradient_is_timed_before_and_after_its_switch():
+    options = ["model=alexnet_small", "scale=smoke", "pooling=gcp", "backward=hybrid", "backward.switch=0.25"]
+    trainer, batch = ready(compose(options), CPU)
+    jobs, shares = step_jobs(trainer, batch)
+    assert shares == {"step": 0.25, "switched": 0.75}
+    (hybrid,) = hybrids(trainer.model)
+    for name, method in (("switched", hybrid.second), ("step", hybrid.first)):
+        jobs[name]()()
+        assert hybrid.current == method
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,17 @@ def test_generated_images_are_kept_for_these_images_alone(tmp_path, monkeypatch)
     assert not list(others.folder.glob("contrast.npy"))
 
 
+def test_nothing_is_left_of_an_interrupted_generation(tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imagecorruptions.corrupt", interrupted)
+    images = generated_corruptions("mine", photographs(2), tmp_path, workers=0)
+    with pytest.raises(KeyboardInterrupt):
+        images.split("contrast", 1)
+    assert list(images.folder.iterdir()) == []
+
+
 def test_a_file_of_another_process_is_neither_read_nor_written(tmp_path):
     """np.save truncates a file first, and a process that reads it through a memory map is killed by a bus error."""
     test = photographs(2)

@@ -1,9 +1,11 @@
+import csv
 import json
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from torch.nn.functional import cross_entropy
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
@@ -11,6 +13,7 @@ from spectral_repro.evaluation import load_trained
 from spectral_repro.evaluation.accuracy import Accuracy
 from spectral_repro.evaluation.trained import restore
 from spectral_repro.training.build import build_model
+from spectral_repro.training.step import hybrids
 from tests.tolerance import assert_near
 
 CPU = torch.device("cpu")
@@ -193,3 +196,20 @@ def test_a_data_set_that_the_config_does_not_describe(saved):
     path, _ = saved(config=config)
     with pytest.raises(UserError, match=r"own\.pt: its config cannot be read \(.*mean"):
         load_trained(path)
+
+
+HYBRID = ("model=alexnet_small", "pooling=gcp", "backward=hybrid", "trainer.epochs=2", "logger=none", "trainer.ema_decay=0.5")
+
+
+@pytest.mark.parametrize("weights", ["model", "ema"])
+@pytest.mark.parametrize(("switch", "method"), [(0.5, "second"), (0.9, "first")])
+def test_a_hybrid_gradient_is_the_one_of_the_last_step(train, switch: float, method: str, weights: str):
+    """Newton-Schulz and the SVD give different features, so the evaluation needs the method of the training."""
+    run = train(*HYBRID, f"backward.switch={switch}")
+    with (run / "metrics.csv").open() as file:
+        row = list(csv.DictReader(file))[-1]
+    logits, labels = restore(run / "checkpoints" / "last.pt", CPU, weights=weights).predictions
+    loss = float(row["test_loss" if weights == "model" else "ema_test_loss"])
+    assert cross_entropy(logits, labels).item() == pytest.approx(loss, rel=1e-5)
+    (hybrid,) = hybrids(load_trained(run, weights=weights).network)
+    assert hybrid.current == getattr(hybrid, method)

@@ -119,6 +119,10 @@ def test_a_number_of_a_file(judged, tmp_path):
     (tmp_path / "bench" / "it.csv").write_text("name,ms\na,3\na,5\nb,2\n")
     judgement = judged(number)
     assert (judgement.verdict, judgement.scale, judgement.seeds, judgement.findings[0].mean) == ("agrees", "full", [], 2.5)
+    for damaged in ("label,ms\na,3\n", "name,seconds\na,3\nb,2\n", ""):
+        (tmp_path / "bench" / "it.csv").write_text(damaged)
+        with pytest.raises(UserError, match=r"bench/it\.csv: has no value of the claim's number ms of "):
+            judged(number)
 
 
 def test_a_number_with_several_rows_becomes_one_for_each():

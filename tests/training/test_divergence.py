@@ -170,3 +170,20 @@ def test_float16_names_the_layer_too(train):
     summary = json.loads((train("precision=float16", "optimizer.lr=1e8") / "summary.json").read_text())
     assert summary["state"] == "diverged"
     assert summary["failure"]["layer"] and summary["failure"]["during"] == "output"
+
+
+@pytest.mark.parametrize("options", [("trainer.recalibrate_batches=1",), ()], ids=["recalibrated", "evaluated"])
+def test_a_gradient_that_is_not_finite_in_the_last_step_is_a_divergence(train, monkeypatch, options):
+    """The loss of this step is finite, so the evaluation is the first to decompose what is not."""
+    step = torch.optim.SGD.step
+
+    def broken(optimizer, *arguments, **given):
+        step(optimizer, *arguments, **given)
+        if len(calls := optimizer.__dict__.setdefault("calls", [])) % 4 == 3:
+            optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+        calls.append(None)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", broken)
+    chosen = ("norm=zca_svd", "norm.group_size=4", "pooling=gcp", "model=alexnet_small", "trainer.epochs=1", "logger=none")
+    run = train(*chosen, *options)
+    assert json.loads((run / "summary.json").read_text())["state"] == "diverged"

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from spectral_repro.errors import UserError
+from spectral_repro.training import execute
 
 SMALL = ("model=alexnet_small", "norm=zca", "norm.group_size=4", "logger=none", "spectra=largest")
 TIMINGS = ["images_per_second", "step_time", "seconds"]
@@ -68,3 +69,15 @@ def test_only_a_finished_run_can_be_extended(train, tmp_path):
             train(*SMALL, "schedule=constant", "trainer.epochs=4", f"trainer.extend={short}")
     with pytest.raises(UserError, match=r"trainer\.extend=.*: not the folder of a training"):
         train(*SMALL, "trainer.epochs=4", f"trainer.extend={tmp_path}")
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_run_with_a_measured_layout_keeps_it_when_it_is_extended(train, monkeypatch, channels_last: bool):
+    tuned = {"channels_last": channels_last, "compile": False, "milliseconds": {}}
+    monkeypatch.setattr(execute, "fastest_layout", lambda config, device: tuned)
+    options = (*SMALL, "schedule=constant", "trainer.autotune=true")
+    short = train(*options, "trainer.epochs=1")
+    monkeypatch.delattr(execute, "fastest_layout")  # a second measurement would need it
+    longer = train(*options, "trainer.epochs=2", f"trainer.extend={short}")
+    summary = json.loads((longer / "summary.json").read_text())
+    assert summary["state"] == "finished" and summary["autotune"] == tuned

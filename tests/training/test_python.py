@@ -1,5 +1,6 @@
 """The trainer in Python, with any network, optimiser and data."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -182,3 +183,12 @@ def test_a_divergence_names_the_layer():
 def test_settings_say_what_they_may_be(settings: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         TrainerSettings(**settings)
+
+
+def test_weights_that_are_not_finite_can_be_evaluated_before_a_training():
+    network, images = nn.Linear(8, 2), torch.ones(4, 8)
+    nn.init.constant_(network.weight, float("nan"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    data = images, torch.arange(4) % 2
+    trainer = Trainer(network, optimizer, data, test=data, settings=TrainerSettings(epochs=1))
+    assert math.isnan(trainer.evaluate()["test_loss"])

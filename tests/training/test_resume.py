@@ -140,3 +140,13 @@ def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tu
     assert expected["scaler"] == found["scaler"]
     assert expected.keys() == found.keys() and expected.get("ema_steps") == found.get("ema_steps")
     assert all(torch.equal(value, found["ema"][key]) for key, value in expected.get("ema", {}).items())
+
+
+def test_an_evaluation_that_draws_random_numbers_changes_no_training(train):
+    """The power iteration of the running covariance starts at random vectors."""
+    options = ("norm=zca", "norm.group_size=4", "backward=power", "model=alexnet_small", "logger=none")
+    first, second = (
+        torch.load(train(*options, every, "force=true") / "checkpoints" / "last.pt", weights_only=True)["model"]
+        for every in ("trainer.evaluate_every=1", "trainer.evaluate_every=2")
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
