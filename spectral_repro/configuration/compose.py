@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from spectral_repro.configuration import sources  # noqa: F401 (registers how Hydra reads folders)
-from spectral_repro.configuration.folders import CONF, OWN_FOLDERS, is_group, read_yaml
+from spectral_repro.configuration.folders import CONF, OWN_FOLDERS, check_names, is_group, read_yaml
 from spectral_repro.configuration.groups import PATHS, is_several, options, quoted, spelled_for_hydra
 from spectral_repro.errors import UserError, first_line
 
@@ -111,6 +111,7 @@ def _arguments_read() -> Iterator[None]:
     absolute = [os.path.abspath(Path(folder).expanduser()) for folder in (*own, *completed)]
     os.environ[OWN_FOLDERS] = os.pathsep.join(filter(None, [*absolute, before]))
     try:
+        check_names()
         yield
     finally:
         os.environ[OWN_FOLDERS] = before

@@ -22,6 +22,19 @@ def folders() -> list[Path]:
     return [CONF, *(folder for folder in dict.fromkeys(named) if folder.is_dir())]
 
 
+def check_names() -> None:
+    """
+    Raises:
+        UserError: if the user has a file with the name of a different one in conf/, which would be used instead.
+    """
+    for folder in folders()[1:]:
+        for group in (path.name for path in CONF.iterdir() if path.is_dir()):
+            for name in {*files(CONF, group)} & {*files(folder, group)}:
+                own, built_in = (place / group / f"{name}.yaml" for place in (folder, CONF))
+                if own.read_bytes() != built_in.read_bytes():
+                    raise UserError(f"{own}: {group}={name} is an option of conf/, which would be used; rename this file")
+
+
 def is_group(name: str) -> bool:
     return name not in NOT_CHOSEN and any((folder / name).is_dir() for folder in folders())
 

@@ -144,11 +144,17 @@ def pinned(config: DictConfig) -> DictConfig:
         if node and node.get("checkpoint") and "content" in node and node.content is None:
             node.content = file_digest(Path(node.checkpoint))
     if "dataset" in _read(config):
-        _pin_images(config.dataset)
+        pin_images(config.dataset, "leave the key out to use its present content")
     return config
 
 
-def _pin_images(dataset: DictConfig) -> None:
+def pin_images(dataset: DictConfig, otherwise: str) -> None:
+    """Sets the number of classes and the hash of a folder of images.
+
+    Raises:
+        UserError: if classes cannot be counted, or the folder has another content than is given; ``otherwise`` says what to do
+            instead of restoring it.
+    """
     if "folder" in dataset.load and ("content" in dataset or dataset.num_classes is None):
         from spectral_repro.data.image_folder import classes_and_content
 
@@ -156,7 +162,7 @@ def _pin_images(dataset: DictConfig) -> None:
         if dataset.get("content") not in (None, content):
             raise UserError(
                 f"dataset.content={dataset.content}: {dataset.load.folder} now has the content {content}; restore its files, "
-                "or leave the key out to use its present content"
+                f"or {otherwise}"
             )
         if dataset.num_classes is None:
             dataset.num_classes = classes

@@ -81,6 +81,10 @@ class Constraint(ABC):
                     f"{operator.name}: its weight is parametrized and cannot be changed in place: remove_parametrizations "
                     "first, or bound it by a parametrization"
                 )
+        if not self.bounded and batch_norm_to is None:
+            raise ValueError(
+                f"clip_to={clip_to}: the network has no nn.Conv2d, TT layer or bounded linear layer that is trained"
+            )
         tensor_trains = [layer for layer in network.modules() if isinstance(layer, TTConv2d)]
         absorbing = not (orthonormal_frames or self.factors_apart)
         self.absorbing = [layer for layer in tensor_trains if absorbing and all(part.weight.requires_grad for part in layer)]

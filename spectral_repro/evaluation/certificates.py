@@ -42,7 +42,7 @@ class Certificates(Measurement):
         if constant is None:
             raise UserError(
                 f"no Lipschitz constant of {type(trained.model).__name__} is known; the network needs an attribute "
-                "lipschitz, as LipConvnet has it"
+                "lipschitz, as LipConvnet with SOC or SOTT in place of all its convolutions has it"
             )
         logits, labels = trained.exact_predictions
         lipschitz = float(constant) / min(trained.config.dataset.std)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from spectral_repro.configuration.identity import flatten, within
+from spectral_repro.configuration.identity import flatten, pin_images, within
 from spectral_repro.configuration.rules import OF_THE_DATA_SET, RULES
 from spectral_repro.data.images import ImageData, Split
 from spectral_repro.data.transforms import EvaluationTransforms
@@ -141,6 +141,8 @@ def restore(
     if config.precision == "auto":  # in a configuration that is not of a run
         config.precision = fastest_precision(device)
     with _errors_of_config(checkpoint):
+        if config.dataset.get("content") and "root" not in (dataset or {}):  # its split into training and test may be another
+            pin_images(config.dataset, "name a folder of test images with dataset.root")
         for key, value in (dataset or {}).items():
             if key == "root" and "folder" in config.dataset.load:
                 config.dataset.load.folder = value

@@ -2,10 +2,11 @@
 
 import copy
 import functools
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, Self
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
@@ -95,7 +96,8 @@ def export(model: nn.Module) -> nn.Module:
     """A copy of the network with plain convolutions, the same outputs in evaluation and the names before `convert`.
 
     Every layer with `Replacement.to_module`, such as `TTConv2d`, is replaced, and every parametrized tensor becomes a plain
-    parameter. Tied weights stay tied. Whitening and denoising layers, poolings and other modules stay as they are.
+    parameter. Tied weights stay tied where they are equal. Whitening and denoising layers, poolings and other modules stay as
+    they are.
 
     Args:
         model: a network, or a single module.
@@ -121,7 +123,7 @@ def export(model: nn.Module) -> nn.Module:
             except ValueError as error:
                 raise ValueError(f"{_place(name, module)}: {error}") from error
     plain = _replace(plain, made)
-    tied: dict[tuple[nn.Parameter, ...], nn.Parameter] = {}
+    made_of: defaultdict[tuple[nn.Parameter, ...], list[nn.Parameter]] = defaultdict(list)
     for module in plain.modules():
         if parametrize.is_parametrized(module):
             # a copy has the class of its original, of which remove_parametrizations would delete the property
@@ -131,12 +133,24 @@ def export(model: nn.Module) -> nn.Module:
             assert isinstance(parametrized, nn.ModuleDict)
             for name, parametrizations in list(parametrized.items()):
                 originals = tuple(parametrizations.parameters(recurse=False))
+                parametrizations.eval()  # in training, a power iteration would go on
+                if len(originals) == 1:  # torch writes into it, and other modules may share it
+                    own = nn.Parameter(originals[0].detach().clone(), requires_grad=originals[0].requires_grad)
+                    parametrizations.original = own
                 parametrize.remove_parametrizations(module, name)
                 if (frozen := module._buffers.pop(name, None)) is not None:  # it was made of frozen parameters alone
                     module.register_parameter(name, nn.Parameter(frozen, requires_grad=False))
-                if len(originals) > 1:  # torch makes a new parameter of them in every place
-                    module.register_parameter(name, tied.setdefault(originals, getattr(module, name)))
+                value = getattr(module, name)
+                if (equal := next((each for each in made_of[originals] if _nearly_equal(each, value)), None)) is not None:
+                    module.register_parameter(name, equal)
+                else:
+                    made_of[originals].append(value)
     return plain
+
+
+def _nearly_equal(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors differ in less than the rounding of power iterations from different starts."""
+    return first.shape == second.shape and bool((first - second).norm() <= 1e-3 * second.norm())
 
 
 def _outside_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

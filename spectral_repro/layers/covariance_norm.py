@@ -133,19 +133,21 @@ class CovarianceNorm(_BatchNorm, ABC):
             options: arguments of the layer.
 
         Raises:
-            ValueError: as the layer.
+            ValueError: as the layer, and for an option that does not fit the weights that are kept.
         """
         tensor = next((each for each in (module.weight, module.running_mean) if each is not None), torch.empty(0))
-        options = {
+        parts = {"affine": module.affine, "bias": module.bias is not None, "track_running_stats": module.track_running_stats}
+        changed = [name for name, has in parts.items() if options.get(name, has) != has]
+        if changed and keep_weights:
+            raise ValueError(f"{changed[0]}={options[changed[0]]}: does not fit the batch norm; take keep_weights=False")
+        others = {
             "eps": module.eps,
             "momentum": module.momentum,
-            "affine": module.affine,
-            "track_running_stats": module.track_running_stats,
             "process_group": getattr(module, "process_group", None),
             "device": tensor.device,
             "dtype": tensor.dtype,
-            "bias": module.bias is not None,
-        } | options
+        }
+        options = parts | others | options
         layer = cls(module.num_features, **options)
         layer.synchronised = layer.synchronised or isinstance(module, nn.SyncBatchNorm)
         if keep_weights:
@@ -293,8 +295,9 @@ class CovarianceNorm(_BatchNorm, ABC):
         return vars(self) | {"computed_from": (source, None, settings)}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        if self.track_running_stats and f"{prefix}running_var" in state_dict:  # of a batch norm
-            variance = state_dict.pop(f"{prefix}running_var")
+        variance = state_dict.get(f"{prefix}running_var")  # of a batch norm
+        if self.track_running_stats and variance is not None and variance.shape == self.running_mean.shape:
+            state_dict.pop(f"{prefix}running_var")
             value = torch.diag_embed(variance.view(-1, self.group_size))
             if self.running == "matrix":
                 value = self.matrix(value.to(self.decomposition), 1.0)[0].to(variance.dtype)

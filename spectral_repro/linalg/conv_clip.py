@@ -56,8 +56,10 @@ def clip_conv(
     check_count("rounds", rounds)
     symbol = Symbol(weight, input_size, stride, groups, dilation)
     entry = largest_entry(weight).item()
+    if not math.isfinite(entry) or weight.abs().sum() <= clip_to:  # no singular value is above this sum
+        return weight
     scaled, limit = weight / entry, clip_to / entry
-    if not math.isfinite(entry) or _surely_within(limit, scaled, input_size, stride, groups, dilation):
+    if _surely_within(limit, scaled, input_size, stride, groups, dilation):
         return weight
     symbol.weight = scaled
     for _ in range(rounds):

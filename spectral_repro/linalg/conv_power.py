@@ -37,7 +37,8 @@ def conv_power_iteration(
         the device.
 
     Raises:
-        ValueError: for an argument that is not a whole number in range, and for a kernel larger than the padded map.
+        ValueError: for an argument that is not a whole number in range, another number of dimensions, and a kernel larger than
+            the padded map.
 
     Example:
         >>> weight, x = torch.nn.init.dirac_(torch.empty(4, 4, 3, 3)), torch.randn(1, 4, 8, 8)
@@ -47,6 +48,10 @@ def conv_power_iteration(
     check_count("iterations", iterations)
     check_count("groups", groups)
     pair("stride", stride)
+    if weight.dim() != 4 or start.dim() != 4:
+        raise ValueError(
+            f"start: must be (1, C_in, H, W) for a weight (C_out, C_in / groups, K_1, K_2), got {tuple(start.shape)}"
+        )
     spacings, pads = pair("dilation", dilation), pad_widths(padding, weight.shape[2:], dilation)
     for n, k, d, before, after in zip(start.shape[2:], weight.shape[2:], spacings, pads[2::-2], pads[3::-2], strict=True):
         if n + before + after < d * (k - 1) + 1:

@@ -91,7 +91,7 @@ class InverseSqrt(SpectralFunction):
 
     def second_divided_differences(self, eigenvalues: Tensor) -> Tensor:
         a, b, c = _triples(eigenvalues.sqrt())
-        return (a + b + c) / (a * b * c * (a + b) * (b + c) * (c + a))
+        return (a + b + c) / (a * b * c) / ((a + b) * (b + c) * (c + a))  # each product within the range of float32
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Power(SpectralFunction):
         coefficient = 1.0
         for k in range(degree):
             coefficient *= (self.exponent - k) / (k + 1)
-        return coefficient * x ** (self.exponent - degree)
+        return coefficient * x ** (self.exponent - degree) if coefficient else torch.zeros_like(x)
 
     def over_argument(self) -> SpectralFunction:
         return Power(self.exponent - 1)
@@ -395,7 +395,8 @@ def _second_differences(
     for _ in range(TERMS - 3):
         homogeneous.append(product * homogeneous[-3] - pairs * homogeneous[-2])
     polynomial = sum(function.taylor(mean, k + 2) * term for k, term in enumerate(homogeneous))
-    return torch.where(near, polynomial, divided)
+    equal = function.taylor(eigenvalues, 2)[..., :, None, None]  # exact, also at 0
+    return torch.where(widest == 0, equal, torch.where(near, polynomial, divided))
 
 
 def _over_the_widest_gap(differences: Tensor, eigenvalues: Tensor, sides: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -53,7 +53,7 @@ def matrix_function(
     method = backward.current
     if not (isinstance(method, Kernel) and method.decomposes):
         with full_precision(matrix.device):
-            return method.evaluate(matrix, function, shift)
+            return method.evaluate((matrix + matrix.mT) / 2, function, shift)  # so that the gradient is symmetric too
     eigenvalues, eigenvectors = decompose(matrix.detach())
     if shift > 0:
         eigenvalues = (eigenvalues + shift).clamp_min(shift / 2)

@@ -46,6 +46,7 @@ class _Clipped(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @in_full_precision
     def forward(matrix: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
         return (left * values.clamp_max(limit).unsqueeze(-2)) @ right, left, values, right

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import unfold
+from torch.nn.functional import pad, unfold
+from torch.nn.utils.parametrize import is_parametrized
 
 from spectral_repro.bounds import Count, Positive
 from spectral_repro.linalg import eigh
+from spectral_repro.linalg.conv_padding import MODES, pad_widths
 
 FirstImages = Callable[[int], Tensor]
 Initialisation = Callable[[nn.Module, FirstImages], None]
@@ -39,17 +41,31 @@ def orthogonal(model: nn.Module, first_images: FirstImages) -> None:
 @torch.no_grad()
 def dirac(model: nn.Module, first_images: FirstImages) -> None:
     """Convolutions whose first outputs are their inputs: the identity on as many channels as both have. The kernels of further
-    outputs, and all other layers, keep their weights (Jordan 2024, airbench).
+    outputs, and all other layers, keep their weights (Jordan 2024, airbench). Groups are convolutions of their own.
     """
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.weight.requires_grad:
-            nn.init.dirac_(layer.weight[: layer.weight.shape[1]])
+        if isinstance(layer, nn.Conv2d) and is_trained(layer):
+            for kernels in layer.weight.unflatten(0, (layer.groups, -1)):
+                nn.init.dirac_(kernels[: kernels.shape[1]])
 
 
 def patches_seen(convolution: nn.Conv2d, images: Tensor) -> Tensor:
     """The patches of images (N, C, H, W) that a convolution is applied to: (N, C k k, P) at P positions."""
-    options: dict[str, Any] = {name: getattr(convolution, name) for name in ("kernel_size", "dilation", "padding", "stride")}
-    return unfold(images, **options)
+    kernel_size, dilation = convolution.kernel_size, convolution.dilation
+    widths = pad_widths(convolution.padding, kernel_size, dilation)  # type: ignore[arg-type]
+    return unfold(pad(images, widths, MODES[convolution.padding_mode]), kernel_size, dilation, 0, convolution.stride)
+
+
+def is_trained(layer: nn.Module) -> bool:
+    """Whether an initialisation sets the weight of a layer; frozen weights stay.
+
+    Raises:
+        ValueError: for a weight that is computed from others.
+    """
+    if is_parametrized(layer, "weight"):
+        raise ValueError(f"{layer}: its weight is parametrized and cannot be set; initialise it before the parametrization")
+    weight: Any = layer.weight
+    return bool(weight.requires_grad)
 
 
 @torch.no_grad()
@@ -91,6 +107,7 @@ def patches(
     centred = seen - seen.mean((0, 2))[:, None]
     covariance = (centred @ centred.mT).mean(0, dtype=torch.float64) / seen.shape[-1]
     eigenvalues, eigenvectors = eigh(covariance)
+    is_trained(first)  # a frozen one gets its patches too
     kernels = (eigenvectors / (eigenvalues + eps).sqrt()).mT[: len(first.weight) // 2]
     first.weight.copy_(torch.cat([kernels, -kernels]).view_as(first.weight))
     if others is not None:
@@ -101,7 +118,7 @@ def patches(
 def _draw(model: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
     """Draws weights of trained convolutions and linear layers on the CPU, so that they are the same on every device."""
     for layer in model.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.requires_grad:
+        if isinstance(layer, nn.Conv2d | nn.Linear) and is_trained(layer):
             layer.weight.copy_(draw(torch.empty(layer.weight.shape)))
             if layer.bias is not None:
                 layer.bias.zero_()

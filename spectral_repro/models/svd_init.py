@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from spectral_repro.bounds import Count
 from spectral_repro.linalg.svd_weight import svd_weight
-from spectral_repro.models.init import FirstImages, patches_seen, xavier
+from spectral_repro.models.init import FirstImages, is_trained, patches_seen, xavier
 
 LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv2d,),
@@ -38,24 +38,28 @@ def svd(
     Args:
         model: has an attribute ``classifier``; normalisations and dropout depend on its mode.
         images: number of images; every layer needs N >= C.
-        layers: square convolutions, linear layers or both. Grouped convolutions are not square.
+        layers: square convolutions, linear layers or both, of trained weights. Grouped convolutions are not square. A layer
+            that is applied several times gets the weight for its first inputs.
         unit: what is 1 for the outputs of a square layer. "norm": their Frobenius norm, as published. "std": their standard
             deviation, for networks with batch norm. Such a network does not depend on the length of its weights, but an
             update turns short weights further: with "norm", the first step of a usual learning rate replaces them.
 
     Raises:
-        ValueError: for a network without a part named classifier or without such a layer, for too few images, and for a layer
-            whose outputs are all zero or, with "std", all equal.
+        ValueError: for a network without a part named classifier or without such a layer, for too few images, for a
+            parametrized weight, and for a layer whose outputs are all zero or, with "std", all equal.
     """
     if not hasattr(model, "classifier"):
         raise ValueError("the network has no part named classifier")
     xavier(model, first_images)
-    square = [module for module in model.modules() if isinstance(module, LAYERS[layers]) and _is_square(module)]
+    square = [
+        layer for layer in model.modules() if isinstance(layer, LAYERS[layers]) and _is_square(layer) and is_trained(layer)
+    ]
     if not square:
         raise ValueError(f"layers={layers}: no such layer of this network has as many outputs as inputs")
     batch = first_images(images)
     before = _ratio_of_features(model, batch)
-    hooks = [layer.register_forward_pre_hook(partial(_fit, unit=unit), with_kwargs=True) for layer in square]
+    fit = partial(_fit, unit=unit, fitted=set())
+    hooks = [layer.register_forward_pre_hook(fit, with_kwargs=True) for layer in square]
     try:
         after = _ratio_of_features(model, batch)
     finally:
@@ -94,9 +98,16 @@ def _is_square(layer: nn.Module) -> bool:
 
 
 def _fit(
-    layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], unit: Literal["norm", "std"]
+    layer: nn.Conv2d | nn.Linear,
+    inputs: tuple[Tensor, ...],
+    named: dict[str, Tensor],
+    unit: Literal["norm", "std"],
+    fitted: set[nn.Module],
 ) -> None:
-    """Sets the weight of a layer just before it is applied."""
+    """Sets the weight of a layer just before it is applied for the first time."""
+    if layer in fitted:
+        return
+    fitted.add(layer)
     x = _first(inputs, named)
     if isinstance(layer, nn.Conv2d):
         patches = patches_seen(layer, x)

@@ -94,6 +94,8 @@ class WideResNet(ImageClassifier):
     ):
         super().__init__()
         check_choice("shortcut", shortcut, "conv", "pool")
+        if depth < 10 or (depth - 4) % 6:
+            raise ValueError(f"depth={depth}: must be 6 n + 4, n >= 1")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout}: must be in [0, 1)")
         stem_norm, inner_norm = norms_by_place(norm, norm_placement)

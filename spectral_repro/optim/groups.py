@@ -16,7 +16,7 @@ from spectral_repro.optim.muon import Muon
 from spectral_repro.optim.sgdg import SGDG
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def sgdg(

@@ -107,6 +107,10 @@ def _numbers(place: str, settings: object) -> list[Number]:
     needed = ("file", "where", "column") if "file" in content else ("table", "row")
     if missing := [key for key in needed if content.get(key) is None]:
         raise UserError(f"{place}: needs {missing[0]}; a number has table and row, or file, where and column")
+    others = ("table", "row", "difference_to", "metric") if "file" in content else ("where", "column")
+    if unused := [key for key in others if content.get(key) is not None]:
+        raise UserError(f"{place}: {unused[0]} has no effect here; a number has table and row, or file, where and column")
+    _check_second(place, content)
     rows = content.get("row")
     if "row" in needed and not (isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows)):
         raise UserError(
@@ -115,3 +119,14 @@ def _numbers(place: str, settings: object) -> list[Number]:
     if content.get("metric") not in (None, SUCCESS, *METRICS):
         raise UserError(f"{place}: metric={content['metric']}: must be one of {', '.join((SUCCESS, *METRICS))}")
     return [Number(**content | {"row": row}) for row in rows or [None]]
+
+
+def _check_second(place: str, content: dict[str, Any]) -> None:
+    """Checks what a number is compared with."""
+    second = {key: content[key] for key in ("difference_to", "ratio_to") if content.get(key) is not None}
+    if len(second) > 1:
+        raise UserError(f"{place}: has difference_to and ratio_to; leave one of them out")
+    kind, form = (dict, "keys with values, as where") if "file" in content else (str, "the label of one row")
+    for key, value in second.items():
+        if not isinstance(value, kind):
+            raise UserError(f"{place}: {key}={value}: must be {form}")

@@ -120,11 +120,12 @@ def select(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
         if not equals:
             raise UserError(f"where=[{condition}]: must be a key and its value, such as where=[dataset.name=digits]")
         found = {run: _values_of(run, key) for run in kept}
+        wanted = parse_value(value)
         if not any(found.values()):
             raise UserError(f"where=[{condition}]: {_no_run_has(key, runs)}")
-        wanted = parse_value(value)
         known = sorted({"null" if each is None else str(each) for values in found.values() for each in values})
-        kept = [run for run in kept if any(each == wanted or str(each) == value for each in found[run])]
+        absent = wanted is None  # norm=null: no run without a norm has a key of it
+        kept = [run for run in kept if any(each == wanted or str(each) == value for each in found[run] or [None] * absent)]
         if not kept:
             raise UserError(f"where=[{condition}]: no run matches; values of {key}: {', '.join(known)}")
     return kept
@@ -149,7 +150,8 @@ def meant(place: str, text: str, runs: Iterable[Run]) -> list[str]:
     """
     keys = dict.fromkeys(key for run in runs for key in run.identity if key != "seed")
     part = text.removesuffix(f".{naming.TARGET}")  # a choice is compared with all that belongs to it
-    found = [key for key in keys if f".{part}." in f".{key}."]
+    loaded = {key: key.replace("dataset.load.", "dataset.", 1) for key in keys}  # what the loader of a data set repeats
+    found = [key for key in keys if f".{part}." in f".{key}." or f".{part}." in f".{loaded[key]}."]
     if not found:
         raise UserError(f"{place}: {_no_run_has(part, runs)}")
     return found

@@ -53,6 +53,8 @@ def draw_curves(section: Section) -> Figure | None:
         return None
     if not section.results or not known:
         return None
+    if any("trainer.epochs" not in run.identity for run in section.runs):  # a study has no epochs
+        return None
     metrics = list(dict.fromkeys((LOSS, table.metric)))
     ended = [entry for entry in section.entries if entry.in_state("finished", "diverged", "interrupted")]
     places_on_axis = {entry.row.at for entry in ended if entry.row.series and entry.row.at is not None}

@@ -319,11 +319,12 @@ def draw_profiles(section: Section) -> Figure | None:
 def _draw_profile(axes: Axes, line: str, runs: list[Run], column: str, look: Look) -> None:
     tables = pd.concat([run.metrics for run in runs])
     by_place = tables.replace(-np.inf, np.nan).groupby(tables.columns[0])
-    mean, variance = by_place[column].mean(), by_place[f"{column}_std"].agg(lambda each: each.pow(2).mean())
-    spread = np.sqrt(variance)
+    mean = by_place[column].mean()
     marker = look.marker if len(mean) <= MARKED else None
     axes.plot(mean, color=look.colour, dashes=look.dashes or (1, 0), marker=marker, markersize=3.5, label=line)
-    axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)
+    if f"{column}_std" in tables:
+        spread = np.sqrt(by_place[f"{column}_std"].agg(lambda each: each.pow(2).mean()))
+        axes.fill_between(mean.index, mean - spread, mean + spread, color=look.colour, alpha=0.2, linewidth=0)
 
 
 def draw_spectra(section: Section) -> Figure | None:

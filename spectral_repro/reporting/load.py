@@ -38,7 +38,8 @@ def tidy_curves(runs: Iterable[Run]) -> pd.DataFrame:
     """A row for each run and epoch, with the columns of `load_curves`."""
     frames = [run.metrics.assign(run=run.folder) for run in runs if run.whole]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run"])
-    return frame[["run", *frame.columns.drop("run")]]
+    first = ["run", *dict.fromkeys(each.columns[0] for each in frames)]  # studies count layers, widths and so on
+    return frame[[*first, *frame.columns.drop(first)]]
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -170,6 +171,8 @@ def _run(row: dict[str, Any], curve: pd.DataFrame | None, path: Path) -> Run:
     summary, evaluation = check_summary(summary), check_evaluation(evaluation)
     if summary.get("state") not in STATES:
         raise ValueError(f"the summary of {row['run']} has no state among {', '.join(STATES)}")
+    if curve is not None and row.get("epoch") and len(curve) != float(row["epoch"]):
+        raise ValueError(f"{CURVES_FILE} has {len(curve)} of the {row['epoch']} epochs of {row['run']}")
     if curve is not None:
         metrics = curve
     elif not row.get("epoch"):
@@ -221,6 +224,8 @@ def read_places(places: Iterable[str], made_by: str) -> tuple[list[Run], list[st
             notices.append(Damage(f"{file}: left out, not the runs.csv of a report ({cause})"))
     if not any(path.exists() for path in paths):
         raise UserError(f"runs={','.join(places)}: no such folder; runs are made by {made_by}")
+    absent = [place for place in places if place not in PLACES and not any(Path(path).exists() for path in matching(place))]
+    notices += [f"{place}: no such file or folder" for place in absent]
     runs = [_best(same, notices) for same in copies.values()]
     names = Counter(run.folder for run in runs)
     return [replace(run, folder=f"{run.folder}-{run.id}") if names[run.folder] > 1 else run for run in runs], notices

@@ -65,6 +65,8 @@ class Metric:
 
         NaN if there are no rows, or no such column.
         """
+        if self.peak_of and self.name in rows and not rows.empty:  # of a runs.csv without curves.csv
+            return rows[self.name].iloc[-1]
         if self.column not in rows or rows.empty:
             return float("nan")
         if over:

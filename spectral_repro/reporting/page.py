@@ -162,7 +162,7 @@ def _found(main: Section | None, judgements: Sequence[Judgement]) -> str:
         metric = main.table.metric
         means = {entry.row.label: _mean(main, entry) for entry in main.entries if entry.row.label in best}
         label = (max if metric.best == "max" else min)(means, key=means.__getitem__)
-        measured = sum(bool(entry.measured) for entry in main.entries)
+        measured = sum(main.values(entry, metric).count() > 0 for entry in main.entries)
         others = f"{len(best) - 1} of the other {measured - 1}" if len(best) > 1 else "none of the others"
         parts.append(
             f"{main.table.title}: {label} has the {'highest' if metric.best == 'max' else 'lowest'} {metric.words.lower()} of "
@@ -231,9 +231,11 @@ def claims(judgements: Sequence[Judgement], paper: Paper) -> str:
 
 def _commands(judgement: Judgement, paper: Paper) -> list[str]:
     """The commands for the rows of the missing numbers, or for all rows if no number is missing."""
-    tables: dict[str | None, Any] = {table.name: table for table in paper.tables}
+    tables = {table.name: table for table in paper.tables}
     commands: dict[str, None] = {}
     for number in judgement.missing or judgement.claim.numbers:
+        if number.table is None:  # in a file of a benchmark
+            continue
         rows = [row for row in tables[number.table].rows if row.label in number.rows]
         commands |= {shlex.join([*TRAIN, "-m", *row.overrides, SEEDS]): None for row in rows}
         if measured := _metric(number, paper).measurement:
@@ -242,6 +244,8 @@ def _commands(judgement: Judgement, paper: Paper) -> list[str]:
 
 
 def _metric(number: Number, paper: Paper) -> Metric:
+    if number.metric in METRICS:
+        return METRICS[number.metric]
     return next(table.metric for table in paper.tables if table.name == number.table)
 
 
@@ -326,8 +330,9 @@ def _unfinished(section: Section) -> list[str]:
     ]
     metric = section.table.metric
     for run in section.runs if metric.measurement else ():
-        if run.state == "finished" and metric.name not in run.metrics:
-            commands.append(shlex.join([*EVALUATE, f"run=results/runs/{run.folder}", f"metrics=[{metric.measurement}]"]))
+        place = next((place for place in run.places if place.is_dir()), None)  # None: it is only in a runs.csv
+        if place and run.state == "finished" and metric.name not in run.metrics:
+            commands.append(shlex.join([*EVALUATE, f"run={place / run.folder}", f"metrics=[{metric.measurement}]"]))
     return commands
 
 
@@ -341,7 +346,10 @@ def _statistics(section: Section) -> dict[str, Any]:
         cells = [text(row[key], form) for key in ("mean", "std", "median", "best")]
         cells.append(between(row["low"], row["high"], form))
         if trained:
-            cells.append(f"{row['success_rate']:.0f} [{between(row['success_low'], row['success_high'], '.0f')}]")
+            rate = row.get("success_rate", float("nan"))  # NaN if no run has ended
+            cells.append(
+                UNKNOWN if pd.isna(rate) else f"{rate:.0f} [{between(row['success_low'], row['success_high'], '.0f')}]"
+            )
         pairs = row.get("pairs")
         paired = [UNKNOWN, UNKNOWN, "0"] if not pairs or pd.isna(pairs) else [
             text(row["difference"], f"+{form}"),

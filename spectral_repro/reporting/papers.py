@@ -304,12 +304,16 @@ def _table(place: str, name: str, settings: dict[str, Any], parts: Mapping[tuple
     if unknown := [name for name in names if name not in METRICS]:
         raise UserError(f"{place} metric={unknown[0]}: must be one of {', '.join(METRICS)}")
     metric, *also = (METRICS[name] for name in names)
+    labels = [row["label"] for row in settings["rows"]]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"{place} several rows have the label {twice[0]}")
     rows: list[Row] = []
     protocols: list[Any] = []
     for row in settings["rows"]:
         overrides = tuple(row["overrides"])
         values, protocol = parts.get(overrides, (None, None))
         published = {key: value for key, value in row.get("published", {}).items() if value is not None}
+        _check_published(f"{place} {row['label']}", published, also)
         at, over = row.get("at"), row.get("over")
         if metric.study and at is not None:
             over = (at, at)
@@ -409,15 +413,18 @@ def _supplied(table: Table, settings: Any, place: str) -> Table:
     _known(settings, KEYS_OF_A_FILE, place)
     rows = keys_of(f"{place}.rows", settings.get("rows"))
     _known(rows, [row.label for row in table.rows], f"{place}.rows")
-    allowed = ("median", *PUBLISHED, *(metric.name for metric in table.also))
     for label, values in rows.items():
         where = f"{place}.rows.{label}"
-        _known(keys_of(where, values), allowed, where)
-        for key, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise UserError(f"{where}.{key}={value}: must be a number")
+        _check_published(where, keys_of(where, values), table.also)
     new = tuple(replace(row, published=dict(rows[row.label])) if row.label in rows else row for row in table.rows)
     return replace(table, rows=new, source=str(settings.get("source", "a file of the user")))
+
+
+def _check_published(place: str, values: Mapping[str, Any], also: Iterable[Metric]) -> None:
+    _known(values, ("median", *PUBLISHED, *(metric.name for metric in also)), place)
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{place}.{key}={value}: must be a number")
 
 
 def _known(given: Mapping[str, Any], names: list[str] | tuple[str, ...], place: str) -> None:

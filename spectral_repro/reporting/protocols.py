@@ -29,6 +29,8 @@ OF_A_DATA_SET = (
 
 # may differ within the full protocol
 EXECUTION = ("precision", "trainer.compile", "trainer.channels_last", "trainer.autotune", "trainer.matmul_precision")
+# null in a configuration; a run on a folder of images fills them in
+FILLED_IN = ("dataset.content", "dataset.num_classes", "dataset.load.num_classes", "model.num_classes")
 RUNS_OWN = ("seed", "init.content")  # may differ between runs of a row
 
 
@@ -45,6 +47,15 @@ def differing(protocol: Values, reference: Values) -> list[str]:
         for key in protocol.keys() | reference.keys()
         if key not in protocol or key not in reference or protocol[key] != reference[key]
     )
+
+
+def may_differ(key: str, full: Values) -> bool:
+    """Whether runs with the full protocol may have another value."""
+    return within(key, EXECUTION) or _is_open(key, full)
+
+
+def _is_open(key: str, protocol: Values) -> bool:
+    return key in FILLED_IN and protocol.get(key) is None
 
 
 def is_reduced(protocol: Values, full: Values) -> bool:
@@ -76,7 +87,7 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
         sizes: the actual numbers of images, under the keys of `COUNTED`.
     """
     keys = differing(protocol, reference)
-    reduced = not all(within(key, EXECUTION) for key in keys)
+    reduced = not all(may_differ(key, reference) for key in keys)
     scale = [f"scale {name}" for name in sorted(scales - {"paper"})] if reduced else ["full scale"]
     known = protocol | sizes
     counts = [counted(known[key], noun) for key, noun in COUNTED.items() if known.get(key) is not None]
@@ -84,7 +95,7 @@ def describe(protocol: Values, reference: Values, scales: set[str], sizes: Value
     network = [protocol.get("model._target_", "").rpartition(".")[2]] if trained else ["random networks"]
     width = [f"width {protocol['model.width']}"] if "model.width" in protocol else []
     skipped = IN_WORDS + IMPLIED + (OF_A_DATA_SET if "dataset.name" in keys else ())
-    others = [_word(key, protocol, reference) for key in keys if not within(key, skipped)]
+    others = [_word(key, protocol, reference) for key in keys if not within(key, skipped) and not _is_open(key, reference)]
     words = [*network, protocol.get("dataset.name"), *scale, *counts, *width, protocol.get("precision"), *others]
     return [word for word in words if word]
 

@@ -37,6 +37,7 @@ READ = CONFIG, SUMMARY, METRICS_FILE, EVALUATION, SPECTRA = (
 )
 
 
+METRICS_CODE = Path(__file__).with_name("metrics.py")  # `EVALUATED` is read from evaluation.json
 LARGEST = 1e38  # numbers beyond the range of float32 count as infinite
 
 
@@ -106,7 +107,7 @@ class Run:
     def paper(self) -> str | None:
         """The paper whose experiment it is; None if it was started without one."""
         name = self.summary.get("name", "")
-        return next((paper for paper in options("paper") if name.startswith(f"{paper}_")), None)
+        return max((paper for paper in options("paper") if name.startswith(f"{paper}_")), key=len, default=None)
 
     @property
     def notes(self) -> list[str]:
@@ -197,14 +198,14 @@ class Contents:
 def _state(folder: Path) -> str:
     """A hash of the times and sizes of the files of a folder, and of the code that reads them."""
 
-    def written(path: Path) -> tuple[int, int] | None:
+    def written(path: Path) -> tuple[int, int, int] | None:
         try:
             status = path.stat()
         except OSError:
             return None
-        return status.st_mtime_ns, status.st_size
+        return status.st_mtime_ns, status.st_ctime_ns, status.st_size  # ctime: also of permissions
 
-    code = [written(Path(file)) for file in (__file__, records.__file__)]
+    code = [written(Path(file)) for file in (__file__, records.__file__, METRICS_CODE)]
     return fingerprint(str(folder.resolve()), [written(folder / name) for name in READ], code)
 
 
@@ -236,6 +237,8 @@ def _read(folder: Path) -> Contents:
     metrics = _read_metrics(folder / METRICS_FILE, study="study._target_" in values)
     if summary["state"] == "finished" and (metrics.empty or metrics.iloc[-1].filter(like="accuracy").isna().any()):
         raise ValueError(f"finished, but {METRICS_FILE} has no complete last row")
+    if summary["state"] == "finished" and len(metrics) < summary.get("epochs", 0):
+        raise ValueError(f"finished, but {METRICS_FILE} has {len(metrics)} of {summary['epochs']} epochs")
     evaluation = _checked(folder / EVALUATION, check_evaluation) if (folder / EVALUATION).exists() else {}
     for metric in EVALUATED:
         entry = evaluation.get(metric.measurement or "", {})

@@ -17,7 +17,7 @@ from spectral_repro.errors import UserError
 from spectral_repro.reporting.metrics import Metric
 from spectral_repro.reporting.naming import chosen_options
 from spectral_repro.reporting.papers import Paper, Row, Table, default_protocol, identities
-from spectral_repro.reporting.protocols import EXECUTION, Values, counted, describe, differing, hashable, is_reduced, split
+from spectral_repro.reporting.protocols import Values, counted, describe, differing, hashable, is_reduced, may_differ, split
 from spectral_repro.reporting.runs import Run
 
 DERIVED = ("dataset.load",)  # values that follow from others
@@ -135,12 +135,13 @@ class Section:
     @cached_property
     def full(self) -> bool:
         """Whether it has the protocol of the table, up to precision, compilation and memory format."""
-        return all(within(key, EXECUTION) for key in differing(self.protocol, self.table.protocol))
+        return all(may_differ(key, self.table.protocol) for key in differing(self.protocol, self.table.protocol))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The number of images of its runs by split (train, test); empty if it is unknown."""
-        return next((run.summary["images"] for run in self.runs if "images" in run.summary), {})
+        """The number of images by split (train, test) that all its runs share, as far as it is known."""
+        first, *others = [run.summary["images"] for run in self.runs if "images" in run.summary] or [{}]
+        return {split: count for split, count in first.items() if all(each.get(split) == count for each in others)}
 
     @cached_property
     def terms(self) -> list[str]:
@@ -297,6 +298,8 @@ def gather(paper: Paper, runs: Iterable[Run]) -> Report:
     sections = [
         each for table in paper.tables for protocol in protocols[table.name] for each in by_machine(section(table, protocol))
     ]
+    measured = {each.table.name for each in sections if each.runs and each.full}
+    sections = [each for each in sections if each.runs or each.table.name not in measured]
     order = {table.name: place for place, table in enumerate(paper.tables)}
     sections.sort(key=lambda each: (order[each.table.name], not each.runs, not each.full, not each.exact, each.label))
     remarks: tuple[str, ...] = ()

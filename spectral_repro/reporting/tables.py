@@ -114,7 +114,7 @@ def formatted(section: Section) -> pd.DataFrame:
         intervals = zip(frame["published_low"], frame["published_high"], strict=True)
         published = {
             "mean ± std": _means_and_stds(frame, "published_mean", "published_std", form),
-            "95 %\ninterval": [UNKNOWN if pd.isna(low) else f"{low:{form}} to {high:{form}}" for low, high in intervals],
+            "95 %\ninterval": [between(low, high, form) for low, high in intervals],
             **({"median": _texts(frame["published_median"], form)} if "published_median" in frame else {}),
             "best": _texts(frame["published_best"], form),
             **{each.short: _texts(frame[f"published_{each.name}"], each.form) for each in also},
@@ -163,7 +163,7 @@ def _other_runs(entry: Entry) -> str:
 
 
 def between(low: float, high: float, form: str) -> str:
-    return UNKNOWN if pd.isna(low) else f"{text(low, form)} to {text(high, form)}"
+    return UNKNOWN if pd.isna(low) or pd.isna(high) else f"{text(low, form)} to {text(high, form)}"
 
 
 @np.errstate(invalid="ignore")  # infinite values have no standard deviation

@@ -211,7 +211,7 @@ def _findings(number: Number, report: Report, results: Path) -> Iterable[Finding
         if (path := results / number.file).is_file():
             try:
                 value = _read(number, pd.read_csv(path))
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{path}: has no value of the claim's number {number.words} ({first_line(error)})") from error
             finding = Finding(number, None, pd.Series([value]), 0.0, float("nan"))
             yield finding if np.isfinite(finding.mean) else replace(finding, p=1.0)

@@ -122,6 +122,11 @@ def test_every_batch_norm_and_whitening_layer_is_bounded_unless_it_is_frozen():
         assert ((layer(x + change) - layer(x)).norm(dim=1) <= 0.51 * change.norm(dim=1)).all()
 
 
+def test_a_bound_that_bounds_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^clip_to=1\.0: the network has no nn\.Conv2d, TT layer or bounded linear layer"):
+        Clip(nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), (3, 4, 4), orthonormal_frames=False, clip_to=1.0)
+
+
 def test_a_bound_of_batch_norms_that_bounds_nothing_is_refused(network, make):
     network[1].weight.requires_grad_(False)
     with pytest.raises(ValueError, match=r"^batch_norm_to=0\.5: the network has no batch norm or whitening layer with running"):

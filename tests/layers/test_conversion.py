@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from spectral_repro import models
 from spectral_repro.layers import SOC, SOTT, TTConv2d, convert, export
+from spectral_repro.layers.parametrizations import bounded_norm
 
 NETWORKS = {
     "resnet18": partial(models.resnet18, width=4, stem_channels=4),
@@ -206,3 +207,31 @@ def test_what_is_not_a_class_of_replacements_is_refused():
     assert type(network[0]) is nn.Conv2d
     with pytest.raises(ValueError, match="must be a class with replaces and from_module"):
         convert(nn.Conv2d(3, 4, 3), nn.Linear)
+
+
+class Times(nn.Module):
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * self.factor
+
+
+@pytest.mark.parametrize(("first", "second", "tied"), [(0.5, 0.5, True), (0.5, 2.0, False), (0.5, None, False)])
+def test_export_keeps_the_outputs_of_layers_that_share_a_parametrized_weight(first: float, second: float | None, tied: bool):
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    network[1].weight = network[0].weight
+    for layer, factor in zip(network, (first, second), strict=True):
+        if factor is not None:
+            parametrize.register_parametrization(layer, "weight", Times(factor))
+    x, exported = torch.randn(3, 4), export(network)
+    torch.testing.assert_close(exported(x), network(x))
+    assert (exported[0].weight is exported[1].weight) == tied
+
+
+def test_export_of_a_network_in_training_has_the_weight_of_the_evaluation():
+    layer = bounded_norm(nn.Conv2d(4, 4, 3, padding=1), 8, 0.1)
+    layer.parametrizations.weight.original.data.normal_()  # the vectors of its power iteration are of another weight
+    exported = export(layer.train()).eval()
+    torch.testing.assert_close(exported.weight, layer.eval().weight)

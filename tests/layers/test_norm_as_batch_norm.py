@@ -376,7 +376,12 @@ def test_a_layer_under_two_names_and_a_subclass_are_replaced_and_nothing_if_one_
     with pytest.raises(ValueError, match=r"third \(BatchNorm2d\): group_size=6: must divide the 9 channels"):
         convert(network, ZCAWhitening, group_size=6)
     assert network["second"] is shared and network["first"][0] is shared
+    for option in ("affine", "bias", "track_running_stats"):
+        with pytest.raises(ValueError, match=rf"first.0 \(Checked\): {option}=False: does not fit the batch norm; take keep_w"):
+            convert(network, ZCAWhitening, **{option: False})
     convert(network, ZCAWhitening)
+    with pytest.raises(RuntimeError, match="size mismatch for running_mean"):
+        network["second"].load_state_dict(nn.BatchNorm2d(10).state_dict())
     assert network["first"][0] is network["second"] and isinstance(network["second"], ZCAWhitening)
     with pytest.raises(ValueError, match=r"0 .LazyBatchNorm2d. has no size yet"):
         convert(nn.Sequential(nn.LazyBatchNorm2d()), ZCAWhitening)

@@ -55,6 +55,8 @@ def test_weights_within_the_bound_are_unchanged(convolution):
     largest = conv_norm(weight, **convolution.arguments).item()
     for factor in (1 + 1e-9, 1.5, 100):
         assert clip_conv(weight, clip_to=factor * largest, **convolution.arguments) is weight
+    tiny = torch.full_like(weight, 1e-200)  # the square of the bound divided by the largest entry is not finite
+    assert clip_conv(tiny, clip_to=1.0, **convolution.arguments) is tiny
 
 
 @pytest.mark.parametrize("stride", [1, 2])

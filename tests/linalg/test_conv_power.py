@@ -80,6 +80,8 @@ def test_what_has_no_meaning_is_refused():
         conv_power_iteration(weight, x)
     with pytest.raises(ValueError, match="iterations=0: must be a whole number >= 1"):
         conv_power_iteration(weight, x, padding=1, iterations=0)
+    with pytest.raises(ValueError, match=r"start: must be \(1, C_in, H, W\) .*, got \(2, 2, 2\)"):
+        conv_power_iteration(weight, x[0], padding=1)
 
 
 def test_the_vector_of_a_zero_kernel_is_kept_and_converges_later():

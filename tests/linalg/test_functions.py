@@ -192,6 +192,11 @@ def test_second_divided_differences_lose_no_accuracy_as_gaps_close(function, f, 
                 assert found[indices].item() == pytest.approx(expected, rel=500 * torch.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize(("exponent", "expected"), [(1.0, 0.0), (2.0, 1.0), (3.0, 0.0), (2.5, 0.0), (1.5, float("inf"))])
+def test_the_second_divided_difference_of_a_power_at_equal_zeros(exponent: float, expected: float):
+    assert Power(exponent).second_divided_differences(torch.tensor([1.0, 0.0, 0.0]))[1, 2, 1].item() == expected
+
+
 @pytest.mark.parametrize("function", [Sqrt(), Power(0.3), Product(Sqrt(), Exp(-1.0)), Product(Exp(-1.0), Sqrt())], ids=str)
 def test_a_function_that_starts_from_zero_can_be_divided_by_its_argument(function):
     eigenvalues = torch.tensor([3.0, 1.0, 0.2], dtype=torch.float64)

@@ -51,3 +51,12 @@ def test_vmap_and_a_second_derivative():
 def test_a_limit_that_is_not_positive_is_refused(limit: float):
     with pytest.raises(ValueError, match=f"limit={limit}: must be a number > 0"):
         clip_singular_values(torch.eye(2), limit)
+
+
+def test_autocast_does_not_reach_it():
+    a = torch.randn(6, 4).requires_grad_()
+    expected = clip_singular_values(a, 0.5)
+    (gradient,) = torch.autograd.grad(expected.sum(), a)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = clip_singular_values(a, 0.5)
+    assert torch.equal(found, expected) and torch.equal(torch.autograd.grad(found.sum(), a)[0], gradient)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from spectral_repro.models.init import dirac, kaiming, orthogonal, xavier
 from tests.tolerance import assert_near, sampling_error
@@ -76,3 +77,17 @@ def test_frozen_weights_are_kept(init):
     before = model[0].weight.clone()
     init(model, no_images)
     assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("init", [xavier, kaiming, orthogonal, dirac])
+def test_a_parametrized_weight_is_refused(init):
+    model = network()
+    parametrizations.weight_norm(model[0])
+    with pytest.raises(ValueError, match=r"its weight is parametrized and cannot be set; initialise it before"):
+        init(model, no_images)
+
+
+def test_dirac_passes_the_channels_of_every_group_on():
+    model, x = nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=False), torch.randn(2, 8, 5, 5)
+    dirac(model, no_images)
+    torch.testing.assert_close(model(x), x)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import unfold
 
 from spectral_repro.models import svd_init
-from spectral_repro.models.init import xavier
+from spectral_repro.models.init import patches_seen, xavier
 from spectral_repro.models.svd_init import gram_ratio, svd
 from tests.golden_numbers import EVERY_SEED, golden_numbers
 from tests.tolerance import assert_near, tolerance
@@ -61,6 +61,24 @@ def test_agrees_with_the_published_code(monkeypatch, capsys, seed):
     printed = capsys.readouterr().out
     ratios = re.search(r"2 layers from the SVD of their inputs on 40 images: Gram ratio (0\.\d{4}), then (0\.\d{4})", printed)
     assert [float(ratio) for ratio in ratios.groups()] == pytest.approx([before, golden["gram_ratio"].item()], abs=0.51e-4)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    "options", [{"padding": "same", "dilation": 2}, {"padding": (1, 2), "stride": 2}, {"padding": "valid"}]
+)
+def test_patches_times_kernel_are_the_convolution(options: dict, mode: str):
+    convolution, x = nn.Conv2d(3, 4, 3, bias=False, padding_mode=mode, **options), torch.randn(2, 3, 8, 8)
+    expected = convolution(x).flatten(2)
+    assert_near(convolution.weight.flatten(1) @ patches_seen(convolution, x), expected, terms=27)
+
+
+def test_a_layer_used_twice_is_fitted_to_its_first_inputs_and_a_frozen_one_is_kept():
+    shared, frozen = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1).requires_grad_(False)
+    model, images, before = Network(shared, frozen, shared), torch.rand(9, 4, 8, 8), frozen.weight.clone()
+    svd(model, lambda number: images, images=9)
+    assert shared(images).norm().item() == pytest.approx(1, rel=tolerance(torch.float32, images.numel()))
+    assert torch.equal(frozen.weight, before)
 
 
 @pytest.mark.parametrize("layer", [nn.Conv2d(4, 4, 3, stride=2), nn.Conv2d(4, 4, (1, 3), padding=(0, 2), dilation=2)])

@@ -121,3 +121,9 @@ def test_initial_weights():
 def test_wrong_arguments(options: dict, message: str):
     with pytest.raises(ValueError, match=message):
         wrn16_4(**options)
+
+
+@pytest.mark.parametrize("depth", [4, 9, 12, 20])
+def test_a_depth_without_whole_blocks_is_refused(depth: int):
+    with pytest.raises(ValueError, match=f"depth={depth}: must be 6 n \\+ 4, n >= 1"):
+        WideResNet(depth, width=4)

@@ -123,6 +123,19 @@ def test_a_condition_that_no_run_meets(runs, condition, named):
     assert condition in str(error.value) and all(text in str(error.value) for text in named)
 
 
+def test_runs_without_a_layer_are_found_by_null(make_run, read):
+    make_run("norm=batch")
+    without = make_run("norm=null", "model=mlp")
+    assert [run.folder for run in select(read(), ["norm=null"])] == [without.name]
+
+
+def test_sizes_of_a_data_set_are_the_rows_of_one_table(make_run, read):
+    for size in (100, 200, 400):
+        make_run(f"dataset.train_images={size}", images={"train": size, "test": 50})
+    (section,) = compare(read(), ["dataset.train_images"]).sections
+    assert len(section.entries) == 3 and "training images" not in section.label and "50 test images" in section.label
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -107,6 +107,7 @@ def test_without_curves_csv_runs_have_their_last_row(archived):
     (kept / "curves.csv").unlink()
     again, _ = read_places([str(kept / "runs.csv")], "nobody")
     last = {run.seed: run.metrics for run in again}
+    assert METRICS["best_test_accuracy"].of(last[3]) == 55.5
     assert last[3]["test_accuracy"].tolist() == [54.25] and last[3]["epoch"].tolist() == [3]
     assert not any(run.whole for run in again) and last[1].empty
 

@@ -121,7 +121,8 @@ def test_tables_without_matching_runs_are_not_composed(make_run, read, monkeypat
     assert found == expected and runs == [run for section in found for _, own in section for run in own]
 
 
-POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}
+ROW = {"label": "A", "overrides": ["norm=batch"]}
+POINT = ROW | {"series": "S", "at": 1}
 
 
 @pytest.mark.parametrize(
@@ -139,6 +140,9 @@ POINT = {"label": "A", "overrides": ["norm=batch"], "series": "S", "at": 1}
             "axis: logarithmic: no such key; there are label, log",
         ),
         ({"axis": {"log": True}, "rows": [POINT]}, "axis: needs label"),
+        ({"rows": [ROW, ROW | {"overrides": ["norm=zca"]}]}, "several rows have the label A"),
+        ({"rows": [ROW | {"published": {"accuracy": 97}}]}, "A: accuracy is unknown; known are median, mean, "),
+        ({"rows": [ROW | {"published": {"mean": "97 %"}}]}, "A.mean=97 %: must be a number"),
     ],
 )
 def test_a_table_that_cannot_be_drawn_is_refused(table, message):
@@ -218,6 +222,13 @@ NUMBER = {"table": "digits", "row": ["PI"], "at_least": 1}
         ({"claim": "C", "numbers": [{"at_least": 1}]}, "number 1: needs table; a number has table and row, or file"),
         ({"claim": "C", "numbers": [{"file": "a.csv", "at_least": 1}]}, "number 1: needs where; "),
         ({"claim": "C", "numbers": [NUMBER | {"metric": "speed"}]}, "number 1: metric=speed: must be one of success, "),
+        (
+            {"claim": "C", "numbers": [NUMBER | {"difference_to": ["B"]}]},
+            r"difference_to=\['B'\]: must be the label of one row",
+        ),
+        ({"claim": "C", "numbers": [NUMBER | {"ratio_to": {"row": "B"}}]}, "ratio_to=.*: must be the label of one row"),
+        ({"claim": "C", "numbers": [NUMBER | {"ratio_to": "B", "difference_to": "B"}]}, "has difference_to and ratio_to"),
+        ({"claim": "C", "numbers": [NUMBER | {"column": "ms"}]}, "number 1: column has no effect here"),
         ({"claim": "C"}, "c: needs numbers"),
         ({"claim": "C", "numbers": NUMBER}, "must be a list of numbers with their bounds"),
         ({"numbers": [NUMBER]}, "c: needs claim"),

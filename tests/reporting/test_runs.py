@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spectral_repro.errors import UserError
+from spectral_repro.reporting import runs as runs_module
 from spectral_repro.reporting.metrics import METRICS
 from spectral_repro.reporting.runs import Damage, read_run, read_runs
 
@@ -27,6 +28,11 @@ def test_a_run_reads_as_it_was_written(make_run):
 )
 def test_a_run_names_the_paper_of_its_experiment(make_run, name: str, paper: str | None):
     assert read_run(make_run(name=name)).paper == paper
+
+
+def test_the_longest_name_of_a_paper_counts(make_run, monkeypatch):
+    monkeypatch.setattr(runs_module, "options", lambda group: ["mine", "mine_ablation"])
+    assert read_run(make_run(name="mine_ablation_batch")).paper == "mine_ablation"
 
 
 def test_a_run_before_its_first_epoch_has_no_result(make_run):
@@ -164,6 +170,7 @@ CALIBRATION = {"conditions": "15 bins", "settings": {"checkpoint": "last.pt"}, "
         (summary(git={"commit": 5}), "git.commit has the wrong type: 5"),
         (summary(wall_time_s="long"), 'wall_time_s has the wrong type: "long"'),
         (summary(final={"test_accuracy": [1]}), "final.test_accuracy has the wrong type: [1]"),
+        (summary(epochs=5), "finished, but metrics.csv has 2 of 5 epochs"),
         (summary(name=7), "name has the wrong type: 7"),
         (config("seed: 0", "seed: zero"), 'seed="zero"'),
         (config("seed: 0", "? [0]\n: 1"), ""),

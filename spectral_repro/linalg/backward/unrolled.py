@@ -35,8 +35,7 @@ class AutogradSVD(Backward):
         return False
 
     def evaluate(self, matrix: Tensor, function: SpectralFunction, shift: float) -> tuple[Tensor, Tensor]:
-        shifted = (matrix + matrix.mT) / 2 + shift * identity(matrix)  # symmetric, so that its gradient is
-        _, values, transposed = torch.linalg.svd(shifted)
+        _, values, transposed = torch.linalg.svd(matrix + shift * identity(matrix))
         return (transposed.mT * function(values).unsqueeze(-2)) @ transposed, values.detach()
 
 

@@ -54,6 +54,7 @@ def test_it_is_the_published_loop(function, f, iterations, eps, spectrum, symmet
         matrix = matrices[index].detach().requires_grad_()
         output, margins = published_loop(matrix, f, iterations, eps, starts[index], count)
         (loop,) = torch.autograd.grad(output, matrix, gradient[index])
+        loop = (loop + loop.mT) / 2  # among symmetric matrices
         # an eigenvalue that equals the one before to rounding stops the loop on one processor and not on another
         assert min(margins[:count]) > -rounding, "it went on where the published loop stops"
         assert count == 5 or margins[count] < rounding, "it stopped where the published loop goes on"
