@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from spectral_repro.configuration.compose import compose, replace_unprintable
+from spectral_repro.errors import UserError
 from spectral_repro.evaluation.prediction import _Pictures
+from spectral_repro.evaluation.trained import restore
 from spectral_repro.predict import main
 from spectral_repro.training.execute import execute
 
@@ -199,3 +202,17 @@ def test_an_unfinished_run(predict, run, photos, tmp_path):
     code, _, errors = predict(f"run={copy}", f"images={photos}")
     assert code == 1 and "Only finished runs can be evaluated" in errors
     assert predict(f"run={copy}/checkpoints/last.pt", f"images={photos}/test")[0] == 0
+
+
+def test_a_folder_whose_images_changed_is_not_evaluated(run, photos, tmp_path):
+    """Its split into training and test images may be another, so that some test images were trained on."""
+    content = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    content["config"]["dataset"]["root"] = content["config"]["dataset"]["load"]["folder"] = str(folder)
+    torch.save(content, tmp_path / "own.pt")
+    count = len(restore(tmp_path / "own.pt", torch.device("cpu")).predictions[1])
+    shutil.copy(picture := next(folder.rglob("*.png")), picture.with_name("new.png"))
+    with pytest.raises(UserError, match=r"now has the content .*restore its files, or name a folder of test images with data"):
+        restore(tmp_path / "own.pt", torch.device("cpu"))
+    trained = restore(tmp_path / "own.pt", torch.device("cpu"), dataset={"root": str(folder)})
+    assert len(trained.predictions[1]) >= count

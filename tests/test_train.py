@@ -8,6 +8,7 @@ import shlex
 import pytest
 import torch
 
+from spectral_repro.configuration.folders import CONF
 from spectral_repro.errors import UserError
 from spectral_repro.train import run_name
 
@@ -153,6 +154,16 @@ def test_errors_in_option_files_of_the_user(call, tmp_path, content: str, named:
     (tmp_path / "options" / "norm" / "mine.yaml").write_text(content)
     result = call("train", "--config-dir", "options", "norm=mine", *SMALL)
     assert result.returncode == 1 and "Traceback" not in result.stderr and named in result.stderr
+
+
+def test_an_option_with_a_name_of_conf_is_refused_unless_it_is_the_same(call, tmp_path):
+    (tmp_path / "options" / "norm").mkdir(parents=True)
+    own, built_in = tmp_path / "options" / "norm" / "batch.yaml", (CONF / "norm" / "batch.yaml").read_text()
+    for content, code in ((built_in, 0), (built_in + "momentum: 0.5\n", 1)):
+        own.write_text(content)
+        result = call("train", "--config-dir", "options", "--cfg", "job")
+        assert result.returncode == code
+    assert result.stderr == f"{own}: norm=batch is an option of conf/, which would be used; rename this file\n"
 
 
 def test_a_sweep_that_cannot_be_written_and_flags_between_overrides(call, tmp_path):
