@@ -309,7 +309,8 @@ def test_another_folder_of_images_is_evaluated_again(root, train, call, tmp_path
 
     assert evaluate()[0] == 9
     assert "measured already" in evaluate()[1]
-    assert evaluate(f"dataset.root={other}")[0] == 8
+    assert evaluate(f"dataset.root={other}")[0] == 9, "a measurement of other images is replaced with force alone"
+    assert evaluate(f"dataset.root={other}", "force=true")[0] == 8
     assert "measured already" in evaluate("dataset.root=other/../other")[1]
     (other / "train" / "cat").rename(other / "train" / "dog")
     (other / "test" / "cat").rename(other / "test" / "dog")
