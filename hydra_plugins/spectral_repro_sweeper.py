@@ -53,14 +53,18 @@ class ProductSweeper(Sweeper):
             try:
                 jobs.extend(self.launcher.launch(combinations[start : start + size], initial_job_idx=start))
             except RuntimeError as error:
-                raise UserError(f"{first_line(error)}: no result; the same command again runs what is not finished") from error
+                raise UserError(f"{first_line(error)}: no result; {self._again}") from error
         from spectral_repro.reporting.closing import closing_table  # pandas, which the jobs do not need
 
         print(closing_table(jobs), flush=True)
         failed = sum(job.status == JobStatus.FAILED for job in jobs)
         if failed:
-            raise UserError(f"{failed} of {len(jobs)} jobs failed; the same command again runs what is not finished")
+            raise UserError(f"{failed} of {len(jobs)} jobs failed; {self._again}")
         return jobs
+
+    @property
+    def _again(self) -> str:
+        return f"the same command{' without force=true' if self.config.get('force') else ''} again runs what is not finished"
 
     def _combinations(self, arguments: Sequence[str]) -> list[list[str]]:
         values = {}

@@ -8,10 +8,7 @@ source "$(dirname "$0")/setup.sh"
 python -m spectral_repro.train --multirun paper=senderovich2022 scale=cpu "experiment=glob(senderovich2022/narrow_*)" seed=0,1,2 \
     precision=float32 dataset.train_images=16000 dataset.test_images=1000 trainer.epochs=20 "$@"
 measure() { python -m spectral_repro.evaluate corruptions.source=generated "$@"; }
-for run in results/runs/senderovich2022_narrow_wrn16*; do
-    measure run="$run" metrics=[accuracy,calibration,corruptions,autoattack] autoattack.images=50
-done
-for run in results/runs/senderovich2022_narrow_lipconvnet5*; do
-    measure run="$run" metrics=[accuracy,calibration,corruptions,autoattack,certificates] autoattack.images=10
-done
+measure "runs=results/runs/senderovich2022_narrow_wrn16*" metrics=[accuracy,calibration,corruptions,autoattack] autoattack.images=50
+measure "runs=results/runs/senderovich2022_narrow_lipconvnet5*" metrics=[accuracy,calibration,corruptions,autoattack,certificates] \
+    autoattack.images=10
 python -m spectral_repro.report paper=senderovich2022

@@ -192,7 +192,9 @@ class Batches:
 
 def _check(split: Split, batch_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
     check_split(split)
-    channels = split.images.shape[1]
+    channels, height, width = split.images.shape[1:]
+    if height != width:
+        raise ValueError(f"the images must be square, not {height} x {width}")
     check_count("batch_size", batch_size)
     if len(mean) != channels or len(std) != channels or not all(value > 0 for value in std):
         raise ValueError(f"mean={list(mean)}, std={list(std)}: must be {channels} numbers each, one per channel, std > 0")

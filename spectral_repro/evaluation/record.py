@@ -35,7 +35,7 @@ class Record:
 
     def add(self, name: str, entry: dict[str, Any]) -> None:
         """Adds or replaces a measurement that `check_entry` accepts."""
-        self.entries[name] = entry
+        self.entries = Record(self.path).entries | {name: entry}  # another evaluation may have written meanwhile
         try:
             write_json(self.path, self.entries)
         except OSError as error:

@@ -42,7 +42,7 @@ from spectral_repro.training.environment import (
     versions,
 )
 from spectral_repro.training.extension import check_extension
-from spectral_repro.training.faults import explain, ignoring_child_exits
+from spectral_repro.training.faults import again, explain, ignoring_child_exits
 from spectral_repro.training.loggers import Loggers
 from spectral_repro.training.processes import first_over_ranks, join, of_all_ranks
 from spectral_repro.training.run_folder import RunFolder, folder_of, summary_of, with_other_images
@@ -113,6 +113,8 @@ def _attempt(config: DictConfig, run: RunFolder, overrides: list[str], device: t
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(config.trainer.matmul_precision)
         torch.backends.cudnn.benchmark = config.trainer.cudnn_benchmark
+        if config.trainer.compile or config.trainer.autotune:
+            torch.compiler.reset()  # graphs of earlier jobs of a sweep count towards torch's limit
         tuned = _tuned(config, run, device)
         seed_all(config.seed)
         loggers = build_loggers(config)
@@ -150,7 +152,7 @@ def _ending(config: DictConfig, run: RunFolder) -> Iterator[None]:
         print(f"{run.folder}: {failure}")
     except KeyboardInterrupt:
         run.update(state="interrupted")
-        print(f"{run.folder}: interrupted; the same command continues from here")
+        print(f"{run.folder}: interrupted; {again(config)}")
         raise
     except Exception as error:
         with suppress(OSError), ignoring_child_exits():

@@ -14,7 +14,11 @@ from spectral_repro.errors import UserError, first_line
 
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
 WORKER_KILLED = "a process that decodes images was killed, often because memory ran out"
-AGAIN = "the same command continues from the last checkpoint"
+
+
+def again(config: DictConfig) -> str:
+    """How to continue a run."""
+    return f"the same command{' without force=true' if config.get('force') else ''} continues from the last checkpoint"
 
 
 def explain(error: Exception, config: DictConfig) -> str | None:
@@ -25,11 +29,11 @@ def explain(error: Exception, config: DictConfig) -> str | None:
         if "study" in config:
             return "out of memory: take smaller sizes, or fewer repeats, under study"
         size = f"dataset.batch_size={config.dataset.batch_size}"
-        return f"out of memory with {size}: lower it, or model.width, or set precision=bfloat16; {AGAIN}"
+        return f"out of memory with {size}: lower it, or model.width, or set precision=bfloat16; {again(config)}"
     if is_of_workers(error, config.dataset.get("workers", 0)):
-        return f"{WORKER_KILLED}: lower dataset.workers; {AGAIN}"
+        return f"{WORKER_KILLED}: lower dataset.workers; {again(config)}"
     if isinstance(error, OSError):
-        return f"{first_line(error)}: free some space, or repair the file or its permissions; {AGAIN}"
+        return f"{first_line(error)}: free some space, or repair the file or its permissions; {again(config)}"
     return None
 
 

@@ -75,7 +75,7 @@ class LoaderBatches:
     """The batches of a data loader, each a pair of inputs and labels, on a device. Other batches raise a TypeError.
 
     The loader's random numbers from torch's generator depend only on the seed and the epoch, so a resumed training sees the
-    same batches.
+    same batches. With ``persistent_workers=True`` this does not hold for numbers drawn in the workers.
 
     Raises:
         ValueError: in one of several processes, which would all see the same images.

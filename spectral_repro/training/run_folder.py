@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ class RunFolder:
         results = Path(config.results_dir).expanduser()
         self.folder = folder_of(config) or results / f"{name}-seed{config.seed}-{self.id}"
         _check_same(self.folder, config)
-        self.anew = config.force
+        self.anew = config.force and not _is_requeued()
         self.lock = Lock(self.folder / "lock")
         self.summary = self._summary(name)
         if self.folder.exists() and not self.over:
@@ -137,6 +138,11 @@ def summary_of(folder: Path) -> dict[str, Any]:
         return check_summary(read_json(folder / "summary.json"))
     except (OSError, ValueError):
         return {}
+
+
+def _is_requeued() -> bool:
+    """Whether Slurm has started this job before, with the same arguments: force=true is meant for the first start."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
 def differing_keys(config: DictConfig, other: DictConfig) -> list[str]:

@@ -137,6 +137,7 @@ class Trainer:
                     self._train_epoch(epoch)
         finally:
             self.progress.close()
+            self.stop = StopRequest()  # so that a request ends this training alone
         self.recorder.finish()
         return state.rows
 
@@ -202,7 +203,7 @@ class Trainer:
         latest = torch.stack([each.to(state.sums) for each in self._step.latest or ()])
         *new, norm, gap = torch.cat([state.sums, latest]).tolist()
         loss, correct, count = new
-        if not loss < float("inf"):
+        if not (loss < float("inf") and norm < float("inf")):
             raise self._replay(state.step)
         loss, correct, count = (after - before for after, before in zip(new, self.seen, strict=True))
         elapsed, self.clock, self.seen = now - self.clock, now, new

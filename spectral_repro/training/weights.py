@@ -62,10 +62,11 @@ def add_epoch(path: Path, epoch: int, rows: list[Row]) -> None:
 
 
 class AveragedWeights:
-    """A copy of a network whose weights and buffers are averaged over the steps, ema <- d ema + (1 - d) weights.
+    """A copy of a network whose weights and running statistics are averaged over the steps, ema <- d ema + (1 - d) weights.
 
-    The average starts at the weights of the first step. Integers, such as counts of batches, are copied;
-    `torch.optim.swa_utils.AveragedModel` with ``use_buffers`` averages them too.
+    The average starts at the weights of the first step. Other buffers are copied, such as counts of batches, and vectors of
+    power iterations, of which an average is too short; `torch.optim.swa_utils.AveragedModel` with ``use_buffers`` averages them
+    too. Buffers named running_... count as running statistics.
 
     Attributes:
         module: the copy.
@@ -74,17 +75,19 @@ class AveragedWeights:
 
     def __init__(self, network: nn.Module, decay: float):
         self.module, self.decay, self.steps = copy.deepcopy(network), decay, 0
+        names = [name.rpartition(".")[2] for name, _ in network.named_buffers()]
+        self.averaged = [True for _ in network.parameters()] + [name.startswith("running_") for name in names]
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Adds the weights of the network after a step to the average."""
-        by_dtype: defaultdict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
-        for average, value in zip(_tensors(self.module), _tensors(network), strict=True):
-            averages, values = by_dtype[average.dtype]
+        alike: defaultdict[tuple[torch.dtype, bool], tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
+        for average, value, averaged in zip(_tensors(self.module), _tensors(network), self.averaged, strict=True):
+            averages, values = alike[average.dtype, averaged]
             averages.append(average)
             values.append(value)
-        for dtype, (averages, values) in by_dtype.items():
-            weight = 1 - self.decay if self.steps and dtype.is_floating_point else 1
+        for (dtype, averaged), (averages, values) in alike.items():
+            weight = 1 - self.decay if self.steps and averaged and dtype.is_floating_point else 1
             if weight == 1:
                 torch._foreach_copy_(averages, values)
             else:

@@ -82,7 +82,7 @@ def test_submitit_resumes_killed_jobs(train: Callable[..., Path], tmp_path: Path
     assert process.returncode == 1 and "no result; the same command again" in output and "Traceback" not in output
     assert checkpoint(killed)["step"] < 120 == checkpoint(preempted)["step"]
     (log,) = [text for path in results.glob(".submitit/*/*.out") if "Requeued job" in (text := path.read_text())]
-    assert "interrupted; the same command continues from here" in log
+    assert "interrupted; the same command continues from the last checkpoint" in log
 
     again = subprocess.run(start, text=True, capture_output=True)
     assert again.returncode == 0 and "finished already" in "".join(p.read_text() for p in results.glob(".submitit/*/*.out"))

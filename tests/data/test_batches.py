@@ -32,6 +32,7 @@ def plain(split: Split, batch_size: int, **options) -> Batches:
     [
         ({"split": Split(torch.rand(4, 3, 5, 5), torch.arange(4))}, r"uint8 \(N, C, H, W\), not float32 \(4, 3, 5, 5\)"),
         ({"split": Split(random_split(4).images, torch.zeros(3).long())}, "4 images have 3 labels"),
+        ({"split": Split(random_split(4).images[..., :4], torch.arange(4))}, "the images must be square, not 5 x 4"),
         ({"batch_size": 0}, "batch_size=0: must be a whole number >= 1"),
         ({"mean": (0.5,)}, "must be 3 numbers each, one per channel, std > 0"),
         ({"std": (0.5, 0.5, 0.0)}, "must be 3 numbers each, one per channel, std > 0"),

@@ -11,6 +11,7 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.evaluation import load_trained
 from spectral_repro.evaluation.accuracy import Accuracy
+from spectral_repro.evaluation.record import Record
 from spectral_repro.evaluation.trained import restore
 from spectral_repro.training.build import build_model
 from spectral_repro.training.step import hybrids
@@ -213,3 +214,11 @@ def test_a_hybrid_gradient_is_the_one_of_the_last_step(train, switch: float, met
     assert cross_entropy(logits, labels).item() == pytest.approx(loss, rel=1e-5)
     (hybrid,) = hybrids(load_trained(run, weights=weights).network)
     assert hybrid.current == getattr(hybrid, method)
+
+
+def test_two_evaluations_at_once_keep_both_measurements(tmp_path):
+    entry = {"conditions": "", "settings": {"checkpoint": "last.pt"}}
+    first, second = (Record(tmp_path / "evaluation.json") for _ in range(2))
+    second.add("corruptions", entry)
+    first.add("autoattack", entry)
+    assert Record(tmp_path / "evaluation.json").entries == {"corruptions": entry, "autoattack": entry}

@@ -1,6 +1,7 @@
 """The trainer in Python, with any network, optimiser and data."""
 
 import math
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -169,6 +170,34 @@ def test_a_divergence_names_the_layer():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(Diverged, match="diverged at step 0, not finite: first the output of 1"):
         Trainer(model, optimizer, points(), settings=TrainerSettings(epochs=1)).train()
+
+
+@pytest.mark.parametrize("log_every", [1, 2, 50])
+def test_a_divergence_names_the_step_however_often_the_loss_is_checked(log_every: int):
+    class Breaking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.requires_grad:
+                x.register_hook(lambda gradient: gradient * torch.nan)
+            return x
+
+    model = nn.Sequential(nn.Linear(2, 2), Breaking())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = TrainerSettings(epochs=1, batch_size=8, log_every=log_every)
+    with pytest.raises(Diverged, match="diverged at step 0, not finite: first the gradient of bias of 0"):
+        Trainer(model, optimizer, points(), settings=settings).train()
+
+
+def test_a_trainer_can_be_used_after_an_interrupt():
+    def interrupted(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        signal.raise_signal(signal.SIGINT)
+        return images, labels
+
+    model, settings = nn.Linear(2, 2), TrainerSettings(epochs=1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = Trainer(model, optimizer, points(), test=points(), settings=settings, batch_transform=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert trainer.evaluate().keys() == {"test_loss", "test_accuracy"}
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_interrupted_run_ends_with_the_same_bits(number: signal.Signals, uninter
 
     monkeypatch.setattr(torch.optim.SGD, "step", interrupted)
     result = call("train", *TRAIN, f"results_dir={tmp_path}")
-    assert result.returncode == 130 and "interrupted; the same command continues from here" in result.stdout
+    assert result.returncode == 130 and "interrupted; the same command continues from the last checkpoint" in result.stdout
     assert reached_step(tmp_path) == 5, "the step is done and kept"
     assert json.loads((run_folder(tmp_path) / "summary.json").read_text())["state"] == "interrupted"
     assert call("train", *TRAIN, f"results_dir={tmp_path}").returncode == 0

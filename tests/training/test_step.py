@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 
+from spectral_repro.layers.parametrizations import bounded_norm
 from spectral_repro.training import Trainer, TrainerSettings
 from spectral_repro.training.weights import WeightControl
 from tests.tolerance import assert_near
@@ -73,6 +74,19 @@ def test_the_average_of_the_weights_over_the_steps():
     assert found.pop("0.num_batches_tracked") == made.state.ema.steps == 5
     for name, average in found.items():
         assert_near(average, expected.module.state_dict()[name], terms=8, dtype=torch.float64)
+
+
+def test_vectors_of_a_power_iteration_are_not_averaged():
+    """The mean of unit vectors is shorter, and a weight divided by a norm along it is above its bound."""
+    model = network()
+    bounded_norm(model[0], 4, 0.5)
+    made = trainer(model, ema_decay=0.9)
+    for _ in range(5):
+        made.step(*data())
+    average = made.state.ema.module
+    buffers = dict(model.named_buffers())
+    assert buffers and all(torch.equal(buffer, buffers[name]) for name, buffer in average.named_buffers())
+    assert not torch.equal(average[0].parametrizations.weight.original, model[0].parametrizations.weight.original)
 
 
 def test_averaged_weights_are_also_evaluated():
