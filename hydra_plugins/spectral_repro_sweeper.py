@@ -12,7 +12,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from spectral_repro.configuration.groups import spelled_for_hydra
-from spectral_repro.errors import UserError, first_line
+from spectral_repro.errors import UserError, first_line, same_command
 
 
 class ProductSweeper(Sweeper):
@@ -48,23 +48,20 @@ class ProductSweeper(Sweeper):
                 f"{folder}: multirun.yaml cannot be written there ({error.strerror}); name another results_dir"
             ) from error
         size = self.max_batch_size or len(combinations)
+        again = f"{same_command(self.config.get('force'))} again runs what is not finished"
         jobs = []
         for start in range(0, len(combinations), size):
             try:
                 jobs.extend(self.launcher.launch(combinations[start : start + size], initial_job_idx=start))
             except RuntimeError as error:
-                raise UserError(f"{first_line(error)}: no result; {self._again}") from error
+                raise UserError(f"{first_line(error)}: no result; {again}") from error
         from spectral_repro.reporting.closing import closing_table  # pandas, which the jobs do not need
 
         print(closing_table(jobs), flush=True)
         failed = sum(job.status == JobStatus.FAILED for job in jobs)
         if failed:
-            raise UserError(f"{failed} of {len(jobs)} jobs failed; {self._again}")
+            raise UserError(f"{failed} of {len(jobs)} jobs failed; {again}")
         return jobs
-
-    @property
-    def _again(self) -> str:
-        return f"the same command{' without force=true' if self.config.get('force') else ''} again runs what is not finished"
 
     def _combinations(self, arguments: Sequence[str]) -> list[list[str]]:
         values = {}

@@ -15,6 +15,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def same_command(force: object) -> str:
+    """The command that continues what was not finished, in words; ``force``: whether it was given force=true."""
+    return f"the same command{' without force=true' if force else ''}"
+
+
 def in_one_line(error: Exception) -> str:
     """The message of a user error; for other errors the type, the first line of the message, and the last line of this package
     in the traceback.

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.training.execute import execute
+from spectral_repro.training.faults import StopRequest
 
 # hypothesis draws the same examples in every run, and does not look at the clock
 settings.register_profile(
@@ -119,5 +120,18 @@ def train(tmp_path: Path) -> Callable[..., Path]:
         config = compose(["scale=smoke", "trainer.threads=1", f"results_dir={results}", *overrides])
         execute(config, "test", list(overrides))
         return max(results.glob("*/"), key=lambda folder: (folder / "summary.json").stat().st_mtime_ns)
+
+    return run
+
+
+@pytest.fixture
+def interrupt(train: Callable[..., Path]) -> Callable[..., None]:
+    """Trains as `train` does, with a request to stop that comes before the first step is over."""
+
+    def run(*overrides: str) -> None:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(StopRequest, "asked", True, raising=False)
+            patch.setattr(StopRequest, "__init__", lambda self: None)
+            train(*overrides)
 
     return run

@@ -117,12 +117,13 @@ def step_jobs(trainer: Trainer, batch: tuple[Tensor, Tensor]) -> tuple[dict[str,
         state.step = number
         trainer.step(*batch)
 
-    if constraint is None and (changing := hybrids(state.model)):
-        switch = changing[0].switch
-        jobs = {"step": whole(lambda: step(0)), "switched": whole(lambda: step(state.steps - 1))}
-        return jobs, {"step": switch, "switched": 1 - switch}
     if constraint is None:
-        return {"step": whole(lambda: step(0))}, {"step": 1.0}
+        jobs = {"step": whole(lambda: step(0))}
+        if not (changing := hybrids(state.model)):
+            return jobs, {"step": 1.0}
+        jobs["switched"] = whole(lambda: step(state.steps - 1))
+        switch = changing[0].switch
+        return jobs, {"step": switch, "switched": 1 - switch}
     norm = 2 * max(constraint.clip_to, constraint.linear_to or 0)
     kernels = [operator.weight for operator in constraint.bounded]
     large = [operator.weight * (norm / operator.norm()) for operator in constraint.bounded]

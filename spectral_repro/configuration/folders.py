@@ -29,9 +29,9 @@ def check_names() -> None:
     """
     for folder in folders()[1:]:
         for group in (path.name for path in CONF.iterdir() if path.is_dir()):
-            for name in {*files(CONF, group)} & {*files(folder, group)}:
+            for name in files(folder, group):
                 own, built_in = (place / group / f"{name}.yaml" for place in (folder, CONF))
-                if own.read_bytes() != built_in.read_bytes():
+                if built_in.is_file() and own.read_bytes() != built_in.read_bytes():
                     raise UserError(f"{own}: {group}={name} is an option of conf/, which would be used; rename this file")
 
 

@@ -56,7 +56,7 @@ def clip_conv(
     check_count("rounds", rounds)
     symbol = Symbol(weight, input_size, stride, groups, dilation)
     entry = largest_entry(weight).item()
-    if not math.isfinite(entry) or weight.abs().sum() <= clip_to:  # no singular value is above this sum
+    if not math.isfinite(entry) or entry * weight.numel() <= clip_to:  # no singular value is above the sum of all entries
         return weight
     scaled, limit = weight / entry, clip_to / entry
     if _surely_within(limit, scaled, input_size, stride, groups, dilation):

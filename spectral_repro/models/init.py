@@ -56,16 +56,21 @@ def patches_seen(convolution: nn.Conv2d, images: Tensor) -> Tensor:
     return unfold(pad(images, widths, MODES[convolution.padding_mode]), kernel_size, dilation, 0, convolution.stride)
 
 
-def is_trained(layer: nn.Module) -> bool:
-    """Whether an initialisation sets the weight of a layer; frozen weights stay.
+def settable_weight(layer: nn.Module) -> Tensor:
+    """The weight of a layer.
 
     Raises:
-        ValueError: for a weight that is computed from others.
+        ValueError: for one that is computed from others.
     """
     if is_parametrized(layer, "weight"):
         raise ValueError(f"{layer}: its weight is parametrized and cannot be set; initialise it before the parametrization")
     weight: Any = layer.weight
-    return bool(weight.requires_grad)
+    return weight
+
+
+def is_trained(layer: nn.Module) -> bool:
+    """Whether an initialisation sets the `settable_weight` of a layer; frozen weights stay."""
+    return settable_weight(layer).requires_grad
 
 
 @torch.no_grad()
@@ -107,9 +112,8 @@ def patches(
     centred = seen - seen.mean((0, 2))[:, None]
     covariance = (centred @ centred.mT).mean(0, dtype=torch.float64) / seen.shape[-1]
     eigenvalues, eigenvectors = eigh(covariance)
-    is_trained(first)  # a frozen one gets its patches too
     kernels = (eigenvectors / (eigenvalues + eps).sqrt()).mT[: len(first.weight) // 2]
-    first.weight.copy_(torch.cat([kernels, -kernels]).view_as(first.weight))
+    settable_weight(first).copy_(torch.cat([kernels, -kernels]).view_as(first.weight))
     if others is not None:
         others(model, first_images)
 

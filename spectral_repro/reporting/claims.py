@@ -5,7 +5,7 @@ from typing import Any
 
 from spectral_repro.configuration.tables import keys_of
 from spectral_repro.errors import UserError
-from spectral_repro.reporting.metrics import METRICS
+from spectral_repro.reporting.metrics import METRICS, Metric
 
 SUCCESS = "success"
 
@@ -38,6 +38,10 @@ class Number:
     def rows(self) -> list[str]:
         """The rows of the table that the number is computed from."""
         return [row for row in (self.row, self.difference_to, self.ratio_to) if isinstance(row, str)]
+
+    def metric_or(self, default: Metric) -> Metric:
+        """Its metric; that of its table, ``default``, if it names none."""
+        return METRICS.get(self.metric or "", default)
 
     @property
     def words(self) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from spectral_repro.reporting.claims import SUCCESS, Number
+from spectral_repro.reporting.claims import SUCCESS
 from spectral_repro.reporting.figures import Picture
 from spectral_repro.reporting.intervals import MOST
 from spectral_repro.reporting.metrics import METRICS, Metric
@@ -236,17 +236,12 @@ def _commands(judgement: Judgement, paper: Paper) -> list[str]:
     for number in judgement.missing or judgement.claim.numbers:
         if number.table is None:  # in a file of a benchmark
             continue
-        rows = [row for row in tables[number.table].rows if row.label in number.rows]
+        table = tables[number.table]
+        rows = [row for row in table.rows if row.label in number.rows]
         commands |= {shlex.join([*TRAIN, "-m", *row.overrides, SEEDS]): None for row in rows}
-        if measured := _metric(number, paper).measurement:
+        if measured := number.metric_or(table.metric).measurement:
             commands[shlex.join([*EVALUATE, "runs=results/runs", f"metrics=[{measured}]"])] = None
     return list(commands)
-
-
-def _metric(number: Number, paper: Paper) -> Metric:
-    if number.metric in METRICS:
-        return METRICS[number.metric]
-    return next(table.metric for table in paper.tables if table.name == number.table)
 
 
 def _finding(finding: Finding, paper: Paper) -> list[str]:

@@ -139,7 +139,7 @@ class Section:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The number of images by split (train, test) that all its runs share, as far as it is known."""
+        """The number of images by split (train, test), without splits in which its runs differ; empty if it is unknown."""
         first, *others = [run.summary["images"] for run in self.runs if "images" in run.summary] or [{}]
         return {split: count for split, count in first.items() if all(each.get(split) == count for each in others)}
 

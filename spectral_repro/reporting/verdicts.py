@@ -11,7 +11,6 @@ import pandas as pd
 from spectral_repro.errors import UserError, first_line
 from spectral_repro.reporting.claims import SUCCESS, Claim, Number
 from spectral_repro.reporting.intervals import FEWEST, LEVEL, holm, interval, p_value, rate_interval, rate_p_value, seeds_needed
-from spectral_repro.reporting.metrics import METRICS, Metric
 from spectral_repro.reporting.sections import Entry, Report, Section
 
 Verdict = Literal["agrees", "disagrees", "undecided", "not measured"]
@@ -72,7 +71,7 @@ class Finding:
     def form(self) -> str:
         if self.section is None or self.number.ratio_to:
             return ".3g"
-        return ".0f" if self.number.metric == SUCCESS else _metric(self.number, self.section).form
+        return ".0f" if self.number.metric == SUCCESS else self.number.metric_or(self.section.table.metric).form
 
 
 @dataclass(frozen=True)
@@ -245,11 +244,7 @@ def _values(number: Number, section: Section) -> pd.Series:
 
 
 def _by_seed(entry: Entry, number: Number, section: Section) -> pd.Series:
-    return entry.successes if number.metric == SUCCESS else section.values(entry, _metric(number, section))
-
-
-def _metric(number: Number, section: Section) -> Metric:
-    return METRICS[number.metric] if number.metric else section.table.metric
+    return entry.successes if number.metric == SUCCESS else section.values(entry, number.metric_or(section.table.metric))
 
 
 def _entry(section: Section, label: str) -> Entry:

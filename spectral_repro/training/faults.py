@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from spectral_repro.errors import UserError, first_line
+from spectral_repro.errors import UserError, first_line, same_command
 
 NO_MEMORY = ("can't allocate memory", "CUDNN_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
 WORKER_KILLED = "a process that decodes images was killed, often because memory ran out"
@@ -18,7 +18,7 @@ WORKER_KILLED = "a process that decodes images was killed, often because memory 
 
 def again(config: DictConfig) -> str:
     """How to continue a run."""
-    return f"the same command{' without force=true' if config.get('force') else ''} continues from the last checkpoint"
+    return f"{same_command(config.get('force'))} continues from the last checkpoint"
 
 
 def explain(error: Exception, config: DictConfig) -> str | None:

@@ -16,7 +16,6 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.configuration.identity import pinned
 from spectral_repro.data import Batches, image_folder
 from spectral_repro.training.build import build_batches, load_images
-from spectral_repro.training.faults import StopRequest
 
 CLASSES = ("10", "9", "cat")  # in the order of their names
 MODES = ("RGB", "L", "P", "RGBA")
@@ -287,13 +286,9 @@ def test_a_run_is_the_same_both_ways(root, train):
     assert len(expected[0]) == 3
 
 
-def test_a_streamed_run_is_resumed_in_memory(root, train, monkeypatch):
+def test_a_streamed_run_is_resumed_in_memory(root, train, interrupt):
     expected = result(train(*overrides(root)))
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*overrides(root, "force=true", "dataset.memory_limit_gib=0", "dataset.workers=1"))
-    monkeypatch.undo()
+    interrupt(*overrides(root, "force=true", "dataset.memory_limit_gib=0", "dataset.workers=1"))
     assert not multiprocessing.active_children()
     assert same(result(train(*overrides(root))), expected)
 

@@ -22,7 +22,6 @@ from spectral_repro.configuration.compose import compose
 from spectral_repro.data import Batches, ImageData, aircraft, cars, cub, dogs, fine_grained, imagenet
 from spectral_repro.evaluation import load_trained
 from spectral_repro.training.build import load_images
-from spectral_repro.training.faults import StopRequest
 
 Listed = list[tuple[str, int]]  # path and class
 TRAIN = [("a", 0), ("b", 1), ("c", 2), ("d", 1), ("e", 0), ("f", 2)]
@@ -504,7 +503,7 @@ def test_short_training(copy, train):
         assert network(transforms.all_views(image)).shape == (1 if copy.name == "imagenet" else 2, 3)
 
 
-def test_training_is_resumed_within_an_epoch(tmp_path, train, monkeypatch):
+def test_training_is_resumed_within_an_epoch(tmp_path, train, interrupt):
     copy = small_copy("imagenet", tmp_path / "root")
     overrides = copy.overrides("model=alexnet_small", "trainer.epochs=1")
 
@@ -512,10 +511,6 @@ def test_training_is_resumed_within_an_epoch(tmp_path, train, monkeypatch):
         return torch.load(run / "checkpoints" / "last.pt", weights_only=True)["model"]
 
     expected = result(train(*overrides))
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*overrides, "force=true")
-    monkeypatch.undo()
+    interrupt(*overrides, "force=true")
     found = result(train(*overrides, "dataset.workers=1"))
     assert all(torch.equal(found[key], expected[key]) for key in expected)

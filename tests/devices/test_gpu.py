@@ -31,7 +31,6 @@ from spectral_repro.training.build import (
     load_images,
     place,
 )
-from spectral_repro.training.faults import StopRequest
 from tests import every_class
 from tests.tolerance import tolerance
 
@@ -319,13 +318,9 @@ def test_a_group_of_one_process():
     torch.testing.assert_close(shared.state_dict(), alone.state_dict(), rtol=1e-4, atol=1e-4)
 
 
-def test_a_stopped_run_goes_on(train, monkeypatch):
+def test_a_stopped_run_goes_on(train, interrupt):
     overrides = (*SMALL, f"device={DEVICE}", "optimizer=muon", "optimizer.kernels=operator")
     folder = train(*overrides)
     whole = folder.rename(folder.with_name("whole"))
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*overrides)
-    monkeypatch.undo()
+    interrupt(*overrides)
     assert_same_weights(whole, train(*overrides))

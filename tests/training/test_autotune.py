@@ -10,7 +10,6 @@ from torch import nn
 from spectral_repro.configuration.compose import compose
 from spectral_repro.reporting.runs import read_run
 from spectral_repro.training import autotune, execute
-from spectral_repro.training.faults import StopRequest
 
 OPTIONS = ("norm=zca", "model.norm_placement=stem", "trainer.epochs=1", "logger=none")
 
@@ -57,7 +56,7 @@ def test_a_run_compiled_with_a_mode_is_read_again_and_not_repeated(train, monkey
     assert read_run(folder).summary == summary
 
 
-def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_choice(train, monkeypatch, capsys):
+def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_choice(train, interrupt, monkeypatch, capsys):
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler")
 
@@ -67,11 +66,7 @@ def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_ch
     monkeypatch.setattr(nn.Module, "compile", no_compiler)
     monkeypatch.setattr(autotune, "SECONDS", 0.0)
     monkeypatch.setattr(autotune, "LEAST", 1)
-    with monkeypatch.context() as stopped:
-        stopped.setattr(StopRequest, "asked", True, raising=False)
-        stopped.setattr(StopRequest, "__init__", lambda self: None)
-        with pytest.raises(KeyboardInterrupt):
-            train(*OPTIONS, "trainer.autotune=true")
+    interrupt(*OPTIONS, "trainer.autotune=true")
     assert "the fastest is taken of channels_last " in capsys.readouterr().out
     monkeypatch.setattr(execute, "fastest_layout", not_again)
     folder = train(*OPTIONS, "trainer.autotune=true")
@@ -87,7 +82,7 @@ def test_a_measured_run_has_the_weights_of_one_with_that_layout_and_keeps_its_ch
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs the compiler g++ here")
 @pytest.mark.filterwarnings("default")  # torch's compiler warns of its own insides
-def test_a_compiled_network_is_timed_and_a_resumed_run_keeps_it(train, monkeypatch, tmp_path):
+def test_a_compiled_network_is_timed_and_a_resumed_run_keeps_it(train, interrupt, monkeypatch, tmp_path):
     options = ("model=mlp", "norm=null", "model.depth=3", "model.width=8", "trainer.epochs=2")
     timed, compile_module, compiled = autotune._step_time, nn.Module.compile, []
 
@@ -102,10 +97,7 @@ def test_a_compiled_network_is_timed_and_a_resumed_run_keeps_it(train, monkeypat
     monkeypatch.setattr(autotune, "SECONDS", 0.0)
     with monkeypatch.context() as stopped:
         stopped.setattr(autotune, "_step_time", in_favour)
-        stopped.setattr(StopRequest, "asked", True, raising=False)
-        stopped.setattr(StopRequest, "__init__", lambda self: None)
-        with pytest.raises(KeyboardInterrupt):
-            train(*options, "trainer.autotune=true")
+        interrupt(*options, "trainer.autotune=true")
     (folder,) = (tmp_path / "runs").glob("*/")
     chosen = json.loads((folder / "summary.json").read_text())["autotune"]
     assert chosen["compile"] is True and len(chosen["milliseconds"]) == 3 and "not_compiled" not in chosen

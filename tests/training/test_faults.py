@@ -20,7 +20,7 @@ from PIL import Image
 
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
-from spectral_repro.training.faults import StopRequest, explain
+from spectral_repro.training.faults import explain
 from spectral_repro.training.files import PARTIAL, holder
 from spectral_repro.training.run_folder import RunFolder
 from spectral_repro.training.trainer import Trainer
@@ -296,23 +296,15 @@ def test_a_loss_that_is_not_a_number(train):
     train(*RUN, "optimizer=sgd", "optimizer.lr=1e30")
 
 
-def test_a_request_to_stop_in_a_step(train, undisturbed, tmp_path, monkeypatch):
+def test_a_request_to_stop_in_a_step(train, interrupt, undisturbed, tmp_path):
     expected = undisturbed(*RUN)
-    with monkeypatch.context() as patch:
-        patch.setattr(StopRequest, "asked", True, raising=False)
-        patch.setattr(StopRequest, "__init__", lambda self: None)
-        with pytest.raises(KeyboardInterrupt):
-            train(*RUN)
+    interrupt(*RUN)
     assert summary(tmp_path / "runs")["state"] == "interrupted" and summary(tmp_path / "runs")["steps"] == 1
     assert Outcome(train(*RUN)) == expected
 
 
-def test_force_counts_for_the_first_start_of_a_job_of_slurm(train, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        patch.setattr(StopRequest, "asked", True, raising=False)
-        patch.setattr(StopRequest, "__init__", lambda self: None)
-        with pytest.raises(KeyboardInterrupt):
-            train(*RUN, "force=true")
+def test_force_counts_for_the_first_start_of_a_job_of_slurm(train, interrupt, tmp_path, monkeypatch, capsys):
+    interrupt(*RUN, "force=true")
     assert "the same command without force=true continues from the last checkpoint" in capsys.readouterr().out
     config = compose([*RUN, "scale=smoke", f"results_dir={tmp_path / 'runs'}", "force=true"])
     for restarts, found in (("0", []), ("1", ["last.pt"])):

@@ -6,7 +6,6 @@ import torch
 from spectral_repro.configuration.compose import compose
 from spectral_repro.errors import UserError
 from spectral_repro.training.build import build_batches, build_model, initialise, load_images
-from spectral_repro.training.faults import StopRequest
 
 DEEP = ("dataset=random", "model=alexnet_deep", "model.num_layers=2", "dataset.batch_size=12", "optimizer.lr=0.001")
 SVD = (*DEEP, "init=svd", "init.images=20")
@@ -35,13 +34,9 @@ def test_the_first_training_images_are_used():
     assert len(seen) == 2 and all(torch.equal(images, expected) for images in seen)
 
 
-def test_a_resumed_run_does_not_initialise_again(train, monkeypatch, capsys):
+def test_a_resumed_run_does_not_initialise_again(train, interrupt, capsys):
     expected = weights(train(*SVD))
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*SVD, "force=true")
-    monkeypatch.undo()
+    interrupt(*SVD, "force=true")
     assert capsys.readouterr().out.count("from the SVD") == 2
     found = weights(train(*SVD))
     assert "from the SVD" not in capsys.readouterr().out

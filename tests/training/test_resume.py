@@ -12,8 +12,6 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spectral_repro.training.faults import StopRequest
-
 TRAIN = (
     "norm=zca_pi",
     "model.width=8",
@@ -126,15 +124,11 @@ def test_same_command_twice_is_bit_identical_and_a_finished_run_is_left_alone_un
         ("trainer.ema_decay=0.9", "trainer.accumulate=2", "trainer.mixup=0.5", "trainer.cutmix=1", "loss=cross_entropy"),
     ],
 )
-def test_stopped_after_a_step_in_every_precision(train, monkeypatch, options: tuple[str, ...]):
+def test_stopped_after_a_step_in_every_precision(train, interrupt, options: tuple[str, ...]):
     """A request to stop that comes before the first step is over."""
     options = (*options, "norm=pca_pi", "model.norm_placement=stem")
     expected = torch.load(train(*options) / "checkpoints" / "last.pt", weights_only=True)
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*options, "force=true")
-    monkeypatch.undo()
+    interrupt(*options, "force=true")
     found = torch.load(train(*options) / "checkpoints" / "last.pt", weights_only=True)
     assert all(torch.equal(expected["model"][key], found["model"][key]) for key in expected["model"])
     assert expected["scaler"] == found["scaler"]

@@ -15,7 +15,6 @@ from spectral_repro.constraints.operators import operators
 from spectral_repro.errors import UserError
 from spectral_repro.linalg import conv_norm
 from spectral_repro.training.build import build_model
-from spectral_repro.training.faults import StopRequest
 from spectral_repro.training.weights import add_epoch
 
 TT = ("conv=tt", "conv.rank=6")
@@ -80,16 +79,12 @@ def test_the_penalty_keeps_frames_orthonormal(train):
     ],
     ids=["divide", "clip"],
 )
-def test_an_interrupted_run_ends_with_the_same_bits(train, monkeypatch, options):
+def test_an_interrupted_run_ends_with_the_same_bits(train, interrupt, options):
     options = ("trainer.checkpoint_every=3", "trainer.epochs=1", *options)
     whole = train(*options)
     expected = weights(whole), (whole / "metrics.csv").read_text().splitlines()[0]
     values = [(whole / name).read_text() for name in ("spectra.csv",) if (whole / name).exists()]
-    monkeypatch.setattr(StopRequest, "asked", True, raising=False)
-    monkeypatch.setattr(StopRequest, "__init__", lambda self: None)
-    with pytest.raises(KeyboardInterrupt):
-        train(*options, "force=true")
-    monkeypatch.undo()
+    interrupt(*options, "force=true")
     again = train(*options)
     assert json.loads((again / "summary.json").read_text())["steps"] == 4
     assert all(torch.equal(expected[0][key], value) for key, value in weights(again).items())
